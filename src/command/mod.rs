@@ -1,0 +1,1 @@
+//! What a command is: its keys, whether it writes, what counts as a miss.

@@ -1,0 +1,1 @@
+//! Are two replies the same answer? Is a reply a miss?

@@ -1,0 +1,1 @@
+//! `proxy.toml`: schema, validation with positions, flags, watching, editing.

@@ -1,0 +1,1 @@
+//! One backend: its address, dialing, connections.

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::Rule;
 use super::multiset::{same_multiset, same_pages};
 use super::number::same_number;
 use super::reader::{List, Reader, Token};
+use super::{Rule, Tick};
 
 /// Deeper replies than this are not compared beyond their bytes: they differ unless they are equal.
 /// Values that are the last of their parent cost no depth.
@@ -34,11 +34,11 @@ pub fn equal(rule: Rule, a: &[u8], b: &[u8], tolerance: Duration) -> Verdict {
         Rule::Ignore => Some(true),
         Rule::Exact => in_step(Leaves::Exact, a, b),
         Rule::Numbers => in_step(Leaves::Numbers, a, b),
-        Rule::ToleranceSeconds => in_step(Leaves::Within(seconds(tolerance)), a, b),
-        Rule::ToleranceMillis => in_step(Leaves::Within(millis(tolerance)), a, b),
+        Rule::Tolerance(tick) => in_step(Leaves::Within(ticks(tick, tolerance)), a, b),
         Rule::Multiset => same_multiset(a, b, 1),
         Rule::PairsMultiset => same_multiset(a, b, 2),
-        Rule::ScanPage => same_pages(a, b),
+        Rule::ScanPage => same_pages(a, b, 1),
+        Rule::ScanPairsPage => same_pages(a, b, 2),
     };
     Verdict::from_bool(same == Some(true))
 }
@@ -68,14 +68,16 @@ fn exec_elements(rules: &[Rule], a: &[u8], b: &[u8], tolerance: Duration) -> Opt
     Some(left.at_end() && right.at_end())
 }
 
-/// TTL rounds to whole seconds, so even equal expiry times may show one second apart.
-fn seconds(tolerance: Duration) -> u64 {
-    let up = u64::from(tolerance.subsec_nanos() > 0);
-    tolerance.as_secs().saturating_add(up).max(1)
-}
-
-fn millis(tolerance: Duration) -> u64 {
-    u64::try_from(tolerance.as_millis()).unwrap_or(u64::MAX)
+/// How far two times may be apart.
+fn ticks(tick: Tick, tolerance: Duration) -> u64 {
+    match tick {
+        Tick::Millis => u64::try_from(tolerance.as_millis()).unwrap_or(u64::MAX),
+        // TTL rounds to whole seconds, so even equal expiry times may show one second apart.
+        Tick::Seconds => {
+            let up = u64::from(tolerance.subsec_nanos() > 0);
+            tolerance.as_secs().saturating_add(up).max(1)
+        }
+    }
 }
 
 /// Walks both replies in step and compares value by value. `None`: malformed.

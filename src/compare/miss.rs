@@ -13,31 +13,33 @@ pub fn is_error(reply: &[u8]) -> bool {
     }
 }
 
-/// Does this store not have what was asked for? Errors are misses of every kind; a malformed reply is none.
+/// Does this store not have what was asked for? An error is a miss of every kind but [`Miss::Never`]; a
+/// malformed reply is none.
 ///
 /// `asked_cursor` is the cursor that a scan was asked to go on from.
 pub fn is_miss(miss: Miss, reply: &[u8], asked_cursor: Option<&[u8]>) -> bool {
-    is_error(reply) || found_nothing(miss, reply, asked_cursor) == Some(true)
+    miss != Miss::Never && (is_error(reply) || found_nothing(miss, reply, asked_cursor) == Some(true))
 }
 
 fn found_nothing(miss: Miss, reply: &[u8], asked_cursor: Option<&[u8]>) -> Option<bool> {
-    if miss == Miss::ScanFirstPageEmpty {
+    if miss == Miss::ScanEmpty {
         return first_page_empty(reply, asked_cursor);
     }
     let mut reader = Reader::new(reply);
     let token = reader.token()?;
     let nothing = match miss {
-        Miss::Never | Miss::ScanFirstPageEmpty => false,
+        Miss::Never | Miss::OnlyError | Miss::ScanEmpty => false,
         Miss::Nil => token == Token::Nil,
-        Miss::NilOrEmptyString => matches!(token, Token::Nil | Token::Text(b"")),
+        Miss::EmptyString => matches!(token, Token::Nil | Token::Text(b"")),
         Miss::Zero => token == Token::Int(0),
+        Miss::ZeroOrMinusOne => matches!(token, Token::Int(0 | -1)),
         Miss::TypeNone => token == Token::Text(b"none"),
         Miss::Empty => matches!(token, Token::Nil) || matches!(token, Token::List(list) if list.items == 0),
         Miss::AllNil => token == Token::Nil || all(&mut reader, token, Token::Nil)?,
         Miss::AllZero => all(&mut reader, token, Token::Int(0))?,
         Miss::AnyNil => token == Token::Nil || any(&mut reader, token, Token::Nil)?,
         // Alone, or one per field as HTTL has it.
-        Miss::TtlMinus2 => token == Token::Int(-2) || all(&mut reader, token, Token::Int(-2))?,
+        Miss::MinusTwo => token == Token::Int(-2) || all(&mut reader, token, Token::Int(-2))?,
     };
     Some(nothing && reader.at_end())
 }

@@ -24,11 +24,10 @@ pub(super) fn same_multiset(a: &[u8], b: &[u8], group: usize) -> Option<bool> {
 /// Compares two pages of a scan: as multisets if both are the last page of their store.
 ///
 /// A cursor belongs to the store that issued it, and two stores cut the same keys into different pages, so
-/// pages in the middle say nothing: any two of them count as the same. Fields and values of HSCAN are not
-/// held together: that a page belongs to a hash cannot be seen from its bytes.
-pub(super) fn same_pages(a: &[u8], b: &[u8]) -> Option<bool> {
+/// pages in the middle say nothing: any two of them count as the same.
+pub(super) fn same_pages(a: &[u8], b: &[u8], group: usize) -> Option<bool> {
     match (Page::parse(a), Page::parse(b)) {
-        (Some(x), Some(y)) if x.last && y.last => same_multiset(x.elements, y.elements, 1),
+        (Some(x), Some(y)) if x.last && y.last => same_multiset(x.elements, y.elements, group),
         (Some(_), Some(_)) => Some(true),
         _ => in_step(Leaves::Exact, a, b),
     }

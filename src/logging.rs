@@ -95,7 +95,9 @@ fn layer<W>(format: Format, writer: W) -> Box<dyn Layer<Registry> + Send + Sync>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(writer);
+    // A log that cannot be written must not be reported with `eprintln!`, which panics where stderr is gone.
+    let layer =
+        tracing_subscriber::fmt::layer().with_ansi(false).log_internal_errors(false).with_writer(writer);
     match format {
         Format::Human => layer.boxed(),
         Format::Json => layer.json().flatten_event(true).boxed(),
@@ -133,11 +135,12 @@ impl<W: Write> OneLine<W> {
 
 impl<W: Write> Write for OneLine<W> {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        let (text, end) = match event.split_last() {
-            Some((b'\n', text)) => (text, "\n"),
-            _ => (event, ""),
+        let text = String::from_utf8_lossy(event);
+        let (text, end) = match text.strip_suffix('\n') {
+            Some(text) => (text, "\n"),
+            None => (&*text, ""),
         };
-        if text.iter().any(u8::is_ascii_control) {
+        if text.contains(char::is_control) {
             let line = format!("{}{end}", escape::ControlEscaped(text));
             self.inner.write_all(line.as_bytes())?;
         } else {

@@ -9,8 +9,8 @@ pub const MAX_SHOWN_BYTES: usize = 128;
 #[derive(Clone, Copy, Debug)]
 pub struct Escaped<'a>(pub &'a [u8]);
 
-/// Shows bytes whole, with only the control characters escaped.
-pub(super) struct ControlEscaped<'a>(pub(super) &'a [u8]);
+/// Shows text whole, with only the control characters escaped, in a way that JSON understands too.
+pub(super) struct ControlEscaped<'a>(pub(super) &'a str);
 
 /// The longest beginning of `text` that has at most `max` bytes and ends between characters.
 pub fn cut(text: &str, max: usize) -> &str {
@@ -35,10 +35,13 @@ impl fmt::Display for Escaped<'_> {
 
 impl fmt::Display for ControlEscaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in String::from_utf8_lossy(self.0).chars() {
-            match c.is_control() {
-                true => write!(f, "{}", c.escape_default())?,
-                false => write!(f, "{c}")?,
+        for c in self.0.chars() {
+            match c {
+                '\n' => f.write_str("\\n")?,
+                '\r' => f.write_str("\\r")?,
+                '\t' => f.write_str("\\t")?,
+                c if c.is_control() => write!(f, "\\u{:04x}", u32::from(c))?,
+                c => write!(f, "{c}")?,
             }
         }
         Ok(())

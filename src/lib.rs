@@ -21,6 +21,7 @@ pub mod config;
 pub mod logging;
 pub mod metrics;
 pub mod resp;
+pub mod sequencer;
 pub mod stage;
 pub mod store;
 pub mod systemd;

@@ -4,7 +4,8 @@
 
 use std::collections::VecDeque;
 
-use crate::command::CommandId;
+use crate::command::{CommandId, Rule};
+use crate::metrics::RequestKind;
 use crate::stage::StoreId;
 
 use super::clients::ClientKey;
@@ -19,6 +20,8 @@ enum What {
         seq: u64,
         command: CommandId,
         path: Path,
+        rule: Rule,
+        kind: RequestKind,
         context: Context,
         frame: Box<[u8]>,
         key: Box<[u8]>,
@@ -91,6 +94,8 @@ impl Sequencer {
                 seq: submission.seq,
                 command: submission.command,
                 path: submission.path,
+                rule: submission.rule,
+                kind: submission.kind,
                 context: submission.context,
                 frame: submission.frame.into(),
                 key: submission.key.into(),
@@ -190,12 +195,14 @@ impl Sequencer {
     fn release(&mut self, entry: Waiting) {
         let Waiting { client, footprint, what } = entry;
         match what {
-            What::Command { seq, command, path, context, frame, key, alone, fills } => {
+            What::Command { seq, command, path, rule, kind, context, frame, key, alone, fills } => {
                 self.place(Submission {
                     client,
                     seq,
                     command,
                     path,
+                    rule,
+                    kind,
                     context,
                     frame: &frame,
                     footprint,

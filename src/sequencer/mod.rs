@@ -28,8 +28,6 @@ mod recent;
 mod reply;
 mod report;
 mod submit;
-#[cfg(test)]
-mod tests;
 
 use std::collections::HashMap;
 use std::rc::Rc;

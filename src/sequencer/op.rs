@@ -3,8 +3,9 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use crate::command::{CommandId, Miss};
+use crate::command::{CommandId, Miss, Rule};
 use crate::compare::Digest;
+use crate::metrics::RequestKind;
 use crate::stage::StoreId;
 
 use super::clients::ClientKey;
@@ -141,8 +142,8 @@ pub struct Part {
     pub seq: u64,
     /// The proxy has answered already: the store's reply is dropped.
     pub answered: bool,
-    /// Which command.
-    pub command: CommandId,
+    /// How EXEC's element for it is compared.
+    pub rule: Rule,
 }
 
 /// An operation in flight.
@@ -164,6 +165,10 @@ pub struct Op {
     pub streaming: Option<StoreId>,
     /// What counts as a miss.
     pub miss: Miss,
+    /// How the two replies are compared.
+    pub rule: Rule,
+    /// What it is counted as.
+    pub kind: RequestKind,
     /// Is it a write: then a failure of the other store is a lost write.
     pub write: bool,
     /// Database and protocol.

@@ -248,6 +248,7 @@ impl Sequencer {
 
     /// The default store's answer to an attempt: EXEC's reply, or an error. True: it took something.
     pub(super) fn attempt_settled(&mut self, key: ParkKey, frame: &[u8]) -> bool {
+        let dual = self.stage().is_dual();
         let Some(park) = self.parks.get_mut(key) else { return false };
         park.in_flight = false;
         let inner = frame.strip_prefix(b"*1\r\n").unwrap_or(frame);
@@ -256,7 +257,7 @@ impl Sequencer {
             self.pay_parked(key, inner);
         } else if let Some(how) = park.ended {
             self.pay_ended(key, how);
-        } else if !self.stage().is_dual() {
+        } else if !dual {
             self.let_go(key);
         } else if park.again {
             self.attempt(key);

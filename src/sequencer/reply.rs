@@ -1,5 +1,7 @@
 //! What comes back from the stores, and who is paid with it.
 
+use std::time::Duration;
+
 use crate::compare::{self, Digest};
 use crate::stage::StoreId;
 
@@ -155,12 +157,13 @@ impl Sequencer {
         let max = self.settings.compare_max_bytes;
         let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
         let other = &op.replies[store.other().index()];
-        if !op.compare || matches!(other, Reply::Unsent | Reply::Failed(_) | Reply::Gone) {
+        let (pending, absent) = (other.is_pending(), matches!(other, Reply::Unsent | Reply::Failed(_)));
+        if !op.compare || absent || matches!(other, Reply::Gone) {
             op.replies[store.index()] = Reply::Gone;
-            if op.write && matches!(other, Reply::Unsent | Reply::Failed(_)) && is_error(frame) {
+            if op.write && absent && compare::is_error(frame) {
                 self.note_refused_effect(key, store);
             }
-        } else if other.is_pending() {
+        } else if pending {
             op.replies[store.index()] = Reply::Kept(Kept::new(frame, max));
         } else {
             self.compare(key, store, frame);
@@ -227,9 +230,9 @@ impl Sequencer {
         let [primary, secondary] = &op.replies;
         let default = self.default_store();
         let (Some(primary), Some(secondary)) = (primary.frame(), secondary.frame()) else { return };
-        let merged = compare::merge_mget(primary, secondary, |_| compare::Prefer::Primary);
+        let merged = compare::merge_mget(primary, secondary, |_| compare::Prefer::PrimaryElseSecondary);
         let (frame, taken) = match merged {
-            Some(merged) => (merged.frame, merged.taken > 0),
+            Some(merged) => (merged.reply, !merged.taken.is_empty()),
             None if default == StoreId::Primary => (primary.to_vec(), false),
             None => (secondary.to_vec(), false),
         };
@@ -255,13 +258,13 @@ impl Sequencer {
             && is_hit(op, frame);
         let owner = op.owner;
         let started = op.started;
-        let kind = self.table.request_kind(op.command);
+        let kind = op.kind;
         if fell_back {
             self.metrics.read_fallback.inc(op.command.index());
         }
         match owner {
             Owner::Client { key: client, seq } => {
-                self.metrics.request_duration[kind].observe_micros(self.now - started);
+                self.metrics.request_duration[kind].observe(Duration::from_micros(self.now - started));
                 self.forget_lone_read(client, key);
                 self.clients.pay(client, seq, frame);
             }
@@ -408,12 +411,11 @@ impl Sequencer {
             Some(digest) => Reply::Kept(Kept::digest(&digest)),
             None => Reply::Gone,
         };
-        let (owner, started, command) = (op.owner, op.started, op.command);
+        let (owner, started, kind) = (op.owner, op.started, op.kind);
         if streamed {
             op.streaming = None;
             if let Owner::Client { key: client, .. } = owner {
-                let kind = self.table.request_kind(command);
-                self.metrics.request_duration[kind].observe_micros(self.now - started);
+                self.metrics.request_duration[kind].observe(Duration::from_micros(self.now - started));
                 self.forget_lone_read(client, key);
                 self.clients.end_stream(client);
             }
@@ -422,10 +424,6 @@ impl Sequencer {
         self.retire(key);
         Ok(())
     }
-}
-
-fn is_error(frame: &[u8]) -> bool {
-    compare::is_error(frame)
 }
 
 /// Is this reply to `op` a hit, as far as reading from two stores is concerned?

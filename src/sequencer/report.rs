@@ -24,7 +24,7 @@ impl Sequencer {
                 }
                 _ => self.compare_large(&Kept::new(frame, 0), kept),
             },
-            _ => self.metrics.comparisons_skipped[SkipReason::NoReply].inc(),
+            _ => self.metrics.comparisons_skipped[SkipReason::NoAnswer].inc(),
         }
     }
 
@@ -36,7 +36,7 @@ impl Sequencer {
         }
         let [primary, secondary] = std::mem::replace(&mut op.replies, [Reply::Gone, Reply::Gone]);
         let (Reply::Kept(primary), Reply::Kept(secondary)) = (&primary, &secondary) else {
-            self.metrics.comparisons_skipped[SkipReason::NoReply].inc();
+            self.metrics.comparisons_skipped[SkipReason::NoAnswer].inc();
             return;
         };
         match (primary.frame(), secondary.frame()) {
@@ -73,10 +73,10 @@ impl Sequencer {
         let verdict = match transaction {
             Some(extra) => {
                 let inner = extra.parts.iter().skip(1).take(extra.parts.len().saturating_sub(2));
-                let rules: Vec<_> = inner.map(|part| self.table.spec(part.command).rule).collect();
+                let rules: Vec<_> = inner.map(|part| part.rule).collect();
                 compare::equal_exec(&rules, mine, theirs, tolerance)
             }
-            None => compare::equal(self.table.spec(op.command).rule, mine, theirs, tolerance),
+            None => compare::equal(op.rule, mine, theirs, tolerance),
         };
         if verdict == Verdict::Differ {
             let (primary, secondary) =

@@ -1,6 +1,7 @@
 //! Requests enter the one order here.
 
-use crate::command::{CommandId, Miss};
+use crate::command::{CommandId, Miss, Rule};
+use crate::metrics::RequestKind;
 use crate::stage::{Stage, StoreId};
 
 use super::clients::ClientKey;
@@ -34,6 +35,10 @@ pub struct Submission<'a> {
     pub command: CommandId,
     /// Which way it goes.
     pub path: Path,
+    /// How replies to it are compared.
+    pub rule: Rule,
+    /// What it is counted as.
+    pub kind: RequestKind,
     /// Database and protocol.
     pub context: Context,
     /// The canonical request.
@@ -266,6 +271,8 @@ impl Sequencer {
             answered: false,
             streaming: None,
             miss: Miss::Never,
+            rule: Rule::Exact,
+            kind: RequestKind::Transaction,
             write: dual && transaction.writes,
             context: transaction.context,
             request: None,
@@ -298,6 +305,8 @@ impl Sequencer {
             answered: false,
             streaming: None,
             miss: Miss::Never,
+            rule: submission.rule,
+            kind: submission.kind,
             write: false,
             context: submission.context,
             request: None,
@@ -440,6 +449,8 @@ impl Sequencer {
             answered: false,
             streaming: None,
             miss: Miss::Never,
+            rule: Rule::Exact,
+            kind: RequestKind::Other,
             write: false,
             context,
             request: None,

@@ -77,12 +77,8 @@ pub enum Stage {
 
 impl Stage {
     /// All stages in the order of a rollout.
-    pub const ALL: [Stage; 4] = [
-        Stage::SecondaryOnly,
-        Stage::DualSecondaryDefault,
-        Stage::DualPrimaryDefault,
-        Stage::PrimaryOnly,
-    ];
+    pub const ALL: [Stage; 4] =
+        [Stage::SecondaryOnly, Stage::DualSecondaryDefault, Stage::DualPrimaryDefault, Stage::PrimaryOnly];
 
     /// Do writes go to both stores?
     pub fn is_dual(self) -> bool {

@@ -20,6 +20,7 @@ pub mod compare;
 pub mod config;
 pub mod logging;
 pub mod metrics;
+pub mod net;
 pub mod resp;
 pub mod sequencer;
 pub mod stage;

@@ -131,6 +131,10 @@ pub struct Lane {
     usable: HashSet<u32, foldhash::fast::RandomState>,
     selecting: Option<u32>,
     has_resp3: bool,
+    /// Where a store's URL names a database, the instance's database 0 is that one.
+    base_db: u32,
+    /// A reply is coming in piece by piece.
+    pub in_reply: bool,
     appended: u64,
     answered: u64,
     /// Requests appended since the last numbered ECHO.
@@ -147,7 +151,7 @@ const MARK_EVERY: u32 = 4096;
 
 impl Lane {
     /// A lane whose first connection attempt is under way.
-    pub fn new(store: StoreId) -> Lane {
+    pub fn new(store: StoreId, base_db: u32) -> Lane {
         Lane {
             store,
             link: Link::Dialing,
@@ -160,6 +164,8 @@ impl Lane {
             usable: HashSet::default(),
             selecting: None,
             has_resp3: false,
+            base_db,
+            in_reply: false,
             appended: 0,
             answered: 0,
             since_mark: 0,
@@ -298,7 +304,7 @@ impl Lane {
     /// Switches the stream to `context` if need be. False: the database must be answered first.
     fn enter(&mut self, context: Context, now: u64) -> bool {
         let proto = if self.has_resp3 { context.proto } else { Proto::Resp2 };
-        let wanted = Context { db: context.db, proto };
+        let wanted = Context { db: context.db + self.base_db, proto };
         if self.selecting.is_some() {
             return false;
         }
@@ -332,6 +338,7 @@ impl Lane {
     /// Takes note of one reply and says who gets it. `None`: no reply was owed.
     pub fn arrived(&mut self, now: u64) -> Option<Arrived> {
         self.heard_at = now;
+        self.in_reply = false;
         let front = self.awaited.front_mut()?;
         let arrived = Arrived { sink: front.sink, index: front.seen, last: front.left <= 1, at: front.at };
         front.seen += 1;
@@ -345,6 +352,18 @@ impl Lane {
             }
         }
         Some(arrived)
+    }
+
+    /// Is a reply owed, and has the store not sent a byte since `before`?
+    pub fn is_silent_since(&self, before: u64) -> bool {
+        !self.awaited.is_empty() && self.heard_at < before
+    }
+
+    /// Puts a numbered ECHO into an idle lane, so that a store that has gone is noticed.
+    pub fn probe(&mut self, now: u64) {
+        if self.is_up() && self.awaited.is_empty() && self.held.is_empty() {
+            self.mark(now);
+        }
     }
 
     /// Who gets the reply that is now coming in?
@@ -378,7 +397,7 @@ impl Lane {
         self.sent = None;
         let (refused, kept): (Vec<Held>, Vec<Held>) = std::mem::take(&mut self.held)
             .into_iter()
-            .partition(|h| h.context.db == db && h.frame.is_some());
+            .partition(|h| h.context.db + self.base_db == db && h.frame.is_some());
         self.answered += refused.len() as u64;
         self.held = kept.into();
         self.held_bytes = self.held.iter().map(|h| h.frame.as_ref().map_or(0, |f| f.len() as u64)).sum();
@@ -431,7 +450,8 @@ impl Lane {
     /// Requests older than `before` whose senders stop waiting; their replies will be dropped.
     pub fn expire(&mut self, before: u64) -> Vec<Sink> {
         let mut expired = Vec::new();
-        for entry in self.awaited.iter_mut().take_while(|a| a.at < before) {
+        let flowing = usize::from(self.in_reply);
+        for entry in self.awaited.iter_mut().skip(flowing).take_while(|a| a.at < before) {
             if matches!(entry.sink, Sink::Op(_)) {
                 expired.push(std::mem::replace(&mut entry.sink, Sink::Nobody));
             }

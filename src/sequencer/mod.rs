@@ -39,6 +39,7 @@ use tokio::sync::oneshot;
 
 use crate::command::Table;
 use crate::compare::Samples;
+use crate::config::{Ack, OnLag, Reads};
 use crate::metrics::InstanceMetrics;
 use crate::stage::{Flags, Stage, StoreId};
 
@@ -51,36 +52,8 @@ use op::{Failure, Op, OpKey};
 use park::Parks;
 use recent::Recent;
 
+pub use reply::OutOfStep;
 pub use submit::{Path, Submission, Transaction};
-
-/// How reads are answered while dual.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reads {
-    /// The primary first, on a miss the secondary.
-    Fallback,
-    /// The default store alone.
-    Default,
-    /// Both, compared; the default's reply.
-    Compare,
-}
-
-/// When a mirrored write is acknowledged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ack {
-    /// When the default store has answered.
-    Default,
-    /// When both have.
-    Both,
-}
-
-/// What happens when the other store lags beyond `lag_max`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnLag {
-    /// Its writes are dropped, to be repaired.
-    Repair,
-    /// Clients are slowed down.
-    Block,
-}
 
 /// The settings of an instance that the sequencer obeys. All of them can change while it runs.
 #[derive(Clone, Debug)]
@@ -109,6 +82,15 @@ pub struct Settings {
     pub client_output_max: usize,
     /// Are values shown in samples of differences?
     pub log_values: bool,
+}
+
+/// What the sequencer must know of a store.
+#[derive(Clone, Debug)]
+pub struct StoreFace {
+    /// How it is called in errors: `secondary store 127.0.0.1:7002`.
+    pub name: String,
+    /// The database that the instance shows as its database 0.
+    pub base_db: u32,
 }
 
 /// The one order of an instance.
@@ -142,14 +124,19 @@ pub struct Sequencer {
 // === impl Sequencer ===
 
 impl Sequencer {
-    /// A sequencer whose lanes are being dialed. `stores`: how the stores are named in errors.
+    /// A sequencer whose lanes are being dialed. `stores`: primary, secondary.
     pub fn new(
         table: Rc<Table>,
         settings: Settings,
         stage: Stage,
-        stores: [String; 2],
+        stores: [StoreFace; 2],
         metrics: Arc<InstanceMetrics>,
     ) -> Sequencer {
+        let [primary, secondary] = stores;
+        let lanes = [
+            Lane::new(StoreId::Primary, primary.base_db),
+            Lane::new(StoreId::Secondary, secondary.base_db),
+        ];
         metrics.set_flags(stage.flags());
         Sequencer {
             table,
@@ -160,8 +147,8 @@ impl Sequencer {
             stage,
             pending_stage: None,
             same_server: false,
-            stores,
-            lanes: [Lane::new(StoreId::Primary), Lane::new(StoreId::Secondary)],
+            stores: [primary.name, secondary.name],
+            lanes,
             ops: Slab::new(),
             holds: Holds::default(),
             parks: Parks::default(),

@@ -361,6 +361,7 @@ impl Sequencer {
     pub fn on_piece(&mut self, store: StoreId, piece: &[u8]) -> bool {
         let now = self.now;
         self.lanes[store.index()].heard_at = now;
+        self.lanes[store.index()].in_reply = true;
         let Some((sink, index)) = self.lanes[store.index()].expected() else { return false };
         let Sink::Op(key) = sink else { return sink == Sink::Nobody };
         let Some(op) = self.ops.get(key.0 as usize) else { return true };

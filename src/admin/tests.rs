@@ -318,7 +318,8 @@ async fn a_head_that_trickles_in_for_ever_ends() {
     let (mut reader, mut writer) = stream.into_split();
     let trickle = tokio::spawn(async move {
         let mut tick = tokio::time::interval(Duration::from_millis(5));
-        while writer.write_all(b"A: b\r\n").await.is_ok() {
+        let _ = writer.write_all(b"GET / HTTP/1.1\r\nHost: ").await;
+        while writer.write_all(b"a").await.is_ok() {
             tick.tick().await;
         }
     });

@@ -18,7 +18,7 @@ pub struct InstanceMetrics {
     pub pipelined_diff: IntCounter,
     /// Transactions with differing replies.
     pub multi_diff: IntCounter,
-    /// Commands that nothing describes.
+    /// Commands that nothing describes: `other`, as they are not in the table.
     pub method_missing: CommandCounters,
 
     /// Commands received.
@@ -89,18 +89,14 @@ impl InstanceMetrics {
         is_read: impl Fn(usize) -> bool,
     ) -> InstanceMetrics {
         let names: Arc<[&'static str]> = commands.into();
-        let by_command = |family, order| CommandCounters::new(family, order, name, names.clone(), |_| false);
+        let by_command = |family, order, from_the_start: &dyn Fn(usize) -> bool| {
+            CommandCounters::new(family, order, name, names.clone(), from_the_start)
+        };
         let metrics = InstanceMetrics {
-            read_fallback: CommandCounters::new(
-                &families.read_fallback,
-                LabelOrder::CommandFirst,
-                name,
-                names.clone(),
-                is_read,
-            ),
+            read_fallback: by_command(&families.read_fallback, LabelOrder::CommandFirst, &is_read),
             pipelined_diff: families.pipelined_diff.with_label_values(&["pipelined", name]),
             multi_diff: families.pipelined_diff.with_label_values(&["multi", name]),
-            method_missing: by_command(&families.method_missing, LabelOrder::CommandFirst),
+            method_missing: by_command(&families.method_missing, LabelOrder::CommandFirst, &|_| false),
             requests: PerLabel::new(|kind| families.requests.with_label_values(&[name, kind])),
             request_duration: PerLabel::new(|kind| {
                 families.request_duration.with_label_values(&[name, kind])
@@ -119,7 +115,7 @@ impl InstanceMetrics {
             comparisons_skipped: PerLabel::new(|reason| {
                 families.comparisons_skipped.with_label_values(&[name, reason])
             }),
-            command_diff: by_command(&families.command_diff, LabelOrder::InstanceFirst),
+            command_diff: by_command(&families.command_diff, LabelOrder::InstanceFirst, &|_| true),
             reads_diverted: families.reads_diverted.with_label_values(&[name]),
             flips: families.flips.with_label_values(&[name]),
             flip_held: families.flip_held.with_label_values(&[name]),

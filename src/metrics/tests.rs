@@ -76,6 +76,17 @@ fn reads_have_a_fallback_series_from_the_start_and_writes_none() {
 }
 
 #[test]
+fn every_command_has_a_diff_series_from_the_start() {
+    let metrics = Metrics::new().unwrap();
+    instance(&metrics);
+    let series = series(&metrics);
+    for command in COMMANDS.iter().chain(&["other"]) {
+        let labels = format!(r#"{{command="{command}",instance_name="duplicate_jobs"}}"#);
+        assert_eq!(series[&format!("multistore_command_diff_total{labels}")], 0.0);
+    }
+}
+
+#[test]
 fn an_index_beyond_the_table_counts_as_other() {
     let metrics = Metrics::new().unwrap();
     let handles = instance(&metrics);

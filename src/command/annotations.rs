@@ -16,6 +16,8 @@ fn by_name(name: &str) -> Option<Kind> {
     Some(match name {
         "scan" | "keys" | "dbsize" | "randomkey" => Kind::KeyspaceRead,
         "flushall" | "flushdb" | "swapdb" => Kind::KeyspaceWrite,
+        // Servers call it a read; it writes its count into the key.
+        "pfcount" => Kind::Write,
         "script|load" | "script|flush" => Kind::ServerWrite,
         "function|load" | "function|delete" | "function|flush" | "function|restore" => Kind::ServerWrite,
         "eval" | "evalsha" | "fcall" => Kind::Script,

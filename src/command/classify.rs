@@ -69,7 +69,8 @@ pub fn can_fill<A: Args + ?Sized>(spec: &Spec, args: &A) -> bool {
     }
     let mut fills = false;
     let unlisted = walk(spec, args, &mut |key| fills |= key.access.fills());
-    fills || (unlisted == Ok(true) && spec.flags.has(CommandFlags::WRITE))
+    // What SORT reads by patterns is not listed, but what it writes is.
+    fills || (unlisted == Ok(true) && spec.shape == Shape::Plain && spec.flags.has(CommandFlags::WRITE))
 }
 
 /// Where this request says how long it waits, if it does.
@@ -109,7 +110,6 @@ fn shaped<A: Args + ?Sized>(spec: &Spec, args: &A) -> Effect {
         Shape::GetEx => effect(spec, as_read(args.argc() == 2), miss, rule),
         Shape::HGetEx => effect(spec, as_read(options::hgetex_reads(args)), miss, rule),
         Shape::PfCount if args.argc() > 2 => effect(spec, Kind::Read, Miss::Never, rule),
-        Shape::PfCount => effect(spec, Kind::Write, miss, rule),
         Shape::SeveralKeys if args.argc() > 2 => effect(spec, kind, Miss::Never, rule),
         Shape::XRead => xread(spec, args),
         Shape::XReadGroup if options::block(args).is_none() => effect(spec, Kind::Write, miss, rule),

@@ -180,12 +180,14 @@ pub fn keys<A: Args + ?Sized>(spec: &Spec, args: &A, out: &mut Keys) -> Result<(
 /// The first key of a request, without looking for the others.
 #[inline]
 pub fn first_key<'a, A: Args + ?Sized>(spec: &Spec, args: &'a A) -> Option<&'a [u8]> {
+    if spec.shape == Shape::Migrate && args.arg(3) == Some(b"") {
+        return run(spec.keys.last()?, args).ok()??.next().and_then(|at| args.arg(at));
+    }
     let spec = spec.keys.iter().find(|key| !key.flags.has(KeyFlags::NOT_KEY))?;
     if let (Begin::Index(at), Find::Range { .. }) = (spec.begin, spec.find) {
         return args.arg(at as usize);
     }
-    let run = run(spec, args).ok()??;
-    args.arg(run.first).filter(|_| run.count > 0)
+    run(spec, args).ok()??.next().and_then(|at| args.arg(at))
 }
 
 /// The databases that a request touches beside the connection's own. What the store cannot read is `None`.

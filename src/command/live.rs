@@ -1,6 +1,9 @@
 //! What a store's own `COMMAND` tells, and how a table takes it in.
 
-use super::{Begin, CommandFlags, Find, KeyFlags, KeySpec, Kind, Miss, Shape, Spec, annotations};
+use super::spec::arity_ok;
+use super::{Begin, CommandFlags, CommandId, Find, KeyFlags, KeySpec, Kind, Miss, Shape, Spec, annotations};
+
+mod reply;
 
 /// One command as `COMMAND` lists it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +35,13 @@ pub struct Overlaid {
     pub dropped: usize,
 }
 
+/// What one store has of a table, and with how many words: servers differ (ZRANK takes two arguments or three).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Offered {
+    /// Arities by id; 0 for what the store doesn't have.
+    arities: Box<[i32]>,
+}
+
 /// More key specifications than any command has; the rest are left out.
 const MAX_KEY_SPECS: usize = 16;
 
@@ -41,6 +51,34 @@ impl LiveCommand {
     /// The name without its container.
     pub(super) fn own_name(&self) -> &str {
         self.name.split_once('|').map_or(&self.name, |(_, name)| name)
+    }
+}
+
+// === impl Offered ===
+
+impl Offered {
+    pub(super) fn nothing(count: usize) -> Self {
+        Self { arities: vec![0; count].into() }
+    }
+
+    pub(super) fn set(&mut self, id: CommandId, arity: i32) {
+        if let Some(slot) = self.arities.get_mut(id.index()) {
+            *slot = arity;
+        }
+    }
+
+    /// Whether the store has this command.
+    pub fn has(&self, id: CommandId) -> bool {
+        self.arity(id) != 0
+    }
+
+    /// Whether the store would run a request of so many words, the name included.
+    pub fn arity_ok(&self, id: CommandId, argc: usize) -> bool {
+        self.has(id) && arity_ok(self.arity(id), argc)
+    }
+
+    fn arity(&self, id: CommandId) -> i32 {
+        self.arities.get(id.index()).copied().unwrap_or_default()
     }
 }
 

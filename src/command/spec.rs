@@ -243,14 +243,20 @@ pub struct Word {
     len: u8,
 }
 
+/// Whether so many words fit an arity.
+#[inline]
+pub(super) fn arity_ok(arity: i32, argc: usize) -> bool {
+    let needed = arity.unsigned_abs() as usize;
+    if arity < 0 { argc >= needed } else { argc == needed }
+}
+
 // === impl Spec ===
 
 impl Spec {
     /// Whether a request of so many words, the name included, may be run at all.
     #[inline]
     pub fn arity_ok(&self, argc: usize) -> bool {
-        let needed = self.arity.unsigned_abs() as usize;
-        if self.arity < 0 { argc >= needed } else { argc == needed }
+        arity_ok(self.arity, argc)
     }
 
     /// The name without its container.

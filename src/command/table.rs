@@ -1,7 +1,7 @@
 //! The one table of commands, and how a request finds its row.
 
 use super::spec::row::Row;
-use super::{Args, CommandFlags, Find, KeySpec, LiveCommand, Miss, Overlaid, Spec};
+use super::{Args, CommandFlags, Find, KeySpec, LiveCommand, Miss, Offered, Overlaid, Spec};
 use super::{annotations, builtin, extra, live};
 
 /// A command's place in a [`Table`]. Ids of built-in commands are the same in every table.
@@ -131,6 +131,21 @@ impl Table {
             }
         }
         outcome
+    }
+
+    /// What a store has of this table, by the reply to its `COMMAND`. To be asked again after an overlay.
+    pub fn offered(&self, commands: &[LiveCommand]) -> Offered {
+        let mut offered = Offered::nothing(self.count());
+        for command in commands {
+            let Some(id) = self.search(NONE, command.name.as_bytes()) else { continue };
+            offered.set(id, command.arity);
+            for sub in &command.subcommands {
+                if let Some(sub_id) = self.search(id.0, sub.own_name().as_bytes()) {
+                    offered.set(sub_id, sub.arity);
+                }
+            }
+        }
+        offered
     }
 
     fn overlay_one(

@@ -375,6 +375,7 @@ impl Decoder {
             let count = judge_count(count as i64, limits)?;
             self.canonical = true;
             self.pos = next as u32;
+            self.searched = 0;
             return Ok(Some(count));
         }
         self.careful_count(buf, limits)

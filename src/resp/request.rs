@@ -143,6 +143,8 @@ impl Default for RequestLimits {
     fn default() -> Self {
         Self {
             max_bulk: 512 << 20,
+            // Redis 7 itself takes 2^31 - 1; every server before it answers more than this with a protocol
+            // error and closes the connection, which others may share.
             max_args: 1 << 20,
             max_inline: 64 << 10,
             max_request: 1 << 30,

@@ -274,6 +274,8 @@ impl Connection {
             Ok(0) => Err(self.closed()),
             Ok(_) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            // Closed while commands of ours were still unread.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Err(self.closed()),
             Err(error) => Err(self.broken(error)),
         }
     }

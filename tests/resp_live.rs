@@ -326,17 +326,32 @@ fn connection_keeps_pushes_apart() {
     });
 }
 
-/// More replies than the sockets hold, to more commands than the sockets hold.
+/// More commands, and more replies, than the sockets hold, to a server that reads no further command before
+/// its reply is gone.
 #[test]
 fn connection_reads_while_it_writes() {
-    let server = Server::start(&[]);
+    let command = vec![b"ECHO".to_vec(), vec![b'x'; 100_000]];
+    let (mut request, mut reply) = (Vec::new(), Vec::new());
+    encode::command(&mut request, &command);
+    encode::bulk(&mut reply, vec![b'x'; 100_000]);
+    let path = std::env::temp_dir().join(format!("resp-live-{}-stubborn", std::process::id()));
+    let listener = std::os::unix::net::UnixListener::bind(&path).expect("a socket");
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client");
+        let mut buf = vec![0; request.len()];
+        while stream.read_exact(&mut buf).is_ok() {
+            stream.write_all(&reply).expect("the client reads");
+        }
+    });
     run(async {
-        let mut connection = Connection::open(&server.endpoint(), DEADLINE).await.expect("connected");
-        let commands = vec![vec![b"ECHO".to_vec(), vec![b'x'; 100_000]]; 200];
-        let replies = connection.pipeline(&commands).await.expect("replies");
+        let mut connection =
+            Connection::open(&Endpoint::Unix(path.clone()), DEADLINE).await.expect("connected");
+        let replies = connection.pipeline(&vec![command; 200]).await.expect("replies");
         assert_eq!(replies.len(), 200);
         assert!(replies.iter().all(|reply| reply.as_bytes().is_some_and(|text| text.len() == 100_000)));
     });
+    server.join().expect("the server saw its client go");
+    std::fs::remove_file(path).expect("removed");
 }
 
 #[test]

@@ -12,7 +12,6 @@
 
 mod digest;
 mod equal;
-mod kinds;
 mod merge;
 mod miss;
 mod multiset;
@@ -22,7 +21,7 @@ mod sample;
 
 pub use digest::Digest;
 pub use equal::{Verdict, equal, equal_exec};
-pub use kinds::{Miss, Rule, Tick};
+pub use crate::command::{Miss, Rule, Tick};
 pub use merge::{Merged, Prefer, merge_mget};
 pub use miss::{is_error, is_miss};
 pub use reader::{List, Reader, Token};

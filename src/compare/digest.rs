@@ -17,6 +17,12 @@ pub struct Digest {
     len: u64,
 }
 
+impl std::fmt::Debug for Digest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Digest").field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
 // === impl Digest ===
 
 impl Digest {

@@ -1,4 +1,18 @@
 //! The Redis protocol: frames found (never copied), and frames made.
+//!
+//! - [`request`]: where a client's request ends, as Redis 7 would judge it;
+//! - [`reply`]: where a store's reply ends, RESP2 and RESP3;
+//! - [`value`]: what is inside one complete frame;
+//! - [`encode`]: the proxy's own frames.
+//!
+//! Boundaries are found over raw bytes, in linear time whatever the chunks in which they arrive, and every
+//! length, count and depth has a limit. Nothing in here does I/O.
+
+pub mod encode;
+mod number;
+pub mod reply;
+pub mod request;
+pub mod value;
 
 /// The protocol version that a connection speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]

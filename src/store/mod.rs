@@ -1,1 +1,3 @@
 //! One backend: its address, dialing, connections.
+
+pub mod connection;

@@ -1,0 +1,27 @@
+# What people type. `make help` lists it.
+
+.DEFAULT_GOAL := build
+.PHONY: help setup build demo test check bench
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install redis-server if it is missing
+	@scripts/setup
+
+build: ## the release binary: target/release/multistore
+	cargo build --release --locked
+
+demo: setup ## two real stores, a workload, the whole rollout on one screen
+	@cargo run --release --locked --quiet -- demo
+
+test: setup ## every test, against real servers
+	cargo test --locked
+
+check: ## formatting, lints, documentation
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+
+bench: setup ## the benchmarks
+	cargo bench --locked

@@ -3,6 +3,7 @@
 
 mod support;
 
+use multistore::command::{Effect, Table, classify};
 use multistore::compare::{Miss, Rule, Tick, Verdict, equal, equal_exec, is_error, is_miss};
 use std::time::Duration;
 use support::{Client, RedisServer};
@@ -251,6 +252,17 @@ const MISSES: &[(Miss, &str, &str)] = &[
     (Miss::OnlyError, "GET list", "GET missing"),
 ];
 
+/// Two servers choose for themselves here.
+const CHOOSES: &[&str] = &["SPOP ints 3"];
+
+/// What the command table says of a request.
+fn effect(line: &str) -> Effect {
+    let table = Table::builtin();
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let id = table.find(&words[..]).unwrap_or_else(|| panic!("the table lacks {line}"));
+    classify(table.spec(id), &words[..])
+}
+
 /// One connection for each protocol version.
 fn clients(server: &RedisServer) -> [Client; 2] {
     let (two, mut three) = (server.client(), server.client());
@@ -422,6 +434,37 @@ fn what_is_missing_misses_in_both_protocols() {
             assert!(is_miss(*miss, &reply, Some(b"0")), "{name} {missing}: {}", reply.escape_ascii());
             let reply = raw(&mut client, present);
             assert!(!is_miss(*miss, &reply, Some(b"0")), "{name} {present}: {}", reply.escape_ascii());
+        }
+    }
+}
+
+#[test]
+fn the_command_table_names_rules_that_fit() {
+    let servers = [RedisServer::start(), RedisServer::start()];
+    servers.iter().for_each(load);
+    let [mut two, _] = clients(&servers[0]);
+    let [_, mut three] = clients(&servers[1]);
+    for (_, line) in READS.iter().chain(WRITES).filter(|(_, line)| !CHOOSES.contains(line)) {
+        let (a, b) = (raw(&mut two, line), raw(&mut three, line));
+        assert_same(effect(line).rule, line, &a, &b);
+    }
+}
+
+#[test]
+fn the_command_table_names_misses_that_fit() {
+    let server = RedisServer::start();
+    load(&server);
+    let mut client = server.client();
+    for (miss, missing, present) in MISSES.iter().filter(|(_, line, _)| effect(line).miss != Miss::Never) {
+        let reply = raw(&mut client, missing);
+        assert!(is_miss(effect(missing).miss, &reply, Some(b"0")), "{missing}: {}", reply.escape_ascii());
+        if *miss != Miss::OnlyError {
+            let reply = raw(&mut client, present);
+            assert!(
+                !is_miss(effect(present).miss, &reply, Some(b"0")),
+                "{present}: {}",
+                reply.escape_ascii()
+            );
         }
     }
 }

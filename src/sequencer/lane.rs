@@ -376,9 +376,8 @@ impl Lane {
             return ContextOutcome::OutOfStep;
         }
         self.sent = None;
-        let (refused, kept): (Vec<Held>, Vec<Held>) = std::mem::take(&mut self.held)
-            .into_iter()
-            .partition(|h| h.context.db == db && h.frame.is_some());
+        let (refused, kept): (Vec<Held>, Vec<Held>) =
+            std::mem::take(&mut self.held).into_iter().partition(|h| h.context.db == db && h.frame.is_some());
         self.answered += refused.len() as u64;
         self.held = kept.into();
         self.held_bytes = self.held.iter().map(|h| h.frame.as_ref().map_or(0, |f| f.len() as u64)).sum();

@@ -19,9 +19,9 @@ mod number;
 mod reader;
 mod sample;
 
+pub use crate::command::{Miss, Rule, Tick};
 pub use digest::Digest;
 pub use equal::{Verdict, equal, equal_exec};
-pub use crate::command::{Miss, Rule, Tick};
 pub use merge::{Merged, Prefer, merge_mget};
 pub use miss::{is_error, is_miss};
 pub use reader::{List, Reader, Token};

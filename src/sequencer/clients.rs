@@ -23,7 +23,9 @@ enum Slot {
     Waiting,
     Ready(Box<[u8]>),
     /// The request ran under CLIENT REPLY OFF or SKIP: nothing is sent.
-    Muted { done: bool },
+    Muted {
+        done: bool,
+    },
 }
 
 /// One client's owed replies and unsent bytes.

@@ -143,10 +143,7 @@ impl Sequencer {
 
     /// Has the default store answered everything that came before this client's fence?
     pub fn fence_ready(&self, client: ClientKey) -> bool {
-        self.holds
-            .standing
-            .iter()
-            .any(|s| s.client == client && self.lane(s.store).answered() >= s.target)
+        self.holds.standing.iter().any(|s| s.client == client && self.lane(s.store).answered() >= s.target)
     }
 
     /// Takes this client's fence down and lets go on what waited for it.

@@ -117,6 +117,8 @@ fn multisets_ignore_order_and_count_duplicates() {
             ("*2|*2|:1|:2|:3|", "*2|:3|*2|:1|:2|", Same),
             ("*2|*2|:1|:2|:3|", "*2|:3|*2|:2|:1|", Differ),
             ("*2|$-1|:1|", "*2|#t|_|", Same),
+            ("*2|:1|-ERR a|", "*2|-ERR b|:1|", Same),
+            ("*2|:1|-ERR a|", "*2|-OOM a|:1|", Differ),
             ("*0|", "~0|", Same),
             ("*0|", "_|", Differ),
             (":1|", "#t|", Same),
@@ -212,6 +214,7 @@ fn numbers_are_compared_as_numbers() {
             // Members that look like numbers but are longer than a double is exact, or not printed by a server.
             ("$17|90071992547409931|", "$17|90071992547409932|", Differ),
             ("$3|007|", "$1|7|", Differ),
+            ("$5|007.5|", "$3|7.5|", Differ),
             ("$2|+1|", "$3|1.0|", Differ),
             ("$2|1.|", "$3|1.0|", Differ),
             ("$2|1e|", "$1|1|", Differ),
@@ -233,6 +236,8 @@ fn scores_are_flat_in_one_protocol_and_pairs_in_the_other() {
             ("*4|$1|a|$3|1.5|$1|b|$1|2|", "*2|*3|$1|a|,1.5|$1|b|,2|", Differ),
             ("*4|$1|a|$3|1.5|$1|b|$1|2|", "*2|$1|a|,1.5|", Differ),
             ("*2|$1|a|$1|1|", "*1|*2|$1|a|,1|", Same),
+            ("*2|$1|a|$1|1|", "*1|%1|$1|a|,1|", Differ),
+            ("*2|$1|a|$1|1|", "*1|$1|x|$1|a|,1|", Differ),
         ],
     );
 }

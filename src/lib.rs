@@ -18,6 +18,7 @@ pub mod cli;
 pub mod command;
 pub mod compare;
 pub mod config;
+pub mod instance;
 pub mod logging;
 pub mod metrics;
 pub mod net;

@@ -437,3 +437,15 @@ fn judge_length(length: i64, limits: &RequestLimits) -> Result<u32, ProtocolErro
     }
     Ok(length as u32)
 }
+
+impl crate::command::Args for Request<'_> {
+    #[inline]
+    fn argc(&self) -> usize {
+        self.args.len()
+    }
+
+    #[inline]
+    fn arg(&self, index: usize) -> Option<&[u8]> {
+        self.args.get(index).map(|span| self.slice(*span))
+    }
+}

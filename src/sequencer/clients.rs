@@ -214,8 +214,8 @@ impl Clients {
         self.touch(key);
     }
 
-    /// Asks for the session to be woken when its replies are in.
-    pub fn wake_when_idle(&mut self, key: ClientKey) {
+    /// Asks for the session to be woken when its next reply is in.
+    pub fn wake_on_reply(&mut self, key: ClientKey) {
         if let Some(client) = self.get_mut(key) {
             client.wake = true;
         }
@@ -229,10 +229,7 @@ impl Clients {
     fn touch(&mut self, key: ClientKey) {
         let Some(client) = self.get_mut(key) else { return };
         let newly_dirty = !std::mem::replace(&mut client.dirty, true);
-        let wake = client.wake && client.slots.is_empty();
-        if wake {
-            client.wake = false;
-        }
+        let wake = std::mem::take(&mut client.wake);
         if newly_dirty {
             self.dirty.push(key);
         }

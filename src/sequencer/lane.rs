@@ -140,6 +140,7 @@ pub struct Lane {
     /// Requests appended since the last numbered ECHO.
     since_mark: u32,
     next_mark: u64,
+    round_trip: Option<u64>,
     /// When the last byte came from the store, or the last request was appended to an idle lane.
     pub heard_at: u64,
 }
@@ -170,6 +171,7 @@ impl Lane {
             answered: 0,
             since_mark: 0,
             next_mark: 0,
+            round_trip: None,
             heard_at: 0,
         }
     }
@@ -182,6 +184,11 @@ impl Lane {
     /// Requests that the store has not answered yet.
     pub fn depth(&self) -> usize {
         self.held.len() + self.awaited.len()
+    }
+
+    /// From appending the last answered request to its reply, in microseconds.
+    pub fn round_trip(&self) -> Option<u64> {
+        self.round_trip
     }
 
     /// How many requests have been appended, ever: the position of the tail.
@@ -344,6 +351,7 @@ impl Lane {
         front.seen += 1;
         front.left = front.left.saturating_sub(1);
         if arrived.last {
+            self.round_trip = Some(now.saturating_sub(front.at));
             self.awaited_bytes -= u64::from(front.bytes);
             let own = matches!(front.sink, Sink::Select(_) | Sink::Hello(_) | Sink::Mark(_));
             self.awaited.pop_front();

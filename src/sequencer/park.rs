@@ -304,9 +304,9 @@ impl Sequencer {
         fronts.into_iter().for_each(|key| self.attempt(key));
     }
 
-    /// When the next parked client's time is up.
-    pub fn next_deadline(&self) -> Option<u64> {
-        self.parks.deadlines.first().map(|(deadline, _)| *deadline)
+    /// How many clients are parked.
+    pub fn parked(&self) -> usize {
+        self.parks.len()
     }
 }
 

@@ -12,7 +12,6 @@ use crate::resp::value::OwnedValue;
 use crate::sequencer::lane::DownReason;
 
 use super::connection::{Connection, ConnectionError, Endpoint, Socket};
-use super::live_commands::live_commands;
 
 /// Which server a store turned out to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -77,7 +76,7 @@ impl Plan<'_> {
         ask_ready(&mut connection).await?;
         let identity = identify(&mut connection, self.config.database).await?;
         let commands = match self.commands {
-            true => live_commands(&connection.call(&["COMMAND"]).await.map_err(unreachable)?),
+            true => LiveCommand::list(&connection.call_raw(&["COMMAND"]).await.map_err(unreachable)?),
             false => Vec::new(),
         };
         let (socket, _) = connection.into_parts();

@@ -2,4 +2,6 @@
 
 pub mod connection;
 pub mod handshake;
-mod live_commands;
+pub mod driver;
+pub mod dedicated;
+pub mod pool;

@@ -1,0 +1,391 @@
+//! One instance at run time: the sequencer, and everything that moves bytes around it.
+//!
+//! An instance lives on one thread, like a Redis: its state is shared by plain references, and a
+//! turn of the event loop is atomic. Invariant: the sequencer is borrowed for the length of a
+//! synchronous block only, never across an await, and [`Instance::settle`] follows every such block
+//! that may have produced output.
+
+mod clients;
+mod config;
+mod status;
+
+use std::cell::{Cell, Ref, RefCell, RefMut};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use crate::command::{LiveCommand, Offered, Table};
+use crate::config::{Config, InstanceConfig};
+use crate::metrics::{InstanceMetrics, Metrics, StoreErrorKind};
+use crate::resp::reply::ReplyLimits;
+use crate::sequencer::Sequencer;
+use crate::sequencer::clients::ClientKey;
+use crate::sequencer::lane::DownReason;
+use crate::stage::{Stage, StoreId};
+use crate::store::driver::PROBE_EVERY;
+use crate::store::handshake::Identity;
+use crate::store::pool::Pool;
+
+pub use clients::{ClientIo, ClientInfo};
+
+/// What is known about a store beside its lane.
+#[derive(Clone, Debug, Default)]
+pub struct StoreFacts {
+    /// Which server it is; the last one seen.
+    pub identity: Option<Identity>,
+    /// Its replies to HELLO 2 and HELLO 3.
+    pub hello: [Vec<u8>; 2],
+    /// Its last failure.
+    pub last_error: Option<String>,
+    /// The commands that it has.
+    pub offered: Option<Rc<Offered>>,
+    /// A first attempt to connect has ended, one way or the other.
+    pub tried: bool,
+}
+
+/// One instance at run time.
+pub struct Instance {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Its counters.
+    pub metrics: Arc<InstanceMetrics>,
+    /// Dedicated connections.
+    pub pool: Pool,
+    core: RefCell<Sequencer>,
+    config: RefCell<Rc<InstanceConfig>>,
+    facts: RefCell<[StoreFacts; 2]>,
+    io: RefCell<HashMap<ClientKey, Rc<ClientIo>, foldhash::fast::RandomState>>,
+    lane_output: [Notify; 2],
+    lane_drop: [Notify; 2],
+    tried: Notify,
+    /// Wakes everything that depends on the stage.
+    pub flipped: Notify,
+    timer: Notify,
+    epoch: Instant,
+    dirty: RefCell<Vec<ClientKey>>,
+    next_client: Cell<u64>,
+    random: Cell<u64>,
+    /// Are clients being accepted?
+    pub listening: Cell<bool>,
+    /// Is the process ending?
+    pub draining: Cell<bool>,
+    /// One buffer to read clients into: an idle client owns none.
+    pub scratch: RefCell<Box<[u8]>>,
+    live: RefCell<[Vec<LiveCommand>; 2]>,
+}
+
+/// Bytes read from a client at once; also about what one client may submit in one turn.
+pub const CLIENT_READ_BYTES: usize = 64 * 1024;
+/// The finest step of the instance's clock for timeouts.
+const TICK: Duration = Duration::from_millis(5);
+
+// === impl Instance ===
+
+impl Instance {
+    /// Sets an instance up. Nothing is connected yet.
+    pub fn new(name: &str, config: &Config, metrics: &Metrics) -> Rc<Instance> {
+        let Some(settings) = config.instances.get(name) else {
+            unreachable!("an instance is made from the configuration that names it")
+        };
+        let table = Rc::new(Table::builtin());
+        let names: Vec<&'static str> =
+            table.iter().map(|(_, spec)| self::config::static_name(&spec.name)).collect();
+        let reads: Vec<bool> =
+            table.iter().map(|(_, spec)| spec.miss != crate::command::Miss::Never).collect();
+        let counters =
+            metrics.instance(name, &names, |index| reads.get(index).copied().unwrap_or_default());
+        let stage = config.flags(name).stage();
+        let core = Sequencer::new(
+            table,
+            self::config::settings(settings),
+            stage,
+            self::config::faces(settings),
+            counters.clone(),
+        );
+        Rc::new(Instance {
+            name: name.to_owned(),
+            pool: Pool::new(counters.clone()),
+            metrics: counters,
+            core: RefCell::new(core),
+            config: RefCell::new(Rc::new(settings.clone())),
+            facts: RefCell::default(),
+            io: RefCell::default(),
+            lane_output: [Notify::new(), Notify::new()],
+            lane_drop: [Notify::new(), Notify::new()],
+            tried: Notify::new(),
+            flipped: Notify::new(),
+            timer: Notify::new(),
+            epoch: Instant::now(),
+            dirty: RefCell::default(),
+            next_client: Cell::new(1),
+            random: Cell::new(u64::from(std::process::id()) ^ 0x9e37_79b9_7f4a_7c15),
+            listening: Cell::new(false),
+            draining: Cell::new(false),
+            scratch: RefCell::new(vec![0; CLIENT_READ_BYTES].into()),
+            live: RefCell::default(),
+        })
+    }
+
+    /// The settings in effect.
+    pub fn config(&self) -> Rc<InstanceConfig> {
+        self.config.borrow().clone()
+    }
+
+    /// The sequencer, with its clock set.
+    pub fn core_mut(&self) -> RefMut<'_, Sequencer> {
+        let mut core = self.core.borrow_mut();
+        core.set_now(self.micros());
+        core
+    }
+
+    /// The sequencer, to look at.
+    pub fn core(&self) -> Ref<'_, Sequencer> {
+        self.core.borrow()
+    }
+
+    /// What is known about a store.
+    pub fn facts(&self, store: StoreId) -> StoreFacts {
+        self.facts.borrow()[store.index()].clone()
+    }
+
+    /// Looks at what is known about a store.
+    pub fn with_facts<R>(&self, store: StoreId, look: impl FnOnce(&StoreFacts) -> R) -> R {
+        look(&self.facts.borrow()[store.index()])
+    }
+
+    fn micros(&self) -> u64 {
+        self.epoch.elapsed().as_micros() as u64
+    }
+
+    /// A number in 0..1 for jitter; nothing secret depends on it.
+    pub fn random(&self) -> f64 {
+        let mut x = self.random.get();
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.random.set(x);
+        (x >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// Limits of replies, as configured.
+    pub fn reply_limits(&self) -> ReplyLimits {
+        let config = self.config.borrow();
+        let max = config.max_reply.bytes() as u64;
+        ReplyLimits { max_depth: config.reply_depth, max_bulk: max, max_reply: max, ..ReplyLimits::default() }
+    }
+
+    /// Moves on what a turn has produced: replies to clients, requests to the lanes, wake-ups.
+    pub fn settle(&self) {
+        let mut keys = std::mem::take(&mut *self.dirty.borrow_mut());
+        let mut core = self.core.borrow_mut();
+        core.clients.take_dirty(&mut keys);
+        for key in keys.drain(..) {
+            self.flush(&mut core, key);
+        }
+        core.clients.take_woken(&mut keys);
+        for key in keys.drain(..) {
+            self.wake(key);
+        }
+        let mut busy = false;
+        for store in StoreId::ALL {
+            let lane = core.lane(store);
+            if !lane.out.is_empty() {
+                self.lane_output[store.index()].notify_one();
+            }
+            busy |= lane.depth() > 0;
+        }
+        if busy {
+            self.timer.notify_one();
+        }
+        drop(core);
+        *self.dirty.borrow_mut() = keys;
+    }
+
+    // --- lanes ---
+
+    /// Waits until the lane of `store` may have output.
+    pub async fn lane_output(&self, store: StoreId) {
+        self.lane_output[store.index()].notified().await;
+    }
+
+    /// Waits until the connection of `store` is to be dropped.
+    pub async fn lane_drop(&self, store: StoreId) {
+        self.lane_drop[store.index()].notified().await;
+    }
+
+    /// Takes what the lane of `store` wants to send; `into` is empty and its capacity is reused.
+    pub fn take_lane_output(&self, store: StoreId, into: &mut Vec<u8>) {
+        let mut core = self.core.borrow_mut();
+        std::mem::swap(&mut core.lane_mut(store).out, into);
+    }
+
+    /// The store has answered the handshake.
+    pub fn store_up(
+        &self,
+        store: StoreId,
+        identity: Identity,
+        hello: [Vec<u8>; 2],
+        has_resp3: bool,
+        commands: Vec<LiveCommand>,
+    ) {
+        tracing::info!(instance = %self.name, store = %store, version = %identity.version,
+            run_id = %identity.run_id, keys = identity.keys, "store connected");
+        self.overlay(store, commands);
+        {
+            let mut facts = self.facts.borrow_mut();
+            let facts = &mut facts[store.index()];
+            facts.identity = Some(identity);
+            facts.hello = hello;
+            facts.tried = true;
+            facts.last_error = None;
+        }
+        self.judge_identity();
+        self.core_mut().lane_up(store, has_resp3);
+        self.tried.notify_waiters();
+        self.settle();
+    }
+
+    /// Adds what the stores have beside the built-in commands, and notes what each of them has.
+    fn overlay(&self, store: StoreId, commands: Vec<LiveCommand>) {
+        if commands.is_empty() {
+            return;
+        }
+        let mut core = self.core_mut();
+        let mut table = (*core.table).clone();
+        table.overlay(commands.iter().cloned());
+        self.live.borrow_mut()[store.index()] = commands;
+        let table = Rc::new(table);
+        for store in StoreId::ALL {
+            let live = self.live.borrow();
+            let commands = &live[store.index()];
+            if !commands.is_empty() {
+                self.facts.borrow_mut()[store.index()].offered = Some(Rc::new(table.offered(commands)));
+            }
+        }
+        core.table = table;
+    }
+
+    /// A write must never be applied twice to one store: by run_id and database, not by name.
+    fn judge_identity(&self) {
+        let (config, facts) = (self.config.borrow(), self.facts.borrow());
+        let [primary, secondary] = &*facts;
+        let same = match (&primary.identity, &secondary.identity) {
+            (Some(a), Some(b)) => !a.run_id.is_empty() && a.run_id == b.run_id,
+            _ => false,
+        } && config.primary.database.unwrap_or(0) == config.secondary.database.unwrap_or(0);
+        let mut core = self.core.borrow_mut();
+        if same && !core.same_server() {
+            tracing::warn!(instance = %self.name,
+                "primary and secondary are the same server and database: dual is treated as off");
+        }
+        core.set_same_server(same);
+    }
+
+    /// An attempt to connect has failed; the next one comes after `delay`.
+    pub fn store_down(&self, store: StoreId, reason: DownReason, delay: Duration) {
+        self.metrics.store(store).errors[StoreErrorKind::Connect].inc();
+        let news = {
+            let mut facts = self.facts.borrow_mut();
+            let facts = &mut facts[store.index()];
+            facts.tried = true;
+            facts.last_error.replace(reason.text.clone()).as_ref() != Some(&reason.text)
+        };
+        if news {
+            tracing::warn!(instance = %self.name, store = %store, reason = %reason.text,
+                "store is down; reconnecting, next attempt in {} ms", delay.as_millis());
+        }
+        self.core_mut().lane_down(store, reason);
+        self.tried.notify_waiters();
+        self.settle();
+    }
+
+    /// An established connection has ended.
+    pub fn store_lost(&self, store: StoreId, kind: StoreErrorKind, why: &str) {
+        self.metrics.store(store).errors[kind].inc();
+        let owed = self.core().lane(store).depth();
+        if owed > 0 || kind != StoreErrorKind::Lost {
+            tracing::warn!(instance = %self.name, store = %store, why, owed, "connection lost; reconnecting");
+        } else {
+            tracing::info!(instance = %self.name, store = %store, why, "idle connection ended; reconnecting");
+        }
+        self.facts.borrow_mut()[store.index()].last_error = Some(why.to_owned());
+        self.core_mut().lane_lost(store);
+        self.settle();
+    }
+
+    /// Waits until both stores have been tried once: before that, "down" would be a guess.
+    pub async fn first_attempts(&self) {
+        loop {
+            let tried = self.tried.notified();
+            if self.facts.borrow().iter().all(|facts| facts.tried) {
+                return;
+            }
+            tried.await;
+        }
+    }
+
+    // --- configuration ---
+
+    /// Takes a new configuration over: settings at once, the stage at a point of the order.
+    pub fn reconfigure(&self, config: &Config) {
+        let Some(settings) = config.instances.get(&self.name) else { return };
+        let stage = config.flags(&self.name).stage();
+        *self.config.borrow_mut() = Rc::new(settings.clone());
+        self.core_mut().set_settings(self::config::settings(settings));
+        self.set_stage(stage);
+    }
+
+    fn set_stage(&self, stage: Stage) {
+        let before = self.core().flags().stage();
+        self.core_mut().set_stage(stage);
+        if before != stage {
+            tracing::info!(instance = %self.name, from = %before, to = %stage, "stage changes");
+        }
+        self.flipped.notify_waiters();
+        self.settle();
+    }
+
+    // --- time ---
+
+    /// Runs what time alone brings about. A task of its own, until dropped.
+    pub async fn run_timer(self: Rc<Self>) {
+        let mut probed = Instant::now();
+        loop {
+            let idle = {
+                let core = self.core();
+                let owed = StoreId::ALL.iter().any(|store| core.lane(*store).depth() > 0);
+                !owed && core.parked() == 0
+            };
+            if idle {
+                let _ = tokio::time::timeout(PROBE_EVERY, self.timer.notified()).await;
+            }
+            tokio::time::sleep(TICK).await;
+            self.tick(&mut probed);
+        }
+    }
+
+    fn tick(&self, probed: &mut Instant) {
+        let lane_timeout = self.config.borrow().lane_timeout.as_micros() as u64;
+        let probe = probed.elapsed() >= PROBE_EVERY;
+        {
+            let mut core = self.core_mut();
+            core.tick();
+            let now = core.now();
+            for store in StoreId::ALL {
+                if probe {
+                    core.lane_mut(store).probe(now);
+                }
+                if core.lane(store).is_silent_since(now.saturating_sub(lane_timeout)) {
+                    self.lane_drop[store.index()].notify_one();
+                }
+            }
+        }
+        if probe {
+            *probed = Instant::now();
+        }
+        self.settle();
+    }
+}

@@ -1,0 +1,191 @@
+//! The sockets of the clients, and what other clients may know about them.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::Waker;
+use std::time::Instant;
+
+use super::Instance;
+use crate::net::WriteHalf;
+use crate::resp::Proto;
+use crate::sequencer::Sequencer;
+use crate::sequencer::clients::ClientKey;
+
+/// What CLIENT LIST shows of a client.
+#[derive(Clone, Debug)]
+pub struct ClientInfo {
+    /// The client's address.
+    pub addr: String,
+    /// The address that it connected to.
+    pub laddr: String,
+    /// CLIENT SETNAME.
+    pub name: Vec<u8>,
+    /// CLIENT SETINFO lib-name.
+    pub lib_name: Vec<u8>,
+    /// CLIENT SETINFO lib-ver.
+    pub lib_ver: Vec<u8>,
+    /// The ACL user.
+    pub user: Vec<u8>,
+    /// Database.
+    pub db: u32,
+    /// Protocol version.
+    pub proto: Proto,
+    /// The last command.
+    pub last_command: &'static str,
+    /// Channels, patterns, shard channels.
+    pub subscriptions: [usize; 3],
+    /// Commands queued in MULTI, or -1.
+    pub queued: i64,
+    /// Keys watched: at least one.
+    pub watching: bool,
+    /// Is it a MONITOR?
+    pub monitor: bool,
+    /// Does it wait in a blocking command?
+    pub blocked: bool,
+    /// CLIENT NO-EVICT.
+    pub no_evict: bool,
+    /// CLIENT NO-TOUCH.
+    pub no_touch: bool,
+}
+
+/// The socket of a client and its session's waker.
+pub struct ClientIo {
+    /// Where replies go.
+    pub writer: WriteHalf,
+    /// What others may know.
+    pub info: RefCell<ClientInfo>,
+    /// When it connected.
+    pub since: Instant,
+    /// When it last sent something.
+    pub active: Cell<Instant>,
+    /// Somebody ended this client (CLIENT KILL, draining).
+    pub killed: Cell<bool>,
+    /// The socket takes no more for now: the session waits until it does.
+    pub stuck: Cell<bool>,
+    /// The socket is broken.
+    pub broken: Cell<bool>,
+    /// Close once everything is sent (CLIENT KILL of oneself, QUIT).
+    waker: RefCell<Option<Waker>>,
+    woken: Cell<bool>,
+}
+
+// === impl ClientIo ===
+
+impl ClientIo {
+    /// A client that has just come.
+    pub fn new(writer: WriteHalf, info: ClientInfo) -> ClientIo {
+        ClientIo {
+            writer,
+            info: RefCell::new(info),
+            since: Instant::now(),
+            active: Cell::new(Instant::now()),
+            killed: Cell::new(false),
+            stuck: Cell::new(false),
+            broken: Cell::new(false),
+            waker: RefCell::new(None),
+            woken: Cell::new(false),
+        }
+    }
+
+    /// Wakes the session.
+    pub fn wake(&self) {
+        self.woken.set(true);
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    /// Has the session been woken since the last call?
+    pub fn take_woken(&self) -> bool {
+        self.woken.replace(false)
+    }
+
+    /// The session is to be woken through `waker`.
+    pub fn listen(&self, waker: &Waker) {
+        let mut slot = self.waker.borrow_mut();
+        if !slot.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *slot = Some(waker.clone());
+        }
+    }
+}
+
+// === impl Instance ===
+
+impl Instance {
+    /// Takes a client in.
+    pub fn join(&self, io: ClientIo) -> (ClientKey, Rc<ClientIo>) {
+        let id = self.next_client.get();
+        self.next_client.set(id + 1);
+        let key = self.core_mut().clients.insert(id);
+        let io = Rc::new(io);
+        self.io.borrow_mut().insert(key, io.clone());
+        self.metrics.connections.inc();
+        (key, io)
+    }
+
+    /// Lets a client go.
+    pub fn leave(&self, key: ClientKey) {
+        self.core_mut().disconnect(key);
+        self.io.borrow_mut().remove(&key);
+        self.metrics.connections.dec();
+        self.settle();
+    }
+
+    /// All clients, oldest first.
+    pub fn all_clients(&self) -> Vec<(ClientKey, Rc<ClientIo>)> {
+        let mut all: Vec<_> = self.io.borrow().iter().map(|(key, io)| (*key, io.clone())).collect();
+        all.sort_unstable_by_key(|(key, _)| key.id());
+        all
+    }
+
+    /// How many clients there are.
+    pub fn client_count(&self) -> usize {
+        self.io.borrow().len()
+    }
+
+    /// Wakes a client's session.
+    pub fn wake(&self, key: ClientKey) {
+        if let Some(io) = self.io.borrow().get(&key) {
+            io.wake();
+        }
+    }
+
+    /// Sends a client what the socket takes now; the session does the rest.
+    pub(super) fn flush(&self, core: &mut Sequencer, key: ClientKey) {
+        let io = self.io.borrow();
+        let (Some(io), Some(client)) = (io.get(&key), core.clients.get_mut(key)) else { return };
+        if client.doomed.is_some() {
+            io.wake();
+            return;
+        }
+        if io.stuck.get() || io.broken.get() {
+            return;
+        }
+        while !client.unsent().is_empty() {
+            match io.writer.try_write(client.unsent()) {
+                Ok(n) if n > 0 => {
+                    self.metrics.client_bytes_sent.inc_by(n as u64);
+                    client.took(n);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    io.stuck.set(true);
+                    io.wake();
+                    return;
+                }
+                _ => {
+                    io.broken.set(true);
+                    io.wake();
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The socket takes bytes again: sends what is there. False: it is broken.
+    pub fn unstick(&self, key: ClientKey, io: &ClientIo) -> bool {
+        io.stuck.set(false);
+        let mut core = self.core.borrow_mut();
+        self.flush(&mut core, key);
+        !io.broken.get()
+    }
+}

@@ -1,0 +1,65 @@
+//! What `/status` shows of an instance.
+
+use std::time::UNIX_EPOCH;
+
+use super::Instance;
+use crate::admin::{CounterStatus, DiffSample, FlagStatus, InstanceStatus, StoreStatus, StoresStatus};
+use crate::stage::StoreId;
+
+// === impl Instance ===
+
+impl Instance {
+    /// The instance as it is now.
+    pub fn status(&self) -> InstanceStatus {
+        let config = self.config();
+        let core = self.core();
+        let stage = core.stage();
+        InstanceStatus {
+            name: self.name.clone(),
+            stage: stage.name().to_owned(),
+            flags: FlagStatus::from(core.flags()),
+            default_store: stage.default_store().name().to_owned(),
+            listen: config.listen.to_string(),
+            listening: self.listening.get(),
+            reads: config.reads.name().to_owned(),
+            ack: config.ack.name().to_owned(),
+            stores: StoresStatus {
+                primary: self.store_status(StoreId::Primary),
+                secondary: self.store_status(StoreId::Secondary),
+            },
+            same_server: core.same_server(),
+            clients: self.client_count() as u64,
+            counters: CounterStatus::from(&*self.metrics),
+            diff_samples: core.samples.iter().map(sample).collect(),
+            held_flip: core.held_flip().map(|stage| format!("{stage} waits for fenced commands to finish")),
+        }
+    }
+
+    fn store_status(&self, store: StoreId) -> StoreStatus {
+        let core = self.core();
+        let lane = core.lane(store);
+        let facts = self.facts(store);
+        let identity = facts.identity.as_ref();
+        StoreStatus {
+            address: self.config().store(store).to_string(),
+            up: lane.is_up(),
+            version: identity.map(|identity| identity.version.clone()),
+            run_id: identity.map(|identity| identity.run_id.clone()),
+            latency_us: lane.round_trip(),
+            queue_bytes: lane.queued_bytes(),
+            depth: lane.depth() as u64,
+            last_error: facts.last_error.filter(|_| !lane.is_up()),
+        }
+    }
+}
+
+fn sample(sample: &crate::compare::DiffSample) -> DiffSample {
+    let at = sample.at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    DiffSample {
+        command: sample.command.clone(),
+        key: sample.key.clone().unwrap_or_default(),
+        primary: sample.primary.clone(),
+        secondary: sample.secondary.clone(),
+        at_unix_ms: at.as_millis() as u64,
+    }
+}

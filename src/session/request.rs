@@ -1,0 +1,514 @@
+//! One request, from its bytes to its place in the order. Synchronous: nothing here waits.
+
+use std::hash::BuildHasher;
+
+use crate::command::errors::{unknown_command_error, unknown_subcommand_error, wrong_arity_error};
+use crate::command::{
+    Args, CommandId, Effect, Keys, Kind, Lookup, Spec, can_fill, classify, keys, other_db,
+};
+use crate::metrics::{ClientErrorKind, RequestKind};
+use crate::resp::request::{Decoded, Decoder, ProtocolError, Request};
+use crate::resp::{Proto, encode};
+use crate::route::{self, Route, SessionCommand, TransactionCommand};
+use crate::sequencer::fence::Footprint;
+use crate::sequencer::{Path, Submission};
+
+use super::transaction::Multi;
+use super::{Owned, Session, Task};
+
+/// Requests of one client that are taken in one turn before others have theirs.
+const MAX_PER_TURN: usize = 1024;
+
+// === impl Session ===
+
+impl Session {
+    /// Processes the complete requests in `data`. Says how many bytes they took, and what to wait for.
+    pub(super) fn consume(&mut self, data: &[u8]) -> (usize, Option<Task>) {
+        let mut at = 0;
+        let mut count = 0;
+        self.io.active.set(std::time::Instant::now());
+        let task = loop {
+            let rest = data.get(at..).unwrap_or_default();
+            if rest.is_empty() {
+                break None;
+            }
+            if count >= MAX_PER_TURN {
+                break Some(Task::Yield);
+            }
+            let (len, task) = self.one(rest);
+            at += len;
+            count += 1;
+            if task.is_some() || self.closing {
+                break task;
+            }
+            if len == 0 || !self.may_take_more() {
+                break None;
+            }
+        };
+        self.answer_queued();
+        self.instance.settle();
+        (at, task)
+    }
+
+    fn may_take_more(&self) -> bool {
+        let core = self.instance.core();
+        let max = self.instance.config_ref().client_pipeline_max;
+        core.clients.get(self.key).is_some_and(|client| client.owed() < max)
+    }
+
+    /// A client that goes no further than a queued command gets its QUEUED.
+    fn answer_queued(&mut self) {
+        if let Some(multi) = &mut self.multi {
+            let mut core = self.instance.core_mut();
+            multi.answer(|seq, reply| core.clients.pay(self.key, seq, reply));
+        }
+    }
+
+    /// Decodes one frame and takes it. (0, None): more bytes are needed.
+    fn one(&mut self, data: &[u8]) -> (usize, Option<Task>) {
+        match self.decoder.decode(data, &self.limits) {
+            Ok(Decoded::Incomplete) => (0, None),
+            Ok(Decoded::Nothing { len }) => (len, None),
+            Ok(Decoded::Request { len, canonical: true }) => {
+                let decoder = std::mem::take(&mut self.decoder);
+                let frame = data.get(..len).unwrap_or_default();
+                let request = Request { frame, args: decoder.spans() };
+                let task = self.request(&request, data.len() > len);
+                self.decoder = decoder;
+                (len, task)
+            }
+            Ok(Decoded::Request { len, canonical: false }) => {
+                let request = Request { frame: data, args: self.decoder.spans() };
+                let mut frame = Vec::new();
+                request.encode(&mut frame);
+                (len, self.encoded(&frame, data.len() > len))
+            }
+            Ok(Decoded::Inline { len }) => {
+                let mut frame = Vec::new();
+                encode::command(&mut frame, self.decoder.inline_args());
+                (len, self.encoded(&frame, data.len() > len))
+            }
+            Err(error) => (data.len(), self.broken(&error)),
+        }
+    }
+
+    /// Takes a request that the proxy has encoded itself.
+    pub(super) fn encoded(&mut self, frame: &[u8], more: bool) -> Option<Task> {
+        let mut decoder = Decoder::new();
+        let limits = crate::resp::request::RequestLimits { unauthenticated: false, ..self.limits.clone() };
+        match decoder.decode(frame, &limits) {
+            Ok(Decoded::Request { len, .. }) => {
+                let frame = frame.get(..len).unwrap_or_default();
+                self.request(&Request { frame, args: decoder.spans() }, more)
+            }
+            _ => None,
+        }
+    }
+
+    /// Bytes that are no request: everything owed is sent, then Redis's error, then the end.
+    fn broken(&mut self, error: &ProtocolError) -> Option<Task> {
+        let kind = match error {
+            ProtocolError::TooBigRequest => ClientErrorKind::RequestLimit,
+            _ => ClientErrorKind::Protocol,
+        };
+        self.instance.metrics.client_errors[kind].inc();
+        self.answer_queued();
+        if *error != ProtocolError::TooBigRequest {
+            let seq = self.owe();
+            self.pay_error(seq, error.text());
+        }
+        self.closing = true;
+        None
+    }
+
+    /// Takes one canonical request. `more`: the client has sent further bytes already.
+    fn request(&mut self, request: &Request<'_>, more: bool) -> Option<Task> {
+        let table = self.instance.core().table.clone();
+        let lookup = table.lookup(request);
+        let Lookup::Command(id) = lookup else {
+            return self.unknown(request, lookup, more);
+        };
+        let spec = table.spec(id);
+        let effect = classify(spec, request);
+        self.instance.metrics.requests[route::request_kind(&effect)].inc();
+        let refused = {
+            let config = self.instance.config_ref();
+            !config.refuse.is_empty() && config.refuse.contains(&spec.name)
+        };
+        let route = route::route(spec, &effect, request, refused);
+        if !self.state.authenticated && !before_auth(route) {
+            let seq = self.owe();
+            self.pay_error(seq, "NOAUTH Authentication required.");
+            return None;
+        }
+        if self.restricts(spec, route) {
+            let seq = self.owe();
+            self.pay_error(seq, not_while_subscribed(spec, request.name()));
+            return None;
+        }
+        if self.multi.is_some() && queues(route) {
+            return self.queue(request, id, spec, &effect, route);
+        }
+        if !matches!(route, Route::Order(_)) || self.pinned.is_some() {
+            return self.dispatch(request, id, spec, &effect, route);
+        }
+        let Route::Order(path) = route else { return None };
+        if self.instance.single_db()
+            && let Some(task) = self.single_db(request, spec, more)
+        {
+            return task;
+        }
+        self.submit(request, id, spec, &effect, path, more)
+    }
+
+    /// Puts a request into the order.
+    fn submit(
+        &mut self,
+        request: &Request<'_>,
+        id: CommandId,
+        spec: &Spec,
+        effect: &Effect,
+        path: Path,
+        more: bool,
+    ) -> Option<Task> {
+        let seq = self.owe();
+        let instance = self.instance.clone();
+        let mut core = instance.core_mut();
+        let dual = core.stage().is_dual();
+        let (footprint, fills) = match dual {
+            true => (self.footprint(spec, effect, request), fills(spec, effect, request)),
+            false => (Footprint::Nothing, 0),
+        };
+        let alone = !more && core.clients.get(self.key).is_some_and(|client| client.owed() == 1);
+        let key = match dual {
+            true => self.keys.iter().next().and_then(|key| request.args.get(key.arg as usize)),
+            false => None,
+        };
+        let key = key.map_or(&[][..], |span| {
+            request.frame.get(span.start as usize..span.end as usize).unwrap_or_default()
+        });
+        core.submit(Submission {
+            client: self.key,
+            seq,
+            command: id,
+            path,
+            rule: effect.rule,
+            kind: route::request_kind(effect),
+            context: self.state.context(),
+            frame: request.frame,
+            footprint,
+            key,
+            alone,
+            fills,
+        });
+        core.is_held(self.key).then_some(Task::Held)
+    }
+
+    /// What a request touches. Leaves its keys in `self.keys`.
+    pub(super) fn footprint<A: Args + ?Sized>(&mut self, spec: &Spec, effect: &Effect, args: &A) -> Footprint {
+        let listed = keys(spec, args, &mut self.keys);
+        footprint(&self.keys, listed.is_ok(), spec, effect, args, self.state.db)
+    }
+
+    fn unknown(&mut self, request: &Request<'_>, lookup: Lookup, more: bool) -> Option<Task> {
+        let table = self.instance.core().table.clone();
+        self.instance.metrics.requests[RequestKind::Other].inc();
+        if matches!(request.name(), name if name.eq_ignore_ascii_case(b"host:") || name.eq_ignore_ascii_case(b"post"))
+        {
+            // Redis ends such a client at once: somebody has made a browser talk to it.
+            self.instance.metrics.client_errors[ClientErrorKind::Protocol].inc();
+            self.io.broken.set(true);
+            return None;
+        }
+        if !self.state.authenticated {
+            let seq = self.owe();
+            self.pay_error(seq, "NOAUTH Authentication required.");
+            return None;
+        }
+        let container = match lookup {
+            Lookup::UnknownSubcommand(id) => Some(table.spec(id)),
+            _ => None,
+        };
+        let is_client = container.is_some_and(|spec| spec.name == "client");
+        if self.multi.is_some() || is_client {
+            let seq = self.owe();
+            let text = match container {
+                Some(container) => unknown_subcommand_error(container, request),
+                None => unknown_command_error(request),
+            };
+            if let Some(multi) = &mut self.multi {
+                multi.dirty = true;
+            }
+            self.answer_queued();
+            self.pay_error(seq, text);
+            return None;
+        }
+        self.instance.metrics.method_missing.inc_other();
+        let Some(any) = table.by_name("ping").map(|id| (id, table.spec(id))) else { return None };
+        let effect = Effect { kind: Kind::Admin, writes: false, ..classify(any.1, request) };
+        let unlisted = Effect { kind: Kind::KeyspaceWrite, ..effect };
+        let _ = unlisted;
+        self.submit(request, any.0, any.1, &effect, Path::Default, more)
+    }
+
+    /// Everything that is not simply put into the order.
+    fn dispatch(
+        &mut self,
+        request: &Request<'_>,
+        id: CommandId,
+        spec: &Spec,
+        effect: &Effect,
+        route: Route,
+    ) -> Option<Task> {
+        let seq = self.owe();
+        if !spec.arity_ok(request.argc()) {
+            self.fail_in_multi(route);
+            self.pay_error(seq, wrong_arity_error(spec));
+            return None;
+        }
+        let owned = || Owned {
+            frame: request.frame.to_vec(),
+            args: request.iter().map(<[u8]>::to_vec).collect(),
+            command: id,
+            effect: *effect,
+            seq,
+        };
+        match route {
+            Route::Session(command) => self.session_command(command, owned()),
+            Route::Transaction(command) => self.transaction_command(command, owned()),
+            Route::Refuse => {
+                self.refuse(spec, seq);
+                None
+            }
+            _ if self.pinned.is_some() && !matches!(route, Route::Monitor | Route::Subscribe) => {
+                Some(Task::Pinned(owned()))
+            }
+            Route::Block => Some(Task::Block(owned())),
+            Route::Subscribe => Some(Task::Subscribe(owned())),
+            Route::Monitor => Some(Task::Monitor(owned())),
+            Route::Order(_) => Some(Task::Pinned(owned())),
+        }
+    }
+
+    fn refuse(&self, spec: &Spec, seq: u64) {
+        self.instance.metrics.client_errors[ClientErrorKind::Refused].inc();
+        let name = spec.name.replace('|', " ").to_uppercase();
+        self.pay_error(
+            seq,
+            format!(
+                "MULTISTORE {name} is refused: it would change a store behind the proxy's back (setting 'refuse'); \
+                 run it against the store itself"
+            ),
+        );
+    }
+
+    fn fail_in_multi(&mut self, route: Route) {
+        if let Some(multi) = &mut self.multi
+            && !matches!(route, Route::Transaction(TransactionCommand::Exec | TransactionCommand::Discard))
+        {
+            multi.dirty = true;
+        }
+    }
+
+    // --- MULTI ---
+
+    /// Queues a command of an open transaction.
+    fn queue(
+        &mut self,
+        request: &Request<'_>,
+        id: CommandId,
+        spec: &Spec,
+        effect: &Effect,
+        route: Route,
+    ) -> Option<Task> {
+        let seq = self.owe();
+        let offered = {
+            let core = self.instance.core();
+            self.instance.with_facts(core.default_store(), |facts| facts.offered.clone())
+        };
+        let error = match &offered {
+            Some(offered) if !offered.has(id) => Some(unknown_command_error(request)),
+            Some(offered) if !offered.arity_ok(id, request.argc()) => Some(wrong_arity_error(spec)),
+            None if !spec.arity_ok(request.argc()) => Some(wrong_arity_error(spec)),
+            _ if route == Route::Refuse => Some(
+                format!("MULTISTORE {} is refused (setting 'refuse')", spec.name.to_uppercase()).into_bytes(),
+            ),
+            _ if spec.flags.has(crate::command::CommandFlags::NO_MULTI) => {
+                Some(b"ERR Command not allowed inside a transaction".to_vec())
+            }
+            _ => self.single_db_error(spec, request),
+        };
+        if let Some(error) = error {
+            if let Some(multi) = &mut self.multi {
+                multi.dirty = true;
+            }
+            self.answer_queued();
+            self.pay_error(seq, error);
+            return None;
+        }
+        let footprint = self.footprint(spec, effect, request);
+        let selects = matches!(route, Route::Session(SessionCommand::Select))
+            .then(|| request.int(1).and_then(|db| u32::try_from(db).ok()))
+            .flatten();
+        let private = match route {
+            Route::Session(SessionCommand::Select) => false,
+            Route::Session(_) | Route::Subscribe | Route::Monitor => true,
+            _ => false,
+        };
+        let flush_all = self.instance.single_db() && spec.name == "flushall";
+        let Some(multi) = &mut self.multi else { return None };
+        multi.footprint.join(&footprint);
+        multi.writes |= effect.writes || effect.kind == Kind::Publish;
+        multi.private |= private;
+        if let Some(db) = selects {
+            multi.selects = Some(db);
+            multi.footprint = Footprint::Everything;
+        }
+        if flush_all {
+            let mut frame = Vec::new();
+            encode::command(&mut frame, &[b"FLUSHDB"]);
+            multi.queue(&frame, seq, id, effect.rule);
+        } else {
+            multi.queue(request.frame, seq, id, effect.rule);
+        }
+        None
+    }
+
+    pub(super) fn begin_multi(&mut self, id: CommandId, seq: u64) {
+        if let Some(multi) = &mut self.multi {
+            multi.dirty |= false;
+            self.answer_queued();
+            self.pay_error(seq, "ERR MULTI calls can not be nested");
+        } else {
+            self.multi = Some(Box::new(Multi::begin(id, seq)));
+        }
+    }
+
+    // --- an instance that shows one database ---
+
+    /// Commands that would leave the one database. `None`: the request is fine as it is.
+    fn single_db(&mut self, request: &Request<'_>, spec: &Spec, more: bool) -> Option<Option<Task>> {
+        if spec.name == "flushall" {
+            let mut args: Vec<&[u8]> = request.iter().collect();
+            if let Some(name) = args.first_mut() {
+                *name = b"FLUSHDB";
+            }
+            let mut frame = Vec::new();
+            encode::command(&mut frame, &args);
+            return Some(self.encoded(&frame, more));
+        }
+        let error = self.single_db_error(spec, request)?;
+        let seq = self.owe();
+        self.pay_error(seq, error);
+        Some(None)
+    }
+
+    fn single_db_error<A: Args + ?Sized>(&self, spec: &Spec, args: &A) -> Option<Vec<u8>> {
+        use crate::command::OtherDb;
+        if !self.instance.single_db() {
+            return None;
+        }
+        match other_db(spec, args) {
+            None | Some(OtherDb::All | OtherDb::One(0)) => None,
+            Some(_) => Some(
+                format!(
+                    "MULTISTORE {} is refused: the store's URL names a database, and this instance shows no other",
+                    spec.name.to_uppercase()
+                )
+                .into_bytes(),
+            ),
+        }
+    }
+}
+
+/// What a request touches, its keys having been listed.
+fn footprint<A: Args + ?Sized>(
+    keys: &Keys,
+    listed: bool,
+    spec: &Spec,
+    effect: &Effect,
+    args: &A,
+    db: u32,
+) -> Footprint {
+    let keyless = match effect.kind {
+        Kind::KeyspaceWrite | Kind::KeyspaceRead => true,
+        Kind::Script | Kind::ScriptRead => keys.is_empty(),
+        _ => false,
+    };
+    if keyless || (listed && keys.unlisted()) || (effect.writes && other_db(spec, args).is_some()) {
+        return Footprint::Everything;
+    }
+    if !listed || keys.is_empty() {
+        return Footprint::Nothing;
+    }
+    let mut hashes: Vec<u64> =
+        keys.iter().filter_map(|key| args.arg(key.arg as usize)).map(|key| hash_key(db, key)).collect();
+    if hashes.len() > 1 {
+        hashes.sort_unstable();
+        hashes.dedup();
+    }
+    Footprint::Keys(hashes)
+}
+
+/// The hash that stands for a key. Fixed: a collision only makes somebody wait or ask twice.
+pub(super) fn hash_key(db: u32, key: &[u8]) -> u64 {
+    foldhash::fast::FixedState::with_seed(u64::from(db)).hash_one(key)
+}
+
+/// How many parked clients a request may serve.
+fn fills<A: Args + ?Sized>(spec: &Spec, effect: &Effect, args: &A) -> usize {
+    match effect.kind {
+        Kind::Script => usize::MAX,
+        _ if effect.writes && can_fill(spec, args) => args.argc(),
+        _ => 0,
+    }
+}
+
+fn before_auth(route: Route) -> bool {
+    matches!(
+        route,
+        Route::Session(
+            SessionCommand::Auth | SessionCommand::Hello | SessionCommand::Quit | SessionCommand::Reset
+        )
+    )
+}
+
+/// Is a command with this route queued by an open transaction?
+fn queues(route: Route) -> bool {
+    !matches!(
+        route,
+        Route::Session(SessionCommand::Reset | SessionCommand::Quit)
+            | Route::Transaction(
+                TransactionCommand::Exec
+                    | TransactionCommand::Discard
+                    | TransactionCommand::Multi
+                    | TransactionCommand::Watch
+            )
+    )
+}
+
+fn not_while_subscribed(spec: &Spec, name: &[u8]) -> Vec<u8> {
+    let name = match spec.name.split_once('|') {
+        Some(_) => spec.name.to_string(),
+        None => String::from_utf8_lossy(name).to_lowercase(),
+    };
+    format!(
+        "ERR Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in \
+         this context"
+    )
+    .into_bytes()
+}
+
+impl Session {
+    /// Is this command forbidden while the client is subscribed (RESP2 only)?
+    fn restricts(&self, spec: &Spec, route: Route) -> bool {
+        let subscribed = self.state.proto == Proto::Resp2
+            && self.subscriber.as_ref().is_some_and(|subscriber| subscriber.is_subscribed());
+        subscribed
+            && !matches!(
+                route,
+                Route::Subscribe | Route::Session(SessionCommand::Quit | SessionCommand::Reset)
+            )
+            && spec.name != "ping"
+    }
+}

@@ -1,0 +1,79 @@
+//! What the proxy knows of one client's connection state. Pure.
+
+use crate::resp::Proto;
+use crate::sequencer::lane::Context;
+
+/// A client's connection state, as its store would keep it.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// SELECT
+    pub db: u32,
+    /// HELLO
+    pub proto: Proto,
+    /// May it run commands?
+    pub authenticated: bool,
+    replies: Replies,
+}
+
+/// CLIENT REPLY
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Replies {
+    On,
+    Off,
+    /// SKIP has just been said: the next command's reply is left out.
+    SkipNext,
+    /// The command that runs now is the one.
+    Skipping,
+}
+
+// === impl State ===
+
+impl State {
+    /// A client that has just come.
+    pub fn new(authenticated: bool) -> State {
+        State { db: 0, proto: Proto::Resp2, authenticated, replies: Replies::On }
+    }
+
+    /// Database and protocol.
+    pub fn context(&self) -> Context {
+        Context { db: self.db, proto: self.proto }
+    }
+
+    /// A command begins. True: its reply is not sent.
+    pub fn begin_command(&mut self) -> bool {
+        match self.replies {
+            Replies::On => false,
+            Replies::Off => true,
+            Replies::SkipNext => {
+                self.replies = Replies::Skipping;
+                true
+            }
+            Replies::Skipping => {
+                self.replies = Replies::On;
+                false
+            }
+        }
+    }
+
+    /// CLIENT REPLY ON
+    pub fn reply_on(&mut self) {
+        self.replies = Replies::On;
+    }
+
+    /// CLIENT REPLY OFF
+    pub fn reply_off(&mut self) {
+        self.replies = Replies::Off;
+    }
+
+    /// CLIENT REPLY SKIP; without effect while replies are off.
+    pub fn reply_skip(&mut self) {
+        if self.replies != Replies::Off {
+            self.replies = Replies::SkipNext;
+        }
+    }
+
+    /// Are replies off for good?
+    pub fn is_mute(&self) -> bool {
+        self.replies == Replies::Off
+    }
+}

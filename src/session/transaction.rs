@@ -1,0 +1,64 @@
+//! MULTI … EXEC: collected by the session, put into the order whole.
+//!
+//! While the client pipelines, nothing is answered before EXEC: then the store's own replies
+//! serve. When it waits, the proxy answers `QUEUED` itself ([`Multi::answer`]).
+
+use crate::command::Rule;
+use crate::command::CommandId;
+use crate::resp::encode;
+use crate::sequencer::fence::Footprint;
+use crate::sequencer::op::Part;
+
+/// A transaction that is being collected.
+#[derive(Debug, Default)]
+pub struct Multi {
+    /// MULTI and the commands, canonical, one behind the other.
+    pub frames: Vec<u8>,
+    /// Their slots.
+    pub parts: Vec<Part>,
+    /// Parts before this one have been answered by the proxy.
+    answered: usize,
+    /// A command was refused when it was to be queued: EXEC will abort.
+    pub dirty: bool,
+    /// What the commands touch.
+    pub footprint: Footprint,
+    /// Does any command write?
+    pub writes: bool,
+    /// Does any command select a database? Which one last?
+    pub selects: Option<u32>,
+    /// Does any command change connection state? Then it cannot run in a lane.
+    pub private: bool,
+}
+
+// === impl Multi ===
+
+impl Multi {
+    /// A transaction begins: the slot of MULTI.
+    pub fn begin(command: CommandId, seq: u64) -> Multi {
+        let mut multi = Multi::default();
+        encode::command(&mut multi.frames, &[b"MULTI"]);
+        multi.parts.push(Part { seq, answered: false, command, rule: Rule::Ignore });
+        multi
+    }
+
+    /// Queues a command.
+    pub fn queue(&mut self, frame: &[u8], seq: u64, command: CommandId, rule: Rule) {
+        self.frames.extend_from_slice(frame);
+        self.parts.push(Part { seq, answered: false, command, rule });
+    }
+
+    /// How many commands are queued.
+    pub fn queued(&self) -> usize {
+        self.parts.len().saturating_sub(1)
+    }
+
+    /// Answers what is unanswered, as a store would: OK to MULTI, QUEUED to the rest.
+    pub fn answer(&mut self, mut pay: impl FnMut(u64, &[u8])) {
+        for (at, part) in self.parts.iter_mut().enumerate().skip(self.answered) {
+            if !std::mem::replace(&mut part.answered, true) {
+                pay(part.seq, if at == 0 { encode::OK } else { encode::QUEUED });
+            }
+        }
+        self.answered = self.parts.len();
+    }
+}

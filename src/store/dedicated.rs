@@ -1,0 +1,226 @@
+//! A connection to a store that serves one client: for what cannot share a lane.
+//!
+//! It knows its context, like a lane does, and is reused only while it is in step: a connection
+//! whose owner went away in the middle of something is closed.
+
+use std::io;
+use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::config::StoreConfig;
+use crate::net::{ReadHalf, WriteHalf, split};
+use crate::resp::reply::{ReplyLimits, ReplyScanner, Scanned};
+use crate::resp::{Proto, encode};
+use crate::sequencer::lane::{Context, DownReason};
+use crate::stage::StoreId;
+
+use super::connection::{Connection, ConnectionError};
+use super::handshake::{authenticate, endpoint};
+
+const READ_BYTES: usize = 16 * 1024;
+
+/// A connection of one client's own.
+pub struct Dedicated {
+    /// Which store it leads to.
+    pub store: StoreId,
+    /// Its CLIENT ID.
+    pub id: Option<i64>,
+    /// Database and protocol that it is in.
+    context: Context,
+    base_db: u32,
+    reader: ReadHalf,
+    writer: WriteHalf,
+    scanner: ReplyScanner,
+    buf: Vec<u8>,
+    start: usize,
+    /// Nothing is under way: it can serve somebody else.
+    pub clean: bool,
+}
+
+/// A frame from a dedicated connection.
+#[derive(Debug)]
+pub struct Frame {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// Is it an out-of-band message?
+    pub push: bool,
+}
+
+/// Why a dedicated connection is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum DedicatedError {
+    /// It could not be made.
+    #[error("{}", .0.text)]
+    Down(DownReason),
+    /// It broke, or the store closed it.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// What the store sent is no reply.
+    #[error("{0}")]
+    Protocol(#[from] crate::resp::reply::ReplyError),
+    /// The store refused the context; its error frame.
+    #[error("the store refused the database or protocol")]
+    Context(Vec<u8>),
+    /// No reply within `reply_timeout`.
+    #[error("no reply in time")]
+    Timeout,
+}
+
+// === impl Dedicated ===
+
+impl Dedicated {
+    /// Dials and authenticates.
+    pub async fn dial(
+        store: StoreId,
+        config: &StoreConfig,
+        within: Duration,
+    ) -> Result<Dedicated, DedicatedError> {
+        let down = |error: ConnectionError| {
+            DedicatedError::Down(DownReason { text: error.to_string(), store_error: None })
+        };
+        let mut connection = Connection::open(&endpoint(config), within).await.map_err(down)?;
+        authenticate(&mut connection, config).await.map_err(DedicatedError::Down)?;
+        let id = connection.call(&["CLIENT", "ID"]).await.map_err(down)?.as_i64();
+        let (socket, leftover) = connection.into_parts();
+        let (reader, writer) = split(socket);
+        Ok(Dedicated {
+            store,
+            id,
+            context: Context { db: 0, proto: Proto::Resp2 },
+            base_db: config.database.unwrap_or(0),
+            reader,
+            writer,
+            scanner: ReplyScanner::new(),
+            buf: leftover,
+            start: 0,
+            clean: true,
+        })
+    }
+
+    /// Dials without authenticating: for a client that wants to authenticate itself.
+    pub async fn dial_bare(
+        store: StoreId,
+        config: &StoreConfig,
+        within: Duration,
+    ) -> Result<Dedicated, DedicatedError> {
+        let bare = StoreConfig { username: None, password: None, ..config.clone() };
+        Dedicated::dial(store, &bare, within).await
+    }
+
+    /// Switches to `context`, and awaits the answers.
+    pub async fn enter(
+        &mut self,
+        context: Context,
+        limits: &ReplyLimits,
+        within: Duration,
+    ) -> Result<(), DedicatedError> {
+        let wanted = Context { db: context.db + self.base_db, proto: context.proto };
+        let mut request = Vec::new();
+        let mut replies = 0;
+        if wanted.proto != self.context.proto {
+            let version: &[u8] = if wanted.proto == Proto::Resp3 { b"3" } else { b"2" };
+            encode::command(&mut request, &[b"HELLO", version]);
+            replies += 1;
+        }
+        if wanted.db != self.context.db {
+            let mut number = itoa::Buffer::new();
+            encode::command(&mut request, &[b"SELECT".as_slice(), number.format(wanted.db).as_bytes()]);
+            replies += 1;
+        }
+        if replies == 0 {
+            return Ok(());
+        }
+        self.clean = false;
+        self.send(&request, within).await?;
+        for _ in 0..replies {
+            let frame = self.reply(limits, within).await?;
+            if frame.first() == Some(&b'-') {
+                return Err(DedicatedError::Context(frame));
+            }
+        }
+        self.context = wanted;
+        self.clean = true;
+        Ok(())
+    }
+
+    /// Sends bytes.
+    pub async fn send(&mut self, bytes: &[u8], within: Duration) -> Result<(), DedicatedError> {
+        match timeout(within, self.writer.write_all(bytes)).await {
+            Ok(sent) => Ok(sent?),
+            Err(_) => Err(DedicatedError::Timeout),
+        }
+    }
+
+    /// The next reply; out-of-band messages before it are dropped.
+    pub async fn reply(&mut self, limits: &ReplyLimits, within: Duration) -> Result<Vec<u8>, DedicatedError> {
+        let frame = async {
+            loop {
+                let frame = self.frame(limits).await?;
+                if !frame.push {
+                    return Ok(frame.bytes);
+                }
+            }
+        };
+        timeout(within, frame).await.unwrap_or(Err(DedicatedError::Timeout))
+    }
+
+    /// The next frame of any kind. Nothing is lost when it is given up.
+    pub async fn frame(&mut self, limits: &ReplyLimits) -> Result<Frame, DedicatedError> {
+        std::future::poll_fn(|cx| self.poll_frame(cx, limits)).await
+    }
+
+    /// The next frame of any kind.
+    pub fn poll_frame(
+        &mut self,
+        cx: &mut TaskContext<'_>,
+        limits: &ReplyLimits,
+    ) -> Poll<Result<Frame, DedicatedError>> {
+        loop {
+            let bytes = self.buf.get(self.start..).unwrap_or_default();
+            if !bytes.is_empty()
+                && let Scanned::Complete { len, push } = self.scanner.scan(bytes, limits)?
+            {
+                let frame = bytes.get(..len).unwrap_or_default().to_vec();
+                self.start += len;
+                return Poll::Ready(Ok(Frame { bytes: frame, push }));
+            }
+            self.buf.drain(..self.start);
+            self.start = 0;
+            let filled = self.buf.len();
+            self.buf.resize(filled + READ_BYTES.max(filled), 0);
+            let read = self.reader.poll_read(cx, self.buf.get_mut(filled..).unwrap_or_default());
+            let n = match &read {
+                Poll::Ready(Ok(n)) => *n,
+                _ => 0,
+            };
+            self.buf.truncate(filled + n);
+            match read {
+                Poll::Pending => {
+                    if self.buf.is_empty() {
+                        self.buf = Vec::new();
+                    }
+                    return Poll::Pending;
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
+                Poll::Ready(Ok(0)) => {
+                    return Poll::Ready(Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()));
+                }
+                Poll::Ready(Ok(_)) => {}
+            }
+        }
+    }
+
+    /// Is the connection still there, with nothing unread?
+    pub fn is_alive(&mut self) -> bool {
+        let mut cx = TaskContext::from_waker(std::task::Waker::noop());
+        let mut byte = [0; 1];
+        self.clean && self.reader.poll_read(&mut cx, &mut byte).is_pending()
+    }
+
+    /// A successful transaction with SELECT, or the like, has moved it: it serves nobody else.
+    pub fn spoil(&mut self) {
+        self.clean = false;
+    }
+}

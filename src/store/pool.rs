@@ -1,0 +1,117 @@
+//! Dedicated connections: made on demand, a few kept idle, bounded in number.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::instance::Instance;
+use crate::metrics::InstanceMetrics;
+use crate::sequencer::lane::{Context, DownReason};
+use crate::stage::StoreId;
+
+use super::dedicated::{Dedicated, DedicatedError};
+
+/// The dedicated connections of an instance.
+pub struct Pool {
+    idle: RefCell<Vec<Dedicated>>,
+    out: Cell<usize>,
+    metrics: Arc<InstanceMetrics>,
+}
+
+/// A dedicated connection on loan. Given back when dropped, if it is clean.
+pub struct Loan {
+    connection: Option<Dedicated>,
+    instance: Rc<Instance>,
+}
+
+// === impl Pool ===
+
+impl Pool {
+    /// An empty pool.
+    pub fn new(metrics: Arc<InstanceMetrics>) -> Pool {
+        Pool { idle: RefCell::default(), out: Cell::new(0), metrics }
+    }
+
+    /// The connections of `store` are of no use any more.
+    pub fn forget(&self, store: StoreId) {
+        self.idle.borrow_mut().retain(|connection| connection.store != store);
+    }
+
+    fn take_idle(&self, store: StoreId) -> Option<Dedicated> {
+        let mut idle = self.idle.borrow_mut();
+        let at = idle.iter().rposition(|connection| connection.store == store)?;
+        Some(idle.swap_remove(at))
+    }
+
+    fn lend(&self, instance: &Rc<Instance>, connection: Dedicated) -> Loan {
+        self.out.set(self.out.get() + 1);
+        self.metrics.dedicated_connections.set(self.out.get() as i64);
+        Loan { connection: Some(connection), instance: instance.clone() }
+    }
+
+    /// A connection to `store` in `context`. Idle ones that the store has closed are passed over.
+    pub async fn acquire(
+        instance: &Rc<Instance>,
+        store: StoreId,
+        context: Context,
+    ) -> Result<Loan, DedicatedError> {
+        let pool = &instance.pool;
+        let config = instance.config();
+        let limits = instance.reply_limits();
+        if pool.out.get() >= config.dedicated_max {
+            let text = format!("all {} dedicated connections are in use (dedicated_max)", config.dedicated_max);
+            return Err(DedicatedError::Down(DownReason { text, store_error: None }));
+        }
+        while let Some(mut connection) = pool.take_idle(store) {
+            if connection.is_alive() {
+                connection.enter(context, &limits, config.reply_timeout).await?;
+                return Ok(pool.lend(instance, connection));
+            }
+        }
+        let mut connection = Dedicated::dial(store, config.store(store), config.connect_timeout).await?;
+        connection.enter(context, &limits, config.reply_timeout).await?;
+        Ok(pool.lend(instance, connection))
+    }
+
+    /// A connection to `store` that nobody has authenticated.
+    pub async fn bare(instance: &Rc<Instance>, store: StoreId) -> Result<Loan, DedicatedError> {
+        let config = instance.config();
+        let mut connection =
+            Dedicated::dial_bare(store, config.store(store), config.connect_timeout).await?;
+        connection.spoil();
+        Ok(instance.pool.lend(instance, connection))
+    }
+}
+
+impl std::ops::Deref for Loan {
+    type Target = Dedicated;
+
+    fn deref(&self) -> &Dedicated {
+        match &self.connection {
+            Some(connection) => connection,
+            None => unreachable!("a loan holds its connection until it is dropped"),
+        }
+    }
+}
+
+impl std::ops::DerefMut for Loan {
+    fn deref_mut(&mut self) -> &mut Dedicated {
+        match &mut self.connection {
+            Some(connection) => connection,
+            None => unreachable!("a loan holds its connection until it is dropped"),
+        }
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        let pool = &self.instance.pool;
+        pool.out.set(pool.out.get().saturating_sub(1));
+        pool.metrics.dedicated_connections.set(pool.out.get() as i64);
+        let Some(connection) = self.connection.take().filter(|connection| connection.clean) else { return };
+        let mut idle = pool.idle.borrow_mut();
+        if idle.len() < self.instance.config().dedicated_idle {
+            idle.push(connection);
+        }
+    }
+}

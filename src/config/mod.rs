@@ -6,8 +6,10 @@
 
 mod address;
 mod diagnostic;
+pub mod edit;
 mod flags;
 mod load;
+pub mod manual;
 mod reader;
 mod reload;
 mod schema;
@@ -19,6 +21,7 @@ mod suggest;
 mod units;
 mod validate;
 mod value;
+pub mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

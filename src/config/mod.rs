@@ -79,3 +79,6 @@ impl Config {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,9 +39,12 @@ fn directory(config: &str) -> (tempfile::TempDir, PathBuf) {
     (directory, path)
 }
 
+/// The end of each request, and its answer.
+type Answers = &'static [(&'static str, &'static str)];
+
 /// A server for one connection that gives the next answer whenever it has read a line that ends it.
 /// It returns what it read.
-fn serve_once(answers: &'static [(&'static str, &'static str)]) -> (String, JoinHandle<String>) {
+fn serve_once(answers: Answers) -> (String, JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let thread = std::thread::spawn(move || {
@@ -187,7 +190,7 @@ fn feature_mistakes_exit_with_2() {
 
 #[test]
 fn healthcheck_tells_ready_from_not_ready() {
-    let cases: [(&[(&str, &str)], i32, &str); 4] = [
+    let cases: [(Answers, i32, &str); 4] = [
         (&[("\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")], 0, "ready"),
         (
             &[("\r\n\r\n", "HTTP/1.1 503 Service Unavailable\r\n\r\njobs: default store down")],

@@ -174,9 +174,9 @@ fn read_instance(
 ) -> Option<InstanceConfig> {
     let section = format!("instances.{name}");
     let Some(table) = item.as_table_like() else {
-        let hint = match home_of(name) {
-            Some(_) => "; it belongs in [instances.NAME]".to_owned(),
-            None => format!("; write [{section}] on a line of its own"),
+        let hint = match InstanceConfig::KEYS.iter().any(|key| key.name == name) {
+            true => "; it belongs in [instances.NAME]".to_owned(),
+            false => format!("; write [{section}] on a line of its own"),
         };
         reader
             .error(key_span(parent, name, item), format!("'{name}' in [instances] is not an instance{hint}"));

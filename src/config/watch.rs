@@ -7,7 +7,7 @@
 
 mod events;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -110,17 +110,11 @@ impl<F: Fn(&ReloadOutcome)> Watcher<F> {
         if let Some(directories) = &mut self.directories {
             directories.follow(&self.path);
         }
-        let mut content = read(&self.path).await;
-        if !asked && self.seen.as_ref() == Some(&content) {
+        let glance = read(self.path.clone()).await;
+        if !asked && self.seen.as_ref() == Some(&glance) {
             return;
         }
-        loop {
-            sleep(SETTLE).await;
-            let again = read(&self.path).await;
-            if std::mem::replace(&mut content, again) == content {
-                break;
-            }
-        }
+        let content = settled(glance, || read(self.path.clone())).await;
         let first = self.seen.is_none();
         let news = self.seen.as_ref() != Some(&content);
         if !asked && !news {
@@ -191,9 +185,21 @@ impl<F: Fn(&ReloadOutcome)> Watcher<F> {
     }
 }
 
+/// The first content that two looks in a row agree on, the first of all being `glance`.
+async fn settled<R: Future<Output = Content>>(glance: Content, mut read: impl FnMut() -> R) -> Content {
+    let mut content = glance;
+    loop {
+        sleep(SETTLE).await;
+        let again = read().await;
+        if again == content {
+            return content;
+        }
+        content = again;
+    }
+}
+
 /// Reading blocks, on a slow file system for long: not on the thread that serves clients.
-async fn read(path: &Path) -> Content {
-    let path = path.to_owned();
+async fn read(path: PathBuf) -> Content {
     let joined = tokio::task::spawn_blocking(move || load::read_text(&path)).await;
     joined.unwrap_or_else(|error| Err(format!("reading failed: {error}")))
 }

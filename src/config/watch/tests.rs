@@ -1,5 +1,6 @@
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
 
@@ -271,5 +272,15 @@ fn ends_with_its_last_receiver() {
         let task = tokio::spawn(Watcher::new(sender, |_: &ReloadOutcome| {}).unwrap().run());
         drop(snapshots);
         timeout(PATIENCE, task).await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_file_that_is_still_written_does_not_count() {
+    run(async {
+        let content = |text: &str| Ok((text.to_owned(), 0o644));
+        let mut looks = ["ab", "abc", "abcd", "abcd", "abcde"].map(content).into_iter();
+        let settled = settled(content("a"), || std::future::ready(looks.next().unwrap())).await;
+        assert_eq!(settled, content("abcd"));
     });
 }

@@ -91,3 +91,44 @@ fn directories_of(path: &Path) -> Vec<Directory> {
     }
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn every_directory_on_the_way_is_watched() {
+        let root = tempfile::tempdir().unwrap();
+        let names = ["etc", "conf", "real"].map(|name| root.path().join(name));
+        names.iter().for_each(|name| fs::create_dir(name).unwrap());
+        fs::write(names[2].join("proxy.toml"), "").unwrap();
+        symlink("../real/proxy.toml", names[1].join("link.toml")).unwrap();
+        symlink(names[1].join("link.toml"), names[0].join("proxy.toml")).unwrap();
+        let inodes = |paths: Vec<PathBuf>| {
+            paths.iter().map(|path| fs::metadata(path).unwrap().ino()).collect::<Vec<_>>()
+        };
+        let found = directories_of(&names[0].join("proxy.toml"))
+            .into_iter()
+            .map(|directory| directory.path)
+            .collect();
+        assert_eq!(inodes(found), inodes(names.to_vec()));
+        assert_eq!(directories_of(Path::new("proxy.toml"))[0].path, Path::new("."));
+    }
+
+    #[test]
+    fn a_link_to_itself_ends() {
+        let root = tempfile::tempdir().unwrap();
+        symlink("loop", root.path().join("loop")).unwrap();
+        assert_eq!(directories_of(&root.path().join("loop")).len(), 1);
+    }
+
+    #[test]
+    fn reading_is_no_change() {
+        assert!(!may_change_content(&EventKind::Access(AccessKind::Open(AccessMode::Any))));
+        assert!(!may_change_content(&EventKind::Access(AccessKind::Close(AccessMode::Read))));
+        assert!(may_change_content(&EventKind::Access(AccessKind::Close(AccessMode::Write))));
+        assert!(may_change_content(&EventKind::Any));
+    }
+}

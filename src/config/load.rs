@@ -8,8 +8,9 @@ use std::path::Path;
 
 use toml_edit::{Document, Item, Table, TableLike};
 
+use super::address::HostPort;
 use super::diagnostic::{Diagnostic, LoadError};
-use super::reader::{Environment, Reader, key_span};
+use super::reader::{Environment, Reader, key_span, parse_literal};
 use super::schema::{AdminConfig, InstanceConfig, LogConfig, ProcessConfig, home_of};
 use super::section::Section;
 use super::suggest::did_you_mean;
@@ -35,6 +36,37 @@ pub struct Loaded {
 pub fn load(path: &Path) -> Result<Loaded, LoadError> {
     let (text, mode) = read_text(path).map_err(|problem| LoadError::whole(path, problem))?;
     parse(path, &text, Some(mode), &|name| std::env::var(name).ok())
+}
+
+/// The admin address in a file that need not be valid otherwise: a running proxy goes on with its last valid one.
+pub fn admin_listen(path: &Path) -> Result<HostPort, LoadError> {
+    let (text, _) = read_text(path).map_err(|problem| LoadError::whole(path, problem))?;
+    let written = match Document::parse(text.as_str()) {
+        Ok(document) => document
+            .get("admin")
+            .and_then(|admin| admin.get("listen"))
+            .and_then(Item::as_str)
+            .map(str::to_owned),
+        Err(_) => scan_admin_listen(&text),
+    };
+    let default =
+        AdminConfig::KEYS.iter().find(|key| key.name == "listen").and_then(|key| parse_literal(key.literal));
+    written
+        .and_then(|written| HostPort::parse(&written, None).ok())
+        .or(default)
+        .ok_or_else(|| LoadError::whole(path, "no admin address".to_owned()))
+}
+
+/// Finds `listen = "…"` under `[admin]` in a text that is not TOML as a whole.
+fn scan_admin_listen(text: &str) -> Option<String> {
+    let section =
+        text.lines().skip_while(|line| line.split('#').next().map(str::trim) != Some("[admin]")).skip(1);
+    let mut keys = section.take_while(|line| !line.trim_start().starts_with('['));
+    keys.find_map(|line| {
+        let (key, value) = line.split_once('=')?;
+        let value = value.trim().strip_prefix('"')?.split_once('"')?.0;
+        (key.trim() == "listen").then(|| value.to_owned())
+    })
 }
 
 /// The text of a file and its permission bits.
@@ -142,9 +174,9 @@ fn read_instance(
 ) -> Option<InstanceConfig> {
     let section = format!("instances.{name}");
     let Some(table) = item.as_table_like() else {
-        let hint = match home_of(name) {
-            Some(_) => "; it belongs in [instances.NAME]".to_owned(),
-            None => format!("; write [{section}] on a line of its own"),
+        let hint = match InstanceConfig::KEYS.iter().any(|key| key.name == name) {
+            true => "; it belongs in [instances.NAME]".to_owned(),
+            false => format!("; write [{section}] on a line of its own"),
         };
         reader
             .error(key_span(parent, name, item), format!("'{name}' in [instances] is not an instance{hint}"));

@@ -6,8 +6,10 @@
 
 mod address;
 mod diagnostic;
+pub mod edit;
 mod flags;
 mod load;
+pub mod manual;
 mod reader;
 mod reload;
 mod schema;
@@ -19,6 +21,7 @@ mod suggest;
 mod units;
 mod validate;
 mod value;
+pub mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -26,12 +29,12 @@ pub use std::time::Duration;
 
 pub use address::{HostPort, Listen};
 pub use diagnostic::{Diagnostic, LoadError, Position, Severity};
-pub use load::{Loaded, MAX_FILE_BYTES, MAX_INSTANCE_NAME, load};
+pub use load::{Loaded, MAX_FILE_BYTES, MAX_INSTANCE_NAME, admin_listen, load};
 pub use reload::{Reloaded, StageJump};
 pub use schema::{AdminConfig, InstanceConfig, LogConfig, ProcessConfig};
 pub use secret::Secret;
 pub use store_url::{DEFAULT_REDIS_PORT, Endpoint, StoreConfig};
-pub use units::{ByteSize, format_duration};
+pub use units::{ByteSize, format_duration, parse_duration};
 pub use value::{Ack, Auth, FileMode, LogFormat, LogLevel, OnLag, PrimaryContent, Reads, Words};
 
 use crate::stage::Flags;
@@ -76,3 +79,6 @@ impl Config {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

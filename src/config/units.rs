@@ -84,7 +84,7 @@ fn too_large(text: &str) -> String {
 }
 
 fn format_with(units: &[(&str, u64)], value: u64, zero_unit: &str) -> String {
-    let fitting = units.iter().find(|(_, factor)| value != 0 && value % factor == 0);
+    let fitting = units.iter().find(|(_, factor)| value != 0 && value.is_multiple_of(*factor));
     match fitting {
         Some((name, factor)) => format!("{}{name}", value / factor),
         None => format!("{value}{zero_unit}"),

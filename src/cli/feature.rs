@@ -1,0 +1,147 @@
+//! `multistore feature`: the flags of a rollout.
+
+use clap::{ArgAction, Args, Subcommand};
+
+use super::{ConfigArg, Exit, complain, say};
+use crate::config::edit::{EditError, set_flag};
+use crate::config::{Config, StageJump};
+use crate::stage::{Stage, primary_default_flag, use_both_flag};
+
+/// Show and set the feature flags of a rollout
+#[derive(Args)]
+pub struct Feature {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    List(List),
+    Set(Set),
+}
+
+/// Show the flags in the file and the stage of every instance
+///
+/// What is shown is what the file asks for. What a running proxy does is told by /status of its admin address.
+#[derive(Args)]
+struct List {
+    #[command(flatten)]
+    config: ConfigArg,
+}
+
+/// Set a flag in the file; a running proxy follows at once
+///
+/// The file is edited in place: comments stay, and it is replaced as a whole or not at all. A change that jumps from
+/// secondary_only to primary_only, or back, is refused with exit code 3: the store would lack data.
+#[derive(Args)]
+struct Set {
+    /// The full name of the flag, as `multistore feature list` shows it
+    name: String,
+    /// true or false
+    #[arg(action = ArgAction::Set)]
+    value: bool,
+    /// Allow the instance to jump, and write that down for the running proxy (allow_stage_jump)
+    ///
+    /// secondary_only to primary_only serves a store that lacks what was written before. primary_only to secondary_only
+    /// loses every write since.
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    config: ConfigArg,
+}
+
+// === impl Feature ===
+
+impl Feature {
+    /// Runs the chosen action.
+    pub fn run(self) -> Exit {
+        match self.action {
+            Action::List(list) => list.run(),
+            Action::Set(set) => set.run(),
+        }
+    }
+}
+
+// === impl List ===
+
+impl List {
+    fn run(self) -> Exit {
+        match self.config.load() {
+            Ok(loaded) => {
+                list(&loaded.config);
+                Exit::Done
+            }
+            Err(exit) => exit,
+        }
+    }
+}
+
+fn list(config: &Config) {
+    for instance in config.instances.keys() {
+        let flags = config.flags(instance);
+        say(format_args!("{instance}: {}", flags.stage()));
+        let names = [
+            (use_both_flag(instance), flags.use_both),
+            (primary_default_flag(instance), flags.primary_default),
+        ];
+        let width = names.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+        for (name, value) in names {
+            say(format_args!("  {name:<width$}  {value}"));
+        }
+    }
+}
+
+// === impl Set ===
+
+impl Set {
+    fn run(self) -> Exit {
+        match set_flag(&self.config.config, &self.name, self.value, self.force) {
+            Ok(edited) if edited.written => {
+                say(format_args!("{}: {} -> {}", edited.instance, edited.before, edited.after));
+                Exit::Done
+            }
+            Ok(edited) => {
+                say(format_args!("{}: {} (the file said so already)", edited.instance, edited.after));
+                Exit::Done
+            }
+            Err(error) => self.report(&error),
+        }
+    }
+
+    fn report(&self, error: &EditError) -> Exit {
+        match error {
+            EditError::Jump(jump) => {
+                complain(format_args!("refused: {jump}"));
+                complain(self.way_around(jump));
+                Exit::Refused
+            }
+            EditError::Invalid(_) => {
+                complain(error);
+                complain("the file is not valid, so it was left alone; mend it first");
+                Exit::Invalid
+            }
+            EditError::UnknownFlag(_) => {
+                complain(error);
+                Exit::Invalid
+            }
+            EditError::Busy(_) | EditError::Io { .. } => {
+                complain(error);
+                Exit::Failed
+            }
+        }
+    }
+
+    /// The next flag to set instead: both jumps lead over dual.
+    fn way_around(&self, jump: &StageJump) -> String {
+        let both = use_both_flag(&jump.instance);
+        let config = self.config.config.display();
+        let through = match jump.to {
+            Stage::PrimaryOnly => Stage::DualSecondaryDefault,
+            _ => Stage::DualPrimaryDefault,
+        };
+        format!(
+            "next step, to {through}:\n  multistore feature set {both} true --config {config}\n\
+             or, if the data doesn't matter, the same command with --force"
+        )
+    }
+}

@@ -306,7 +306,7 @@ impl Proxy {
     /// SIGTERM; returns the exit code.
     #[track_caller]
     pub fn terminate(&mut self) -> Option<i32> {
-        self.signal(Signal::TERM);
+        self.signal(Signal::Term);
         self.wait_exit()
     }
 

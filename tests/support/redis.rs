@@ -138,12 +138,12 @@ impl RedisServer {
 
     /// SIGSTOP: connections stay open and nothing answers.
     pub fn stop_signal(&self) {
-        signal(&self.child, Signal::STOP);
+        signal(&self.child, Signal::Stop);
     }
 
     /// SIGCONT: goes on after [`stop_signal`](Self::stop_signal).
     pub fn cont(&self) {
-        signal(&self.child, Signal::CONT);
+        signal(&self.child, Signal::Cont);
     }
 
     /// Writes the data to disk, so that a later start finds it.

@@ -5,10 +5,10 @@
 //! a real `proxy.toml` and walks through all four stages and back, shows what an operator would
 //! watch, compares both stores at the end, and leaves nothing running.
 //!
-//! - [`world`]: servers, file, proxy; gone when dropped;
-//! - [`workload`]: the application; [`book`]: what it knows and what it was told;
-//! - [`gauges`] and [`screen`]: the live picture;
-//! - [`compare`] and [`report`]: the end.
+//! - `world`: servers, file, proxy; gone when dropped;
+//! - `workload`: the application; `book`: what it knows and what it was told;
+//! - `gauges` and `screen`: the live picture;
+//! - `compare` and `report`: the end.
 
 mod book;
 mod compare;
@@ -27,7 +27,7 @@ use book::Book;
 use compare::Comparison;
 use gauges::Gauges;
 use report::Report;
-use screen::{Place, Screen, thousands};
+use screen::{Place, Screen, say, thousands};
 use std::future::Future;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -124,8 +124,10 @@ async fn unless_interrupted<T>(work: impl Future<Output = Result<T, String>>) ->
 async fn demo(args: &Args) -> Result<bool, String> {
     let mut world = World::start().await?;
     let keys = old_data::load(&mut world.direct(StoreId::Secondary).await?).await?;
-    println!(
-        "The old store holds {} keys; the new one is empty. Nothing leaves 127.0.0.1.\n",
+    let keys = thousands(keys);
+    say(&format!("The old store holds {keys} keys; the new one is empty. Nothing leaves 127.0.0.1.
+
+")); the new one is empty. Nothing leaves 127.0.0.1.\n",
         thousands(keys)
     );
 
@@ -146,7 +148,7 @@ async fn demo(args: &Args) -> Result<bool, String> {
     let mut secondary = world.direct(StoreId::Secondary).await?;
     let comparison = Comparison::make(&mut primary, &mut secondary).await?;
     let report = Report { book: &book, gauges, comparison, flips, took };
-    print!("\n{report}");
+    say(&format!("\n{report}"));
     Ok(report.is_good())
 }
 

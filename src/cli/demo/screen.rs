@@ -50,7 +50,7 @@ impl Screen {
             std::io::stdout().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         let screen =
             Screen { begun: Instant::now(), redraws: terminal && !plain, drawn: 0, events: VecDeque::new() };
-        screen.put(if screen.redraws { "\x1b[?25l" } else { "" });
+        say(if screen.redraws { "\x1b[?25l" } else { "" });
         screen
     }
 
@@ -63,7 +63,7 @@ impl Screen {
     pub(super) fn event(&mut self, text: &str) {
         let line = format!("{:>4} s  {text}", self.begun.elapsed().as_secs());
         if !self.redraws {
-            self.put(&format!("{line}\n"));
+            say(&format!("{line}\n"));
         }
         self.events.push_back(line);
         while self.events.len() > EVENTS_SHOWN {
@@ -75,7 +75,7 @@ impl Screen {
     pub(super) fn show(&mut self, place: Place, picture: &Picture) {
         if !self.redraws {
             let seconds = self.begun.elapsed().as_secs();
-            self.put(&format!("{seconds:>4} s  {}\n", one_line(place, picture)));
+            say(&format!("{seconds:>4} s  {}\n", one_line(place, picture)));
             return;
         }
         let text = self.whole(place, picture);
@@ -83,7 +83,7 @@ impl Screen {
         self.drawn = text.lines().count();
         // Each line is cleared to its end, so that nothing of the last picture shows through.
         let text: String = text.lines().map(|line| format!("{line}\x1b[K\n")).collect();
-        self.put(&format!("{up}{text}\x1b[J"));
+        say(&format!("{up}{text}\x1b[J"));
     }
 
     fn whole(&self, place: Place, picture: &Picture) -> String {
@@ -115,18 +115,18 @@ impl Screen {
         }
         out
     }
-
-    fn put(&self, text: &str) {
-        let mut out = std::io::stdout().lock();
-        // A closed pipe ends the show, not the demo: its children must be ended in order.
-        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    }
 }
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        self.put(if self.redraws { "\x1b[?25h" } else { "" });
+        say(if self.redraws { "\x1b[?25h" } else { "" });
     }
+}
+
+/// Prints. A closed pipe ends the show, not the demo: what was started must be ended in order.
+pub(super) fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 fn stages(current: Stage) -> String {

@@ -13,10 +13,16 @@
 //! - [`store`]: the sockets of one backend;
 //! - [`metrics`], [`admin`], [`cli`]: what an operator sees.
 
+pub mod admin;
 pub mod cli;
 pub mod command;
 pub mod compare;
 pub mod config;
+pub mod logging;
+pub mod metrics;
+pub mod net;
 pub mod resp;
+pub mod sequencer;
 pub mod stage;
 pub mod store;
+pub mod systemd;

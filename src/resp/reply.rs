@@ -15,6 +15,9 @@ use thiserror::Error;
 /// Bytes within which a line must end that carries a number or less.
 const MAX_SHORT_LINE: usize = 32;
 
+/// What a missing key's value looks like, in RESP2.
+const NIL: &[u8] = b"$-1\r\n";
+
 /// Levels of nesting for which an idle scanner keeps room.
 const KEPT_LEVELS: usize = 8;
 
@@ -414,6 +417,7 @@ fn small(buf: &[u8], limits: &ReplyLimits) -> Option<usize> {
             let end = line_end(buf.get(..MAX_SHORT_LINE).unwrap_or(buf))?;
             is_integer(buf.get(1..end)?).then_some(end + 2)?
         }
+        b'$' if buf.starts_with(NIL) => NIL.len(),
         b'$' => {
             let (length, start) = number::quick_line(buf, 0, b'$')?;
             let end = start.checked_add(length)?;

@@ -23,6 +23,9 @@ use tokio::time::timeout;
 /// Room that is made for each read.
 const READ_BYTES: usize = 16 * 1024;
 
+/// Bytes that a reply may have, which is held in memory as a whole, unless [set](Connection::set_limits).
+const MAX_REPLY_BYTES: u64 = 1 << 30;
+
 /// Out-of-band messages that are kept for [`Connection::read_push`]; older ones make way.
 const MAX_KEPT_PUSHES: usize = 1024;
 
@@ -115,7 +118,7 @@ impl Connection {
             socket,
             buf: BytesMut::new(),
             scanner: ReplyScanner::new(),
-            limits: ReplyLimits::default(),
+            limits: ReplyLimits { max_reply: MAX_REPLY_BYTES, ..ReplyLimits::default() },
             pushes: VecDeque::new(),
             timeout,
             owed: 0,
@@ -274,6 +277,8 @@ impl Connection {
             Ok(0) => Err(self.closed()),
             Ok(_) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            // Closed while commands of ours were still unread.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Err(self.closed()),
             Err(error) => Err(self.broken(error)),
         }
     }

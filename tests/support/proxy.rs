@@ -308,7 +308,7 @@ impl Proxy {
     /// SIGTERM; returns the exit code.
     #[track_caller]
     pub fn terminate(&mut self) -> Option<i32> {
-        self.signal(Signal::Term);
+        self.signal(Signal::TERM);
         self.wait_exit()
     }
 

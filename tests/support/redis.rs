@@ -138,12 +138,12 @@ impl RedisServer {
 
     /// SIGSTOP: connections stay open and nothing answers.
     pub fn stop_signal(&self) {
-        signal(&self.child, Signal::Stop);
+        signal(&self.child, Signal::STOP);
     }
 
     /// SIGCONT: goes on after [`stop_signal`](Self::stop_signal).
     pub fn cont(&self) {
-        signal(&self.child, Signal::Cont);
+        signal(&self.child, Signal::CONT);
     }
 
     /// Writes the data to disk, so that a later start finds it.

@@ -125,11 +125,7 @@ async fn demo(args: &Args) -> Result<bool, String> {
     let mut world = World::start().await?;
     let keys = old_data::load(&mut world.direct(StoreId::Secondary).await?).await?;
     let keys = thousands(keys);
-    say(&format!("The old store holds {keys} keys; the new one is empty. Nothing leaves 127.0.0.1.
-
-")); the new one is empty. Nothing leaves 127.0.0.1.\n",
-        thousands(keys)
-    );
+    say(&format!("The old store holds {keys} keys; the new one is empty. Nothing leaves 127.0.0.1.\n\n"));
 
     let book = Arc::new(Book::new(WALK[0]));
     let mut gauges = Gauges::new(&world, &book).await?;

@@ -85,7 +85,7 @@ impl Process {
             && let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
         {
             // It is not reaped yet, so the id is still its own.
-            kill_process(pid, Signal::Term).map_err(|error| format!("cannot end {}: {error}", self.name))?;
+            kill_process(pid, Signal::TERM).map_err(|error| format!("cannot end {}: {error}", self.name))?;
         }
         let end = Instant::now() + deadline;
         loop {

@@ -1,0 +1,21 @@
+//! The admin listener: what an operator, a probe or a scraper may ask. It changes nothing.
+//!
+//! Each connection serves one request and ends within [`Limits::request_timeout`], whatever the peer
+//! does; at most [`Limits::max_connections`] are served at once, the rest wait in the listener's backlog.
+//!
+//! - [`server`] – connections;
+//! - [`routes`] – a request → a response;
+//! - [`status`] – what `/status` shows.
+
+pub mod routes;
+pub mod server;
+pub mod status;
+#[cfg(test)]
+mod tests;
+
+pub use routes::Admin;
+pub use server::{Limits, serve};
+pub use status::{
+    ConfigStatus, CounterStatus, DiffSample, FlagStatus, InstanceStatus, ReloadStatus, Snapshot, Status,
+    StatusSource, StoreStatus, StoresStatus,
+};

@@ -1,0 +1,128 @@
+//! A request → a response.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::{Method, Response, StatusCode};
+
+use super::status::{InstanceStatus, Snapshot, Status, StatusSource};
+use crate::metrics::{self, Metrics};
+
+/// How long the running proxy may take to tell its state.
+pub const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(2);
+
+const PLAIN: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+
+/// The endpoints with what they are for: the text of `/`.
+pub const ENDPOINTS: [(&str, &str); 5] = [
+    ("/", "this list"),
+    ("/metrics", "metrics in the Prometheus text format"),
+    ("/livez", "200 while the process runs"),
+    ("/readyz", "200 while every instance can serve clients, else 503 and why not"),
+    ("/status", "stages, flags, stores, counters and samples of differences as JSON"),
+];
+
+type Answer = Response<Full<Bytes>>;
+
+/// What the endpoints draw from.
+pub struct Admin {
+    metrics: Arc<Metrics>,
+    source: StatusSource,
+    started: Instant,
+}
+
+// === impl Admin ===
+
+impl Admin {
+    /// The uptime counts from now.
+    pub fn new(metrics: Arc<Metrics>, source: StatusSource) -> Arc<Admin> {
+        Arc::new(Admin { metrics, source, started: Instant::now() })
+    }
+
+    /// Answers one request. The body of an answer to HEAD is left away by the HTTP layer.
+    pub(super) async fn answer(&self, method: &Method, path: &str) -> Answer {
+        if !ENDPOINTS.iter().any(|(endpoint, _)| *endpoint == path) {
+            return text(StatusCode::NOT_FOUND, format!("There is no such page here.\n\n{}", index()));
+        }
+        if method != Method::GET && method != Method::HEAD {
+            let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "Only GET and HEAD.\n");
+            answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return answer;
+        }
+        match path {
+            "/metrics" => self.metrics_text(),
+            "/livez" => text(StatusCode::OK, "ok\n"),
+            "/readyz" => self.ready().await,
+            "/status" => self.status().await,
+            _ => text(StatusCode::OK, index()),
+        }
+    }
+
+    fn metrics_text(&self) -> Answer {
+        match self.metrics.render() {
+            Ok(body) => response(StatusCode::OK, metrics::CONTENT_TYPE, body),
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+        }
+    }
+
+    async fn ready(&self) -> Answer {
+        let Some(snapshot) = self.snapshot().await else { return silent() };
+        let obstacles = obstacles(&snapshot);
+        match obstacles.is_empty() {
+            true => text(StatusCode::OK, "ok\n"),
+            false => text(StatusCode::SERVICE_UNAVAILABLE, obstacles.join("\n") + "\n"),
+        }
+    }
+
+    async fn status(&self) -> Answer {
+        let Some(snapshot) = self.snapshot().await else { return silent() };
+        let status = Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            draining: snapshot.draining,
+            config: snapshot.config,
+            instances: snapshot.instances.into_iter().map(InstanceStatus::bounded).collect(),
+        };
+        match serde_json::to_string_pretty(&status) {
+            Ok(body) => response(StatusCode::OK, JSON, body + "\n"),
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+        }
+    }
+
+    async fn snapshot(&self) -> Option<Snapshot> {
+        tokio::time::timeout(SNAPSHOT_TIMEOUT, (self.source)()).await.ok()
+    }
+}
+
+fn obstacles(snapshot: &Snapshot) -> Vec<String> {
+    let draining = snapshot.draining.then(|| "the process is ending".to_owned());
+    draining.into_iter().chain(snapshot.instances.iter().filter_map(InstanceStatus::obstacle)).collect()
+}
+
+/// A proxy that doesn't answer its own questions serves nobody.
+fn silent() -> Answer {
+    text(StatusCode::SERVICE_UNAVAILABLE, "the proxy did not tell its state in time\n")
+}
+
+fn index() -> String {
+    let lines = ENDPOINTS.iter().map(|(path, purpose)| format!("{path:<10}{purpose}\n"));
+    format!("multistore {}\n\n{}", env!("CARGO_PKG_VERSION"), lines.collect::<String>())
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+    response(status, PLAIN, body)
+}
+
+fn response(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    answer
+}

@@ -1,0 +1,104 @@
+//! Connections of the admin listener.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tracing::{debug, warn};
+
+use super::routes::Admin;
+use crate::logging::Throttle;
+
+/// How long to leave a listener alone that cannot accept (out of descriptors, mostly).
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+
+static ACCEPT_FAILED: Throttle = Throttle::new(Duration::from_secs(10));
+
+/// Bounds of the admin listener.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections served at once.
+    pub max_connections: usize,
+    /// A request's head: its line and all its headers, in bytes. At least 8192.
+    pub max_head_bytes: usize,
+    /// A request's headers, in number.
+    pub max_headers: usize,
+    /// From accepting a connection to its end.
+    pub request_timeout: Duration,
+}
+
+// === impl Limits ===
+
+impl Limits {
+    /// What a process uses.
+    pub const DEFAULT: Limits = Limits {
+        max_connections: 64,
+        max_head_bytes: 16 * 1024,
+        max_headers: 64,
+        request_timeout: Duration::from_secs(10),
+    };
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits::DEFAULT
+    }
+}
+
+/// Serves `listener` until `shutdown` ends, then ends the connections that remain.
+pub async fn serve(
+    listener: TcpListener,
+    admin: Arc<Admin>,
+    limits: Limits,
+    shutdown: impl Future<Output = ()>,
+) {
+    tokio::pin!(shutdown);
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = &mut shutdown => return,
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept(), if connections.len() < limits.max_connections => match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn(connection(stream, admin.clone(), limits));
+                }
+                Err(error) => accept_failed(&error).await,
+            }
+        }
+    }
+}
+
+async fn accept_failed(error: &io::Error) {
+    if let Some(suppressed) = ACCEPT_FAILED.admit(Instant::now()) {
+        warn!(%error, suppressed, "admin: cannot accept connections");
+    }
+    tokio::time::sleep(ACCEPT_BACKOFF).await;
+}
+
+async fn connection(stream: TcpStream, admin: Arc<Admin>, limits: Limits) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let admin = admin.clone();
+        async move { Ok::<_, Infallible>(admin.answer(request.method(), request.uri().path()).await) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.request_timeout)
+        .keep_alive(false)
+        .max_buf_size(limits.max_head_bytes)
+        .max_headers(limits.max_headers)
+        .serve_connection(TokioIo::new(stream), service);
+    match tokio::time::timeout(limits.request_timeout, served).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => debug!(%error, "admin: connection failed"),
+        Err(_) => debug!("admin: connection took too long"),
+    }
+}

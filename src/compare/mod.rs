@@ -1,1 +1,0 @@
-//! Are two replies the same answer? Is a reply a miss?

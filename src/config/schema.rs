@@ -1,0 +1,206 @@
+//! The schema: every key, its type, default, range, meaning, and whether it reloads. The one place.
+//!
+//! `proxy.toml` at the root of the repository is rendered from here (see `manual`), so the comments speak to operators.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::stage::StoreId;
+
+use super::address::{HostPort, Listen};
+use super::secret::Secret;
+use super::section::{KeyInfo, Section, section};
+use super::store_url::StoreConfig;
+use super::units::ByteSize;
+use super::value::{Ack, Auth, FileMode, LogFormat, LogLevel, OnLag, PrimaryContent, Reads, Words};
+
+section! {
+    /// `[admin]`: the HTTP server for operators and monitoring.
+    pub struct AdminConfig {
+        /// Where /metrics, /livez, /readyz and /status answer. It has no passwords: keep it off public networks.
+        listen: HostPort = default("127.0.0.1:9180"), Restart;
+    }
+}
+
+section! {
+    /// `[log]`: log lines go to standard error.
+    pub struct LogConfig {
+        /// "human" for people, "json" for one JSON object per line.
+        format: LogFormat = default("human"), Restart;
+        /// The least important lines that are logged: "error", "warn", "info", "debug" or "trace".
+        level: LogLevel = default("info"), Reloads;
+    }
+}
+
+section! {
+    /// `[process]`: the process as a whole.
+    pub struct ProcessConfig {
+        /// Worker threads. One serves more than one Redis store can.
+        threads: usize = default(1) from 1 to 64, Restart;
+        /// How long a stopping process waits for its clients' replies. A second signal ends it at once.
+        drain_timeout: Duration = default("10s") from "0s" to "1h", Reloads;
+        /// Where the history of stages and the knowledge which store may be behind is kept. Not written: beside this
+        /// file, named like it with .state at its end. A relative path starts at the directory of this file.
+        state_file: Option<PathBuf> = optional("/var/lib/multistore/proxy.state"), Restart;
+    }
+}
+
+section! {
+    /// `[instances.NAME]`: a pair of stores behind one listener.
+    pub struct InstanceConfig {
+        /// Where clients connect: "host:port", or "unix:///path".
+        listen: Listen = required("127.0.0.1:6380"), Restart;
+        /// The permissions of the socket file, if `listen` is a path.
+        unix_mode: FileMode = default("0660"), Restart;
+        /// The store to move to: "redis://[user[:password]@]host[:port][/db]", or "unix://[user:password@]/path[?db=N]".
+        /// In a password, write %40 for @, %2F for /, %3A for :, %3F for ?, %23 for #, %25 for %.
+        /// Without a database all databases pass through; with one, the instance shows that one as its database 0.
+        primary: StoreConfig = required("redis://127.0.0.1:7001"), Restart;
+        /// The store in use today.
+        secondary: StoreConfig = required("redis://127.0.0.1:7002"), Restart;
+
+        /// How reads are answered while both stores are in use:
+        ///   "fallback"  the primary; on a miss or an error, the secondary
+        ///   "default"   the default store alone
+        ///   "compare"   both, compared; the client gets the default store's reply
+        reads: Reads = default("fallback"), Reloads;
+        /// Whose answer a writing client waits for: "default" store, or "both". The reply is the default store's.
+        ack: Ack = default("default"), Reloads;
+        /// Copy keys that only one store has when they are touched. false: cold keys fill by time alone.
+        hydrate: bool = default(true), Reloads;
+        /// When the other store lags by more than lag_max: "repair" gives up its queue and copies those keys later,
+        /// "block" slows the clients down.
+        on_lag: OnLag = default("repair"), Reloads;
+        /// Passwords of clients: "none" asks for none; "passthrough" lets the default store check them.
+        auth: Auth = default("none"), Restart;
+        /// What a first start believes about the data on the primary: "trusted" serves it, "untrusted" verifies it first.
+        primary_content: PrimaryContent = default("trusted"), Restart;
+
+        /// How long connecting to a store may take.
+        connect_timeout: Duration = default("2s") from "10ms" to "5m", Reloads;
+        /// How long a client waits for a store's reply before it gets an error. Blocking commands add their own time.
+        reply_timeout: Duration = default("5s") from "10ms" to "1h", Reloads;
+        /// A store that has not sent a byte for this long, while replies are owed, is connected to anew.
+        lane_timeout: Duration = default("30s") from "100ms" to "1h", Reloads;
+        /// The wait before a lost store is tried again; doubles up to reconnect_max, with jitter.
+        reconnect_min: Duration = default("50ms") from "1ms" to "1m", Reloads;
+        /// The longest wait before a lost store is tried again.
+        reconnect_max: Duration = default("2s") from "1ms" to "10m", Reloads;
+        /// While the secondary is the default: a primary that is silent or behind for longer answers no reads.
+        read_patience: Duration = default("5ms") from "0s" to "1m", Reloads;
+        /// Clients that are blocked while both stores are in use are tried again this often, for the sake of writers
+        /// that don't pass here.
+        blocking_poll: Duration = default("100ms") from "1ms" to "1m", Reloads;
+
+        /// What may be queued for the other store before on_lag decides.
+        lag_max: ByteSize = default("256mb") from "64kb" to "64gb", Reloads;
+        /// What may be queued for the default store before clients are slowed down.
+        queue_max: ByteSize = default("256mb") from "64kb" to "64gb", Reloads;
+        /// A change of the default store waits until the store to come lags by no more than this.
+        flip_max_lag: ByteSize = default("1mb") from "0b" to "64gb", Reloads;
+        /// Requests above this travel on connections of their own, so that they hold nobody up.
+        heavy_bytes: ByteSize = default("256kb") from "1kb" to "1gb", Reloads;
+        /// Keys whose copy would be larger are copied by pieces, or reported.
+        copy_max_bytes: ByteSize = default("16mb") from "1kb" to "512mb", Reloads;
+        /// Connections to the default store for what can't share one: blocking commands, subscribers, WATCH, MONITOR.
+        dedicated_max: usize = default(10000) from 1 to 1000000, Reloads;
+        /// How many of them are kept open while unused.
+        dedicated_idle: usize = default(16) from 0 to 10000, Reloads;
+
+        /// Replies above this are not compared.
+        compare_max_bytes: ByteSize = default("1mb") from "0b" to "1gb", Reloads;
+        /// Times to live that differ by no more than this are equal.
+        ttl_tolerance: Duration = default("1s") from "0s" to "1h", Reloads;
+        /// Show values, not only names of keys, in logs and in samples of differences.
+        log_values: bool = default(false), Reloads;
+
+        /// Clients connected at once; further ones get an error.
+        max_clients: usize = default(10000) from 1 to 1000000, Reloads;
+        /// Clients that send nothing for this long are closed. "0s": never.
+        client_idle_timeout: Duration = default("0s") from "0s" to "30d", Reloads;
+        /// A client with more unread replies than this is closed.
+        client_output_max: ByteSize = default("1gb") from "64kb" to "64gb", Reloads;
+        /// From a client with more unread replies than this no further requests are read.
+        client_output_soft: ByteSize = default("1mb") from "1kb" to "64gb", Reloads;
+        /// From a client with this many unanswered commands no further requests are read.
+        client_pipeline_max: usize = default(10000) from 1 to 1000000, Reloads;
+
+        /// The largest request. The limits of this group close the client as Redis would.
+        max_request: ByteSize = default("1gb") from "64kb" to "64gb", Reloads;
+        /// The longest argument of a request (proto-max-bulk-len of Redis).
+        max_bulk: ByteSize = default("512mb") from "1kb" to "64gb", Reloads;
+        /// The most arguments of a request.
+        max_args: usize = default(1048576) from 16 to 2147483647, Reloads;
+        /// The longest inline request, and the longest line that announces a length.
+        max_inline: ByteSize = default("64kb") from "64b" to "1gb", Reloads;
+        /// The largest reply of a store. The limits of this and the next key drop the store's connection.
+        max_reply: ByteSize = default("1gb") from "64kb" to "64gb", Reloads;
+        /// The deepest nesting of a reply.
+        reply_depth: usize = default(128) from 7 to 10000, Reloads;
+        /// Commands that are refused, as "command" or "command|subcommand": those that would change a store behind the
+        /// proxy's back. Writing the key replaces the whole list.
+        refuse: Words = default([
+            "shutdown", "replicaof", "slaveof", "failover", "psync", "sync", "replconf", "migrate",
+            "cluster|addslots", "cluster|addslotsrange", "cluster|bumpepoch", "cluster|delslots",
+            "cluster|delslotsrange", "cluster|failover", "cluster|flushslots", "cluster|forget", "cluster|meet",
+            "cluster|replicate", "cluster|reset", "cluster|saveconfig", "cluster|set-config-epoch", "cluster|setslot"
+        ]), Reloads;
+    }
+}
+
+section! {
+    /// `[instances.NAME.primary]`, `[instances.NAME.secondary]`: a store whose password should not stand in its URL.
+    pub struct StoreTable {
+        /// The URL.
+        url: String = required("redis://127.0.0.1:7001"), Restart;
+        /// The ACL user.
+        username: Option<String> = optional("multistore"), Restart;
+        /// The password. One of the following two keeps it out of this file.
+        password: Option<Secret> = optional("secret"), Restart;
+        /// A file that holds the password; a line break at its end doesn't count. A relative path starts at the
+        /// directory of this file.
+        password_file: Option<PathBuf> = optional("/run/secrets/redis"), Restart;
+        /// An environment variable that holds the password.
+        password_env: Option<String> = optional("REDIS_PASSWORD"), Restart;
+    }
+}
+
+section! {
+    /// What stands in `[feature_flags]` besides the flags.
+    pub struct FlagSettings {
+        /// Instances that may jump between secondary_only and primary_only, which is refused otherwise: a cold store would
+        /// be served, or every write since would be lost. `multistore feature set --force` writes it; remove it after.
+        allow_stage_jump: Words = default([]), Reloads;
+    }
+}
+
+/// Every table with fixed keys, under the name that messages and the manual use.
+pub const SECTIONS: [(&str, &[KeyInfo]); 6] = [
+    ("admin", AdminConfig::KEYS),
+    ("log", LogConfig::KEYS),
+    ("process", ProcessConfig::KEYS),
+    ("instances.NAME", InstanceConfig::KEYS),
+    ("instances.NAME.primary", StoreTable::KEYS),
+    ("feature_flags", FlagSettings::KEYS),
+];
+
+/// The table that `key` belongs to, if exactly one has it.
+pub fn home_of(key: &str) -> Option<&'static str> {
+    let mut homes = SECTIONS.iter().filter(|(_, keys)| keys.iter().any(|info| info.name == key));
+    match (homes.next(), homes.next()) {
+        (Some((home, _)), None) => Some(home),
+        _ => None,
+    }
+}
+
+// === impl InstanceConfig ===
+
+impl InstanceConfig {
+    /// One of the two stores.
+    pub fn store(&self, id: StoreId) -> &StoreConfig {
+        match id {
+            StoreId::Primary => &self.primary,
+            StoreId::Secondary => &self.secondary,
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! The address of a store: `redis://user:password@host:port/db` or `unix:///path?db=N`.
+//!
+//! No message of this module quotes the URL: it may hold a password.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::address::{HostPort, socket_path};
+use super::secret::Secret;
+
+/// The port of a Redis server, when a URL has none.
+pub const DEFAULT_REDIS_PORT: u16 = 6379;
+
+/// How to reach a store and who to be there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// Where it listens.
+    pub endpoint: Endpoint,
+    /// The ACL user; `None` is the store's default user.
+    pub username: Option<String>,
+    /// The password; `None` sends no AUTH.
+    pub password: Option<Secret>,
+    /// The one database that the instance shows; `None` passes all of them through.
+    pub database: Option<u32>,
+}
+
+/// Where a store listens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// A TCP address.
+    Tcp(HostPort),
+    /// The path of a Unix socket.
+    Unix(PathBuf),
+}
+
+// === impl StoreConfig ===
+
+impl StoreConfig {
+    /// Parses a URL.
+    pub fn parse(url: &str) -> Result<StoreConfig, String> {
+        match url.split_once("://") {
+            Some(("redis", rest)) => parse_redis(rest),
+            Some(("unix" | "redis+unix", rest)) => parse_unix(rest),
+            Some(("rediss", _)) => Err("TLS to a store is not supported; write 'redis://…'".to_owned()),
+            Some((scheme, _)) => {
+                Err(format!("unknown scheme '{scheme}'; write 'redis://host:port' or 'unix:///path'"))
+            }
+            None => Err("this is not a URL; write 'redis://host:port' or 'unix:///path'".to_owned()),
+        }
+    }
+
+    /// Same server (by name) and same database?
+    pub fn same_place(&self, other: &StoreConfig) -> bool {
+        self.endpoint == other.endpoint && self.database == other.database
+    }
+}
+
+/// The address without user and password.
+impl fmt::Display for StoreConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.endpoint, self.database) {
+            (Endpoint::Tcp(address), None) => write!(f, "redis://{address}"),
+            (Endpoint::Tcp(address), Some(db)) => write!(f, "redis://{address}/{db}"),
+            (Endpoint::Unix(path), None) => write!(f, "unix://{}", path.display()),
+            (Endpoint::Unix(path), Some(db)) => write!(f, "unix://{}?db={db}", path.display()),
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Endpoint::Tcp(address) => address.fmt(f),
+            Endpoint::Unix(path) => write!(f, "unix://{}", path.display()),
+        }
+    }
+}
+
+fn parse_redis(rest: &str) -> Result<StoreConfig, String> {
+    if rest.contains(['?', '#']) {
+        return Err(
+            "a redis:// URL ends with its database; nothing stands after '?' or '#' (in a password, \
+                    write '%3F' and '%23')"
+                .to_owned(),
+        );
+    }
+    // The last '@' ends the credentials, so that a password may hold one; the path starts behind it.
+    let (credentials, place) = split_credentials(rest);
+    let (address, database) = match place.split_once('/') {
+        Some((address, "")) => (address, None),
+        Some((address, database)) => (address, Some(parse_database(database)?)),
+        None => (place, None),
+    };
+    let endpoint = Endpoint::Tcp(HostPort::parse(address, Some(DEFAULT_REDIS_PORT)).map_err(|message| {
+        // With a stray '@' or '/' the text taken for the host may be a piece of a password.
+        if credentials.is_some() { "the host or port after the '@' is not valid".to_owned() } else { message }
+    })?);
+    let (username, password) = parse_credentials(credentials)?;
+    Ok(StoreConfig { endpoint, username, password, database })
+}
+
+fn parse_unix(rest: &str) -> Result<StoreConfig, String> {
+    let (rest, query) = rest.split_once('?').map_or((rest, None), |(rest, query)| (rest, Some(query)));
+    let (credentials, path) = split_credentials(rest);
+    let path = decode(path)?;
+    let database = match query.map(|query| query.strip_prefix("db=")) {
+        None => None,
+        Some(Some(database)) => Some(parse_database(database)?),
+        Some(None) => return Err("only '?db=N' may follow the path of a unix:// URL".to_owned()),
+    };
+    let (username, password) = parse_credentials(credentials)?;
+    Ok(StoreConfig { endpoint: Endpoint::Unix(socket_path(&path)?), username, password, database })
+}
+
+fn split_credentials(rest: &str) -> (Option<&str>, &str) {
+    rest.rsplit_once('@').map_or((None, rest), |(credentials, place)| (Some(credentials), place))
+}
+
+fn parse_credentials(credentials: Option<&str>) -> Result<(Option<String>, Option<Secret>), String> {
+    let Some(credentials) = credentials else { return Ok((None, None)) };
+    let Some((user, password)) = credentials.split_once(':') else {
+        return Err(
+            "a user needs a password: write 'redis://USER:PASSWORD@host', or 'redis://:PASSWORD@host' for a \
+                    password alone"
+                .to_owned(),
+        );
+    };
+    let user = decode(user)?;
+    let password = decode(password)?;
+    let user = (!user.is_empty()).then_some(user);
+    match (user, password.is_empty()) {
+        (Some(_), true) => Err("the password after the user is empty".to_owned()),
+        (None, true) => Ok((None, None)),
+        (user, false) => Ok((user, Some(Secret::new(password)))),
+    }
+}
+
+fn parse_database(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| "the database is not a number; write 'redis://host:port/2'".to_owned())
+}
+
+/// Undoes percent-encoding.
+fn decode(text: &str) -> Result<String, String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let mut digit = || rest.next().and_then(|byte| char::from(byte).to_digit(16));
+        match (digit(), digit()) {
+            (Some(high), Some(low)) => bytes.push((high * 16 + low) as u8),
+            _ => {
+                return Err("'%' is not followed by two hexadecimal digits; write '%25' for a '%'".to_owned());
+            }
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| "the decoded user, password or path is not UTF-8".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(url: &str) -> StoreConfig {
+        StoreConfig::parse(url).unwrap_or_else(|message| panic!("{url}: {message}"))
+    }
+
+    #[test]
+    fn addresses() {
+        for (url, shown) in [
+            ("redis://127.0.0.1:7001", "redis://127.0.0.1:7001"),
+            ("redis://host", "redis://host:6379"),
+            ("redis://host/", "redis://host:6379"),
+            ("redis://host/2", "redis://host:6379/2"),
+            ("redis://[::1]:7001/0", "redis://[::1]:7001/0"),
+            ("redis://:pw@host:1/3", "redis://host:1/3"),
+            ("unix:///run/r.sock", "unix:///run/r.sock"),
+            ("unix:///run/r.sock?db=4", "unix:///run/r.sock?db=4"),
+            ("unix://u:p@/run/r%20x.sock", "unix:///run/r x.sock"),
+        ] {
+            assert_eq!(parse(url).to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn credentials() {
+        let both = parse("redis://bob:p%40ss:w%3Fo%2Frd@host");
+        assert_eq!(both.username.as_deref(), Some("bob"));
+        assert_eq!(both.password.as_ref().map(Secret::expose), Some("p@ss:w?o/rd"));
+        let alone = parse("redis://:a@b@host");
+        assert_eq!((alone.username, alone.password.as_ref().map(Secret::expose)), (None, Some("a@b")));
+        let unix = parse("unix://u:p@/x");
+        assert_eq!(
+            (unix.username.as_deref(), unix.password.as_ref().map(Secret::expose)),
+            (Some("u"), Some("p"))
+        );
+    }
+
+    #[test]
+    fn mistakes_say_what_to_write_and_never_the_password() {
+        for (url, part) in [
+            ("127.0.0.1:7001", "not a URL"),
+            ("http://x", "unknown scheme 'http'"),
+            ("rediss://x", "TLS"),
+            ("redis://", "host is missing"),
+            ("redis://:hunter2@", "after the '@'"),
+            ("redis://hunter2@host", "redis://:PASSWORD@host"),
+            ("redis://bob:@host", "empty"),
+            ("redis://:hunter2@host/x", "not a number"),
+            ("redis://:hunter2@host:1/2/3", "not a number"),
+            ("redis://:hunter2%4@host", "%25"),
+            ("redis://:hunter2%ff@host", "not UTF-8"),
+            ("redis://host?db=1", "nothing stands after"),
+            ("unix://run/x", "three slashes"),
+            ("unix:///x?hunter2", "only '?db=N'"),
+        ] {
+            let message = StoreConfig::parse(url).unwrap_err();
+            assert!(message.contains(part), "{url}: {message}");
+            assert!(!message.contains("hunter2"), "{url}: {message}");
+        }
+        assert!(!format!("{:?}", parse("redis://:hunter2@host")).contains("hunter2"));
+    }
+
+    #[test]
+    fn same_place_ignores_the_user() {
+        assert!(parse("redis://a:b@host:1").same_place(&parse("redis://host:1")));
+        assert!(!parse("redis://host:1/1").same_place(&parse("redis://host:1")));
+    }
+}

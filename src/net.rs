@@ -1,0 +1,106 @@
+//! Stream sockets, TCP or Unix, split into a half that reads and a half that writes.
+//!
+//! Reading goes through tokio's poll_read: it knows that a read that did not fill the buffer has
+//! emptied the socket, which saves a system call per request.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+use tokio::net::{TcpStream, UnixStream, tcp, unix};
+
+use crate::store::connection::Socket;
+
+/// The half that reads.
+#[derive(Debug)]
+pub enum ReadHalf {
+    /// Of a TCP stream.
+    Tcp(tcp::OwnedReadHalf),
+    /// Of a Unix stream.
+    Unix(unix::OwnedReadHalf),
+}
+
+/// The half that writes. It can be shared: writing never needs `&mut`.
+#[derive(Debug)]
+pub enum WriteHalf {
+    /// Of a TCP stream.
+    Tcp(tcp::OwnedWriteHalf),
+    /// Of a Unix stream.
+    Unix(unix::OwnedWriteHalf),
+}
+
+/// Splits a TCP stream.
+pub fn split_tcp(stream: TcpStream) -> (ReadHalf, WriteHalf) {
+    let (read, write) = stream.into_split();
+    (ReadHalf::Tcp(read), WriteHalf::Tcp(write))
+}
+
+/// Splits a Unix stream.
+pub fn split_unix(stream: UnixStream) -> (ReadHalf, WriteHalf) {
+    let (read, write) = stream.into_split();
+    (ReadHalf::Unix(read), WriteHalf::Unix(write))
+}
+
+/// Splits a dialed socket.
+pub fn split(socket: Socket) -> (ReadHalf, WriteHalf) {
+    match socket {
+        Socket::Tcp(stream) => split_tcp(stream),
+        Socket::Unix(stream) => split_unix(stream),
+    }
+}
+
+// === impl ReadHalf ===
+
+impl ReadHalf {
+    /// Reads once, into the front of `buf`. 0: the peer has closed.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buf = ReadBuf::new(buf);
+        let ready = match self {
+            ReadHalf::Tcp(half) => Pin::new(half).poll_read(cx, &mut buf),
+            ReadHalf::Unix(half) => Pin::new(half).poll_read(cx, &mut buf),
+        };
+        ready.map_ok(|()| buf.filled().len())
+    }
+
+    /// Reads once, into the front of `buf`. 0: the peer has closed.
+    pub async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            ReadHalf::Tcp(half) => half.read(buf).await,
+            ReadHalf::Unix(half) => half.read(buf).await,
+        }
+    }
+}
+
+// === impl WriteHalf ===
+
+impl WriteHalf {
+    /// Writes what the socket takes now.
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            WriteHalf::Tcp(half) => half.try_write(bytes),
+            WriteHalf::Unix(half) => half.try_write(bytes),
+        }
+    }
+
+    /// Waits until the socket takes bytes again.
+    pub async fn writable(&self) -> io::Result<()> {
+        match self {
+            WriteHalf::Tcp(half) => half.writable().await,
+            WriteHalf::Unix(half) => half.writable().await,
+        }
+    }
+
+    /// Writes everything.
+    pub async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.try_write(bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => bytes = bytes.get(n..).unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable().await?,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,330 @@
+//! What is owed to each client, in its order.
+//!
+//! A slot is one owed reply. Replies may be known out of order (two stores, the proxy's own
+//! replies); they leave in order. Invariant: the front slot is never `Ready`.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use slab::Slab;
+
+use super::op::{Batch, OpKey};
+
+/// A client of this instance. Never reused: a key of a client that is gone finds nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ClientKey {
+    index: u32,
+    id: u64,
+}
+
+/// One owed reply.
+#[derive(Debug)]
+enum Slot {
+    Waiting,
+    Ready(Box<[u8]>),
+    /// The request ran under CLIENT REPLY OFF or SKIP: nothing is sent.
+    Muted {
+        done: bool,
+    },
+}
+
+/// One client's owed replies and unsent bytes.
+#[derive(Debug)]
+pub struct Client {
+    id: u64,
+    slots: VecDeque<Slot>,
+    base: u64,
+    /// Bytes that the socket has not taken yet, from `sent` on.
+    pub out: Vec<u8>,
+    /// How much of `out` the socket has taken.
+    pub sent: usize,
+    dirty: bool,
+    /// The client was closed by the proxy: nothing more is put in `out`.
+    pub doomed: Option<Doom>,
+    /// The batch that is outstanding, if it is one of several commands.
+    pub batch: Option<Rc<Batch>>,
+    /// A lone read that only the first store has been asked for.
+    pub lone_read: Option<OpKey>,
+    /// The session waits for something that the sequencer will tell it.
+    pub wake: bool,
+}
+
+/// Why the proxy closes a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doom {
+    /// Its unread replies passed `client_output_max`.
+    OutputLimit,
+    /// A store was lost in the middle of a reply that had already begun to flow.
+    CutReply,
+}
+
+/// All clients of an instance.
+#[derive(Debug, Default)]
+pub struct Clients {
+    slab: Slab<Client>,
+    dirty: Vec<ClientKey>,
+    woken: Vec<ClientKey>,
+    /// Bytes of unread replies above which a client is closed.
+    pub output_max: usize,
+}
+
+/// A capacity that an idle client may keep.
+const KEEP_OUT: usize = 2048;
+const KEEP_SLOTS: usize = 16;
+
+// === impl ClientKey ===
+
+impl ClientKey {
+    /// The slab index: unique among the living.
+    pub fn index(self) -> usize {
+        self.index as usize
+    }
+
+    /// The client's ID as CLIENT ID shows it.
+    pub fn id(self) -> u64 {
+        self.id
+    }
+}
+
+// === impl Clients ===
+
+impl Clients {
+    /// No clients yet.
+    pub fn new(output_max: usize) -> Clients {
+        Clients { output_max, ..Clients::default() }
+    }
+
+    /// Takes a client in.
+    pub fn insert(&mut self, id: u64) -> ClientKey {
+        let index = self.slab.insert(Client {
+            id,
+            slots: VecDeque::new(),
+            base: 0,
+            out: Vec::new(),
+            sent: 0,
+            dirty: false,
+            doomed: None,
+            batch: None,
+            lone_read: None,
+            wake: false,
+        });
+        ClientKey { index: index as u32, id }
+    }
+
+    /// Forgets a client; replies still owed to it will find nobody.
+    pub fn remove(&mut self, key: ClientKey) {
+        if self.get(key).is_some() {
+            self.slab.remove(key.index());
+        }
+    }
+
+    /// The client, if it is still there.
+    pub fn get(&self, key: ClientKey) -> Option<&Client> {
+        self.slab.get(key.index()).filter(|c| c.id == key.id)
+    }
+
+    /// The client, if it is still there.
+    pub fn get_mut(&mut self, key: ClientKey) -> Option<&mut Client> {
+        self.slab.get_mut(key.index()).filter(|c| c.id == key.id)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// Is there none?
+    pub fn is_empty(&self) -> bool {
+        self.slab.is_empty()
+    }
+
+    /// Opens a slot for one more reply; `muted`: its reply will not be sent.
+    pub fn owe(&mut self, key: ClientKey, muted: bool) -> u64 {
+        let Some(client) = self.get_mut(key) else { return 0 };
+        client.slots.push_back(if muted { Slot::Muted { done: false } } else { Slot::Waiting });
+        client.base + client.slots.len() as u64 - 1
+    }
+
+    /// Is this slot the next one to leave?
+    pub fn is_front(&self, key: ClientKey, seq: u64) -> bool {
+        self.get(key).is_some_and(|c| c.base == seq && !c.slots.is_empty())
+    }
+
+    /// Pays one owed reply.
+    pub fn pay(&mut self, key: ClientKey, seq: u64, reply: &[u8]) {
+        let output_max = self.output_max;
+        let Some(client) = self.get_mut(key) else { return };
+        let Some(offset) = seq.checked_sub(client.base) else { return };
+        if offset > 0 {
+            if let Some(slot) = client.slots.get_mut(offset as usize) {
+                match slot {
+                    Slot::Waiting => *slot = Slot::Ready(reply.into()),
+                    Slot::Muted { done } => *done = true,
+                    Slot::Ready(_) => {}
+                }
+            }
+            return;
+        }
+        match client.slots.pop_front() {
+            None => return,
+            Some(Slot::Muted { .. }) => {}
+            Some(Slot::Waiting | Slot::Ready(_)) => client.push(reply, output_max),
+        }
+        client.base += 1;
+        client.settle_front(output_max);
+        self.touch(key);
+    }
+
+    /// Sends bytes of the reply in the front slot before the reply is complete.
+    pub fn stream(&mut self, key: ClientKey, bytes: &[u8]) {
+        let output_max = self.output_max;
+        let Some(client) = self.get_mut(key) else { return };
+        if matches!(client.slots.front(), Some(Slot::Waiting)) {
+            client.push(bytes, output_max);
+        }
+        self.touch(key);
+    }
+
+    /// The reply streamed into the front slot is complete.
+    pub fn end_stream(&mut self, key: ClientKey) {
+        let output_max = self.output_max;
+        let Some(client) = self.get_mut(key) else { return };
+        if client.slots.pop_front().is_some() {
+            client.base += 1;
+        }
+        client.settle_front(output_max);
+        self.touch(key);
+    }
+
+    /// Puts bytes that belong to no slot (pushes, replies of a dedicated connection) in line.
+    /// Only when nothing is owed, or for pushes, which may come at any reply boundary.
+    pub fn push(&mut self, key: ClientKey, bytes: &[u8]) {
+        let output_max = self.output_max;
+        if let Some(client) = self.get_mut(key) {
+            client.push(bytes, output_max);
+        }
+        self.touch(key);
+    }
+
+    /// Closes a client from the proxy's side.
+    pub fn doom(&mut self, key: ClientKey, why: Doom) {
+        if let Some(client) = self.get_mut(key) {
+            client.doomed.get_or_insert(why);
+        }
+        self.touch(key);
+    }
+
+    /// Asks for the session to be woken when its replies are in.
+    pub fn wake_when_idle(&mut self, key: ClientKey) {
+        if let Some(client) = self.get_mut(key) {
+            client.wake = true;
+        }
+    }
+
+    /// Wakes the session at the next turn.
+    pub fn wake(&mut self, key: ClientKey) {
+        self.woken.push(key);
+    }
+
+    fn touch(&mut self, key: ClientKey) {
+        let Some(client) = self.get_mut(key) else { return };
+        let newly_dirty = !std::mem::replace(&mut client.dirty, true);
+        let wake = client.wake && client.slots.is_empty();
+        if wake {
+            client.wake = false;
+        }
+        if newly_dirty {
+            self.dirty.push(key);
+        }
+        if wake {
+            self.woken.push(key);
+        }
+    }
+
+    /// The clients whose `out` has grown since the last call.
+    pub fn take_dirty(&mut self, into: &mut Vec<ClientKey>) {
+        std::mem::swap(&mut self.dirty, into);
+        for key in into.iter() {
+            if let Some(client) = self.get_mut(*key) {
+                client.dirty = false;
+            }
+        }
+    }
+
+    /// The clients whose sessions are to be woken.
+    pub fn take_woken(&mut self, into: &mut Vec<ClientKey>) {
+        std::mem::swap(&mut self.woken, into);
+    }
+
+    /// Every living client.
+    pub fn keys(&self) -> impl Iterator<Item = ClientKey> + '_ {
+        self.slab.iter().map(|(index, c)| ClientKey { index: index as u32, id: c.id })
+    }
+}
+
+// === impl Client ===
+
+impl Client {
+    /// Replies owed.
+    pub fn owed(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Bytes that the socket has not taken.
+    pub fn unsent(&self) -> &[u8] {
+        self.out.get(self.sent..).unwrap_or_default()
+    }
+
+    /// Notes that the socket took `n` more bytes.
+    pub fn took(&mut self, n: usize) {
+        self.sent += n;
+        if self.sent < self.out.len() {
+            return;
+        }
+        self.sent = 0;
+        if self.out.capacity() > KEEP_OUT {
+            self.out = Vec::new();
+        } else {
+            self.out.clear();
+        }
+        if self.slots.is_empty() && self.slots.capacity() > KEEP_SLOTS {
+            self.slots = VecDeque::new();
+        }
+    }
+
+    fn push(&mut self, bytes: &[u8], output_max: usize) {
+        if self.doomed.is_some() {
+            return;
+        }
+        if self.out.len() - self.sent + bytes.len() > output_max {
+            self.doomed = Some(Doom::OutputLimit);
+            self.out = Vec::new();
+            self.sent = 0;
+            return;
+        }
+        if self.sent > 64 * 1024 && self.sent * 2 > self.out.len() {
+            self.out.drain(..self.sent);
+            self.sent = 0;
+        }
+        self.out.extend_from_slice(bytes);
+    }
+
+    fn settle_front(&mut self, output_max: usize) {
+        loop {
+            match self.slots.front_mut() {
+                Some(Slot::Ready(reply)) => {
+                    let reply = std::mem::take(reply);
+                    self.push(&reply, output_max);
+                }
+                Some(Slot::Muted { done: true }) => {}
+                Some(Slot::Waiting | Slot::Muted { done: false }) => return,
+                None => {
+                    self.batch = None;
+                    return;
+                }
+            }
+            self.slots.pop_front();
+            self.base += 1;
+        }
+    }
+}

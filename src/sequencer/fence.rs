@@ -1,0 +1,140 @@
+//! Fences: writes that run on a dedicated connection take their place in the one order.
+//!
+//! A fence takes all its keys at one point, first come first served. While it stands, whatever
+//! touches its keys is held in the sequencer (one submission per client: a held client is not
+//! read further). Other keys don't wait.
+//!
+//! Invariant: what is held never conflicts with nothing: it waits for a standing fence or for an
+//! earlier held submission with a common key.
+
+use std::collections::HashMap;
+
+/// What a submission touches, as hashes of (database, key).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Footprint {
+    /// No data.
+    #[default]
+    Nothing,
+    /// These keys. A collision of hashes only makes somebody wait.
+    Keys(Vec<u64>),
+    /// Possibly everything: keyless writes, scripts without declared keys, unknown commands.
+    Everything,
+}
+
+/// A standing fence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FenceKey(u64);
+
+/// All standing fences and the keys that are spoken for.
+#[derive(Debug, Default)]
+pub struct Fences {
+    next: u64,
+    standing: HashMap<FenceKey, Footprint>,
+    keys: HashMap<u64, u32, foldhash::fast::RandomState>,
+    whole: u32,
+}
+
+// === impl Footprint ===
+
+impl Footprint {
+    /// The footprint of one more submission together with this one.
+    pub fn join(&mut self, other: &Footprint) {
+        match (&mut *self, other) {
+            (Footprint::Everything, _) | (_, Footprint::Nothing) => {}
+            (_, Footprint::Everything) => *self = Footprint::Everything,
+            (Footprint::Nothing, keys) => *self = keys.clone(),
+            (Footprint::Keys(mine), Footprint::Keys(more)) => mine.extend_from_slice(more),
+        }
+    }
+}
+
+// === impl Fences ===
+
+impl Fences {
+    /// Does no fence stand? The common case, checked first.
+    pub fn is_open(&self) -> bool {
+        self.whole == 0 && self.keys.is_empty()
+    }
+
+    /// Must a submission with this footprint wait?
+    pub fn blocks(&self, footprint: &Footprint) -> bool {
+        match footprint {
+            Footprint::Nothing => false,
+            Footprint::Everything => !self.is_open(),
+            Footprint::Keys(keys) => self.whole > 0 || keys.iter().any(|k| self.keys.contains_key(k)),
+        }
+    }
+
+    /// Puts a fence up around `footprint`. The caller has checked that nothing blocks it.
+    pub fn raise(&mut self, footprint: Footprint) -> FenceKey {
+        self.next += 1;
+        let key = FenceKey(self.next);
+        self.reserve(&footprint);
+        self.standing.insert(key, footprint);
+        key
+    }
+
+    /// Takes a fence down.
+    pub fn lower(&mut self, key: FenceKey) {
+        if let Some(footprint) = self.standing.remove(&key) {
+            self.free(&footprint);
+        }
+    }
+
+    /// Speaks for the keys of a held submission, so that later ones line up behind it.
+    pub fn reserve(&mut self, footprint: &Footprint) {
+        match footprint {
+            Footprint::Nothing => {}
+            Footprint::Everything => self.whole += 1,
+            Footprint::Keys(keys) => keys.iter().for_each(|k| *self.keys.entry(*k).or_default() += 1),
+        }
+    }
+
+    /// Undoes [`Fences::reserve`].
+    pub fn free(&mut self, footprint: &Footprint) {
+        match footprint {
+            Footprint::Nothing => {}
+            Footprint::Everything => self.whole = self.whole.saturating_sub(1),
+            Footprint::Keys(keys) => keys.iter().for_each(|k| self.free_key(*k)),
+        }
+    }
+
+    fn free_key(&mut self, key: u64) {
+        if let Some(count) = self.keys.get_mut(&key) {
+            *count -= 1;
+            if *count == 0 {
+                self.keys.remove(&key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fence_holds_its_keys_and_the_keyless() {
+        let mut fences = Fences::default();
+        assert!(fences.is_open());
+        let fence = fences.raise(Footprint::Keys(vec![1, 2]));
+        assert!(fences.blocks(&Footprint::Keys(vec![2, 9])));
+        assert!(!fences.blocks(&Footprint::Keys(vec![9])));
+        assert!(fences.blocks(&Footprint::Everything));
+        assert!(!fences.blocks(&Footprint::Nothing));
+        fences.reserve(&Footprint::Keys(vec![2]));
+        fences.lower(fence);
+        assert!(fences.blocks(&Footprint::Keys(vec![2])), "a held submission still speaks for its key");
+        fences.free(&Footprint::Keys(vec![2]));
+        assert!(fences.is_open());
+    }
+
+    #[test]
+    fn a_fence_around_everything_holds_every_key() {
+        let mut fences = Fences::default();
+        let fence = fences.raise(Footprint::Everything);
+        assert!(fences.blocks(&Footprint::Keys(vec![7])));
+        fences.lower(fence);
+        assert!(fences.is_open());
+    }
+}

@@ -1,0 +1,374 @@
+//! The one order of an instance. Decides everything about it, does no I/O.
+//!
+//! Sessions submit requests; the sequencer appends them to the lanes, both in one step where a
+//! request is mirrored; the drivers of the lanes hand frames back; the sequencer pays the clients.
+//!
+//! ```text
+//! session → submit → [fences] → lane(primary).out   → socket
+//!                             → lane(secondary).out → socket
+//! socket → on_frame → op → policy → clients.pay → compare → counters
+//! ```
+//!
+//! Invariants:
+//! - a mirrored request is appended to both lanes within one call, so both stores see one order;
+//! - nothing here waits: what must wait is held in a queue with a limit and an owner;
+//! - every slot opened for a client is paid exactly once, whatever happens to the stores;
+//! - a request that has left the process is never sent to the same store again.
+
+pub mod clients;
+pub mod cursors;
+pub mod errors;
+pub mod fence;
+pub mod hold;
+pub mod lane;
+pub mod op;
+pub mod park;
+pub mod policy;
+mod recent;
+mod reply;
+mod report;
+mod submit;
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use slab::Slab;
+use tokio::sync::oneshot;
+
+use crate::command::Table;
+use crate::compare::Samples;
+use crate::config::{Ack, OnLag, Reads};
+use crate::metrics::InstanceMetrics;
+use crate::stage::{Flags, Stage, StoreId};
+
+use clients::Clients;
+use cursors::Cursors;
+use fence::Footprint;
+use hold::Holds;
+use lane::{DownReason, Lane};
+use op::{Failure, Op, OpKey};
+use park::Parks;
+use recent::Recent;
+
+pub use reply::OutOfStep;
+pub use submit::{Path, Submission, Transaction};
+
+/// The settings of an instance that the sequencer obeys. All of them can change while it runs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Read policy.
+    pub reads: Reads,
+    /// Acknowledgement of writes.
+    pub ack: Ack,
+    /// Lag policy.
+    pub on_lag: OnLag,
+    /// How long a client waits for a store.
+    pub reply_timeout: Duration,
+    /// How long the primary may be silent before lone reads go to the default store.
+    pub read_patience: Duration,
+    /// How often parked clients are tried again for writers that don't pass here.
+    pub blocking_poll: Duration,
+    /// Bytes queued for the other store above which `on_lag` applies.
+    pub lag_max: u64,
+    /// Bytes queued for the default store above which requests are refused.
+    pub queue_max: u64,
+    /// Larger replies are compared by their hash.
+    pub compare_max_bytes: usize,
+    /// How far apart two expiry times may be.
+    pub ttl_tolerance: Duration,
+    /// Bytes of unread replies above which a client is closed.
+    pub client_output_max: usize,
+    /// Are values shown in samples of differences?
+    pub log_values: bool,
+}
+
+/// What the sequencer must know of a store.
+#[derive(Clone, Debug)]
+pub struct StoreFace {
+    /// How it is called in errors: `secondary store 127.0.0.1:7002`.
+    pub name: String,
+    /// The database that the instance shows as its database 0.
+    pub base_db: u32,
+}
+
+/// The one order of an instance.
+pub struct Sequencer {
+    /// The commands that this instance knows.
+    pub table: Rc<Table>,
+    /// What is owed to whom.
+    pub clients: Clients,
+    /// Counters.
+    pub metrics: Arc<InstanceMetrics>,
+    /// The last differences.
+    pub samples: Samples,
+    settings: Settings,
+    stage: Stage,
+    pending_stage: Option<Stage>,
+    same_server: bool,
+    stores: [String; 2],
+    lanes: [Lane; 2],
+    ops: Slab<Op>,
+    holds: Holds,
+    parks: Parks,
+    recent: Recent,
+    cursors: Cursors,
+    tickets: HashMap<u64, oneshot::Sender<Result<Vec<u8>, Failure>>>,
+    next_ticket: u64,
+    now: u64,
+    primary_behind: bool,
+    flips: u64,
+}
+
+// === impl Sequencer ===
+
+impl Sequencer {
+    /// A sequencer whose lanes are being dialed. `stores`: primary, secondary.
+    pub fn new(
+        table: Rc<Table>,
+        settings: Settings,
+        stage: Stage,
+        stores: [StoreFace; 2],
+        metrics: Arc<InstanceMetrics>,
+    ) -> Sequencer {
+        let [primary, secondary] = stores;
+        let lanes =
+            [Lane::new(StoreId::Primary, primary.base_db), Lane::new(StoreId::Secondary, secondary.base_db)];
+        metrics.set_flags(stage.flags());
+        Sequencer {
+            table,
+            clients: Clients::new(settings.client_output_max),
+            samples: Samples::new(SAMPLES, settings.log_values),
+            metrics,
+            settings,
+            stage,
+            pending_stage: None,
+            same_server: false,
+            stores: [primary.name, secondary.name],
+            lanes,
+            ops: Slab::new(),
+            holds: Holds::default(),
+            parks: Parks::default(),
+            recent: Recent::default(),
+            cursors: Cursors::default(),
+            tickets: HashMap::new(),
+            next_ticket: 0,
+            now: 0,
+            primary_behind: false,
+            flips: 0,
+        }
+    }
+
+    /// Sets the clock: microseconds since any fixed point, never backwards.
+    pub fn set_now(&mut self, now: u64) {
+        self.now = self.now.max(now);
+    }
+
+    /// The clock.
+    pub fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// Takes new settings over, from the next request on.
+    pub fn set_settings(&mut self, settings: Settings) {
+        self.clients.output_max = settings.client_output_max;
+        self.samples.set_log_values(settings.log_values);
+        self.settings = settings;
+    }
+
+    /// The stage that requests run under: the flags', unless both stores are the same server.
+    pub fn stage(&self) -> Stage {
+        match (self.same_server, self.stage) {
+            (true, Stage::DualSecondaryDefault) => Stage::SecondaryOnly,
+            (true, Stage::DualPrimaryDefault) => Stage::PrimaryOnly,
+            (_, stage) => stage,
+        }
+    }
+
+    /// The flags in effect.
+    pub fn flags(&self) -> Flags {
+        self.stage.flags()
+    }
+
+    /// How often the stage has changed: lets a session notice that it must look again.
+    pub fn flips(&self) -> u64 {
+        self.flips
+    }
+
+    /// Are primary and secondary one server and database? Dual is then treated as off.
+    pub fn same_server(&self) -> bool {
+        self.same_server
+    }
+
+    /// Tells whether primary and secondary turned out to be the same server and database.
+    pub fn set_same_server(&mut self, same: bool) {
+        let before = self.stage();
+        self.same_server = same;
+        if self.stage() != before {
+            self.flipped();
+        }
+    }
+
+    /// Changes the stage at this point of the order, or as soon as no fence stands.
+    pub fn set_stage(&mut self, stage: Stage) {
+        if stage == self.stage && self.pending_stage.is_none() {
+            return;
+        }
+        if self.holds.is_open() {
+            self.apply_stage(stage);
+        } else if self.pending_stage.replace(stage).is_none() {
+            self.holds.reserve(&Footprint::Everything);
+            self.metrics.flip_held.set(1);
+        }
+    }
+
+    fn apply_stage(&mut self, stage: Stage) {
+        self.stage = stage;
+        self.metrics.set_flags(stage.flags());
+        self.metrics.flips.inc();
+        self.flipped();
+    }
+
+    fn flipped(&mut self) {
+        self.flips += 1;
+        self.primary_behind = false;
+        let default = self.stage().default_store();
+        self.recent.reset(self.lanes[default.index()].appended());
+        self.unpark_if_single();
+    }
+
+    /// The flip that waits for fences, if any.
+    pub fn held_flip(&self) -> Option<Stage> {
+        self.pending_stage
+    }
+
+    /// The authority now.
+    pub fn default_store(&self) -> StoreId {
+        self.stage().default_store()
+    }
+
+    /// One store's lane.
+    pub fn lane(&self, store: StoreId) -> &Lane {
+        &self.lanes[store.index()]
+    }
+
+    /// One store's lane.
+    pub fn lane_mut(&mut self, store: StoreId) -> &mut Lane {
+        &mut self.lanes[store.index()]
+    }
+
+    /// How the store is called in errors: its name and address.
+    pub fn store_name(&self, store: StoreId) -> &str {
+        &self.stores[store.index()]
+    }
+
+    /// Must clients be slowed down (`on_lag = "block"`)?
+    pub fn must_slow_down(&self) -> bool {
+        self.stage().is_dual()
+            && self.settings.on_lag == OnLag::Block
+            && self.lane(self.default_store().other()).queued_bytes() > self.settings.lag_max
+    }
+
+    // --- lanes coming and going ---
+
+    /// The lane of `store` is connected.
+    pub fn lane_up(&mut self, store: StoreId, has_resp3: bool) {
+        let now = self.now;
+        self.lanes[store.index()].connected(has_resp3, now);
+        self.metrics.store(store).up.set(1);
+    }
+
+    /// The connection of `store` was lost: what was on it has an unknown outcome.
+    pub fn lane_lost(&mut self, store: StoreId) {
+        self.metrics.store(store).up.set(0);
+        let gone = self.lanes[store.index()].lost();
+        for awaited in gone {
+            if let lane::Sink::Op(op) = awaited.sink {
+                self.failed(op, store, Failure::Lost);
+            }
+        }
+        self.after_progress();
+    }
+
+    /// An attempt to connect failed: whatever waited for it is refused.
+    pub fn lane_down(&mut self, store: StoreId, reason: DownReason) {
+        self.metrics.store(store).up.set(0);
+        let held = self.lanes[store.index()].down(reason);
+        for entry in held {
+            if let lane::Sink::Op(op) = entry.sink {
+                self.failed(op, store, Failure::Down);
+            }
+        }
+        self.after_progress();
+    }
+
+    // --- time ---
+
+    /// What time alone brings about. To be called every few milliseconds while anything is owed.
+    pub fn tick(&mut self) {
+        self.expire_replies();
+        self.notice_slow_primary();
+        self.tick_parks();
+        self.refresh_gauges();
+    }
+
+    fn expire_replies(&mut self) {
+        let timeout = self.settings.reply_timeout.as_micros() as u64;
+        let Some(before) = self.now.checked_sub(timeout) else { return };
+        for store in StoreId::ALL {
+            for sink in self.lanes[store.index()].expire(before) {
+                if let lane::Sink::Op(op) = sink {
+                    self.failed(op, store, Failure::Timeout);
+                }
+            }
+            for held in self.lanes[store.index()].expire_held(before) {
+                if let lane::Sink::Op(op) = held.sink {
+                    self.failed(op, store, Failure::NotSent);
+                }
+            }
+        }
+        self.after_progress();
+    }
+
+    /// Lone reads do not wait for a primary that is silent: they go to the default store.
+    fn notice_slow_primary(&mut self) {
+        let patience = self.settings.read_patience.as_micros() as u64;
+        let before = self.now.saturating_sub(patience);
+        let lane = &self.lanes[StoreId::Primary.index()];
+        self.primary_behind = lane.oldest().is_some_and(|at| at < before);
+        if !self.primary_behind || self.stage() != Stage::DualSecondaryDefault {
+            return;
+        }
+        let late: Vec<OpKey> =
+            lane.awaited_ops().take_while(|(_, at)| *at < before).map(|(op, _)| op).collect();
+        for op in late {
+            self.hurry(op, true);
+        }
+    }
+
+    fn refresh_gauges(&mut self) {
+        for store in StoreId::ALL {
+            let lane = &self.lanes[store.index()];
+            let gauges = self.metrics.store(store);
+            gauges.lane_depth.set(lane.depth() as i64);
+            gauges.lane_queue_bytes.set(lane.queued_bytes() as i64);
+        }
+        self.metrics.parked_clients.set(self.parks.len() as i64);
+    }
+
+    /// Forgets a client: nothing that it asked for and that has not been sent will be.
+    pub fn disconnect(&mut self, key: clients::ClientKey) {
+        self.drop_holds_of(key);
+        self.drop_park_of(key);
+        self.clients.remove(key);
+    }
+
+    /// Is nothing in flight and nothing owed? What a drain waits for.
+    pub fn is_idle(&self) -> bool {
+        self.ops.is_empty() && self.parks.len() == 0 && self.holds.is_open()
+    }
+}
+
+/// How many samples of differences are kept.
+const SAMPLES: usize = 50;

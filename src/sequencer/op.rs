@@ -1,0 +1,254 @@
+//! One operation: a request in one or both lanes, and what becomes of its replies.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use crate::command::{CommandId, Miss, Rule};
+use crate::compare::Digest;
+use crate::metrics::RequestKind;
+use crate::stage::StoreId;
+
+use super::clients::ClientKey;
+use super::lane::Context;
+use super::park::ParkKey;
+
+/// The place of an operation in the sequencer's slab.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OpKey(pub u32);
+
+/// Who is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// A client's slot.
+    Client {
+        /// Whose slot.
+        key: ClientKey,
+        /// Which slot.
+        seq: u64,
+    },
+    /// An attempt of a parked client.
+    Attempt(ParkKey),
+    /// A request of the proxy's own; the ticket finds who waits.
+    Ticket(u64),
+    /// Nobody: an effect.
+    Nobody,
+}
+
+/// Whose reply is the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// One store was asked.
+    Single(StoreId),
+    /// Both were asked; this one's reply is the answer, at once (`ack = "default"`).
+    Authority(StoreId),
+    /// Both were asked; this one's reply is the answer, when both have replied (`ack = "both"`).
+    Both(StoreId),
+    /// A read: the primary's reply if it is a hit, else the secondary's.
+    Lookup {
+        /// The store whose miss is returned when both miss.
+        default: StoreId,
+        /// The default's reply is good enough: the client has waited long enough for the other.
+        impatient: bool,
+    },
+    /// MGET: element by element from the primary, where nil from the secondary.
+    Merge {
+        /// The store whose reply stands when the other has none.
+        default: StoreId,
+    },
+}
+
+/// Why a store has no reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// It was down: the request was not sent.
+    Down,
+    /// The connection was lost before the reply: the outcome is unknown.
+    Lost,
+    /// No reply within `reply_timeout`: the outcome is unknown.
+    Timeout,
+    /// It waited for the store to come back until `reply_timeout`, and was not sent.
+    NotSent,
+    /// The queue for the store is full: the request was not sent.
+    QueueFull,
+}
+
+/// One store's part in an operation.
+#[derive(Debug)]
+pub enum Reply {
+    /// Not asked.
+    Unsent,
+    /// Asked; the reply is owed.
+    Pending,
+    /// No reply will come.
+    Failed(Failure),
+    /// The reply, kept for comparison or for a later answer.
+    Kept(Kept),
+    /// The reply has gone by; nobody needs it.
+    Gone,
+}
+
+/// A reply that is kept: inline when small, only its digest when large.
+#[derive(Debug)]
+pub enum Kept {
+    /// The frame, when it is short.
+    Short {
+        /// Its length.
+        len: u8,
+        /// Its bytes.
+        bytes: [u8; KEPT_INLINE],
+    },
+    /// The frame.
+    Whole(Box<[u8]>),
+    /// Length and hash of a frame above `compare_max_bytes`.
+    Digest {
+        /// Its length in bytes.
+        len: u64,
+        /// Its hash, good within this process.
+        hash: u64,
+    },
+}
+
+/// Frames up to this length are kept without an allocation.
+pub const KEPT_INLINE: usize = 30;
+
+/// The commands of one client that are outstanding together.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// The batch has been counted as differing: it counts once.
+    pub counted: Cell<bool>,
+}
+
+/// What only some operations need.
+#[derive(Debug, Default)]
+pub struct Extra {
+    /// The parts of a transaction: MULTI, the queued commands, EXEC.
+    pub parts: Vec<Part>,
+    /// The queue-time error of an attempt's command, as the default store put it.
+    pub error: Option<Box<[u8]>>,
+    /// Digests of replies that flow by in pieces, by store.
+    pub digests: [Option<Box<Digest>>; 2],
+    /// The database that a successful transaction leaves its client in.
+    pub selects: bool,
+    /// The first key, for samples of differences.
+    pub key: Box<[u8]>,
+    /// The cursor asked for, of SCAN and its kin.
+    pub cursor: Option<Box<[u8]>>,
+}
+
+/// One reply of a transaction.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// The slot.
+    pub seq: u64,
+    /// The proxy has answered already: the store's reply is dropped.
+    pub answered: bool,
+    /// How EXEC's element for it is compared.
+    pub rule: Rule,
+}
+
+/// An operation in flight.
+#[derive(Debug)]
+pub struct Op {
+    /// Who is answered.
+    pub owner: Owner,
+    /// Which command.
+    pub command: CommandId,
+    /// Whose reply is the answer.
+    pub policy: Policy,
+    /// Each store's part.
+    pub replies: [Reply; 2],
+    /// Are the two replies to be compared?
+    pub compare: bool,
+    /// The owner has its answer.
+    pub answered: bool,
+    /// The reply of this store is flowing to the client before it is complete.
+    pub streaming: Option<StoreId>,
+    /// What counts as a miss.
+    pub miss: Miss,
+    /// How the two replies are compared.
+    pub rule: Rule,
+    /// What it is counted as.
+    pub kind: RequestKind,
+    /// Is it a write: then a failure of the other store is a lost write.
+    pub write: bool,
+    /// Database and protocol.
+    pub context: Context,
+    /// The request, where the second store may have to be asked later.
+    pub request: Option<Box<[u8]>>,
+    /// The batch it belongs to.
+    pub batch: Option<Rc<Batch>>,
+    /// When it was submitted, in microseconds of the sequencer's clock.
+    pub started: u64,
+    /// What only some operations need.
+    pub extra: Option<Box<Extra>>,
+}
+
+// === impl Reply ===
+
+impl Reply {
+    /// Is a reply still owed?
+    pub fn is_pending(&self) -> bool {
+        matches!(self, Reply::Pending)
+    }
+
+    /// Was the store asked, and has it settled the matter, one way or the other?
+    pub fn is_settled(&self) -> bool {
+        !self.is_pending()
+    }
+
+    /// The kept frame, if it was kept whole.
+    pub fn frame(&self) -> Option<&[u8]> {
+        match self {
+            Reply::Kept(kept) => kept.frame(),
+            _ => None,
+        }
+    }
+}
+
+// === impl Kept ===
+
+impl Kept {
+    /// Keeps `frame`, or its digest when it is longer than `max` bytes.
+    pub fn new(frame: &[u8], max: usize) -> Kept {
+        if frame.len() <= KEPT_INLINE {
+            let mut bytes = [0; KEPT_INLINE];
+            bytes[..frame.len()].copy_from_slice(frame);
+            return Kept::Short { len: frame.len() as u8, bytes };
+        }
+        if frame.len() <= max {
+            return Kept::Whole(frame.into());
+        }
+        let mut digest = Digest::new();
+        digest.update(frame);
+        Kept::digest(&digest)
+    }
+
+    /// Keeps what is known of a frame that has flowed by.
+    pub fn digest(digest: &Digest) -> Kept {
+        let (len, hash) = digest.finish();
+        Kept::Digest { len, hash }
+    }
+
+    /// The whole frame, unless only its digest was kept.
+    pub fn frame(&self) -> Option<&[u8]> {
+        match self {
+            Kept::Short { len, bytes } => bytes.get(..usize::from(*len)),
+            Kept::Whole(frame) => Some(frame),
+            Kept::Digest { .. } => None,
+        }
+    }
+}
+
+// === impl Op ===
+
+impl Op {
+    /// Is a reply of either store still owed?
+    pub fn is_open(&self) -> bool {
+        self.replies.iter().any(Reply::is_pending)
+    }
+
+    /// The rarely needed part, made on first use.
+    pub fn extra_mut(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+}

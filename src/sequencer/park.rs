@@ -1,0 +1,325 @@
+//! Blocking commands while dual: they never block on a store.
+//!
+//! The command runs in the lanes as MULTI, the command, EXEC, where it answers at once. On nil the
+//! client is parked here, first come first served per key, and tried again right behind each
+//! command that may fill its keys, and every `blocking_poll` for writers that don't pass here.
+//!
+//! Invariants: a parked client has at most one attempt in flight; what an attempt took is paid to
+//! the client even if its time ran out meanwhile.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+use slab::Slab;
+
+use crate::command::CommandId;
+use crate::resp::{Proto, encode};
+
+use super::Sequencer;
+use super::clients::ClientKey;
+use super::fence::Footprint;
+use super::lane::Context;
+use super::op::{Owner, Policy};
+
+/// A parked client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ParkKey {
+    index: u32,
+    id: u64,
+}
+
+/// A blocking command that is to be tried until it has an answer.
+pub struct Parking {
+    /// Who waits.
+    pub client: ClientKey,
+    /// The slot for the reply.
+    pub seq: u64,
+    /// Which command.
+    pub command: CommandId,
+    /// Database and protocol.
+    pub context: Context,
+    /// MULTI, the command, EXEC: encoded.
+    pub frame: Box<[u8]>,
+    /// Hashes of the keys.
+    pub keys: Vec<u64>,
+    /// When the client's time is up, on the sequencer's clock.
+    pub deadline: Option<u64>,
+}
+
+/// How a wait ends without an element.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unblock {
+    /// As if its time were up.
+    Timeout,
+    /// With an error, as CLIENT UNBLOCK … ERROR does.
+    Error,
+}
+
+struct Park {
+    id: u64,
+    parking: Parking,
+    in_flight: bool,
+    again: bool,
+    ended: Option<Unblock>,
+}
+
+/// All parked clients.
+#[derive(Default)]
+pub(super) struct Parks {
+    slab: Slab<Park>,
+    next: u64,
+    by_key: HashMap<u64, VecDeque<ParkKey>, foldhash::fast::RandomState>,
+    by_client: HashMap<ClientKey, ParkKey>,
+    deadlines: BTreeSet<(u64, ParkKey)>,
+    polled_at: u64,
+}
+
+/// Replies of MULTI, the command, EXEC.
+const ATTEMPT_REPLIES: u32 = 3;
+/// Waiting lines looked at in one go behind a command of unknown effect, or by the poll.
+const MAX_LINES: usize = 1024;
+
+// === impl Parks ===
+
+impl Parks {
+    pub fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.slab.is_empty()
+    }
+
+    fn get_mut(&mut self, key: ParkKey) -> Option<&mut Park> {
+        self.slab.get_mut(key.index as usize).filter(|park| park.id == key.id)
+    }
+
+    fn insert(&mut self, parking: Parking) -> ParkKey {
+        self.next += 1;
+        let id = self.next;
+        let (client, keys, deadline) = (parking.client, parking.keys.clone(), parking.deadline);
+        let index = self.slab.insert(Park { id, parking, in_flight: false, again: false, ended: None });
+        let key = ParkKey { index: index as u32, id };
+        for hash in keys {
+            self.by_key.entry(hash).or_default().push_back(key);
+        }
+        self.by_client.insert(client, key);
+        if let Some(deadline) = deadline {
+            self.deadlines.insert((deadline, key));
+        }
+        key
+    }
+
+    fn remove(&mut self, key: ParkKey) -> Option<Park> {
+        self.get_mut(key)?;
+        let park = self.slab.remove(key.index as usize);
+        for hash in &park.parking.keys {
+            if let Some(line) = self.by_key.get_mut(hash) {
+                if let Some(at) = line.iter().position(|k| *k == key) {
+                    line.remove(at);
+                }
+                if line.is_empty() {
+                    self.by_key.remove(hash);
+                }
+            }
+        }
+        self.by_client.remove(&park.parking.client);
+        if let Some(deadline) = park.parking.deadline {
+            self.deadlines.remove(&(deadline, key));
+        }
+        Some(park)
+    }
+
+    fn first_in_line(&self, hash: u64, count: usize, into: &mut Vec<ParkKey>) {
+        if let Some(line) = self.by_key.get(&hash) {
+            into.extend(line.iter().take(count));
+        }
+    }
+
+    fn fronts(&self) -> Vec<ParkKey> {
+        let mut fronts: Vec<ParkKey> =
+            self.by_key.values().take(MAX_LINES).filter_map(|line| line.front().copied()).collect();
+        fronts.sort_unstable_by_key(|key| key.id);
+        fronts.dedup();
+        fronts
+    }
+}
+
+// === impl Sequencer ===
+
+impl Sequencer {
+    /// Tries a blocking command at once, and parks its client if it has no answer yet.
+    pub fn park(&mut self, parking: Parking) {
+        let key = self.parks.insert(parking);
+        self.attempt(key);
+    }
+
+    /// Is this client parked?
+    pub fn is_parked(&self, client: ClientKey) -> bool {
+        self.parks.by_client.contains_key(&client)
+    }
+
+    /// CLIENT UNBLOCK for a parked client. False: it is not parked.
+    pub fn unblock(&mut self, client: ClientKey, how: Unblock) -> bool {
+        let Some(key) = self.parks.by_client.get(&client).copied() else { return false };
+        self.end_park(key, how);
+        true
+    }
+
+    /// Lets all parked clients without an attempt in flight go: their sessions wait on a store.
+    pub(super) fn unpark_if_single(&mut self) {
+        if self.stage().is_dual() {
+            return;
+        }
+        let idle: Vec<ParkKey> = self
+            .parks
+            .slab
+            .iter()
+            .filter(|(_, park)| !park.in_flight)
+            .map(|(index, park)| ParkKey { index: index as u32, id: park.id })
+            .collect();
+        idle.into_iter().for_each(|key| self.let_go(key));
+    }
+
+    fn let_go(&mut self, key: ParkKey) {
+        if let Some(park) = self.parks.remove(key) {
+            self.clients.wake(park.parking.client);
+        }
+    }
+
+    pub(super) fn drop_park_of(&mut self, client: ClientKey) {
+        if let Some(key) = self.parks.by_client.get(&client).copied() {
+            self.parks.remove(key);
+        }
+    }
+
+    /// Tries the clients that a write to `footprint` may serve: `count` of each line.
+    pub(super) fn serve_parked(&mut self, footprint: &Footprint, count: usize) {
+        if self.parks.is_empty() {
+            return;
+        }
+        let mut candidates = Vec::new();
+        match footprint {
+            Footprint::Nothing => {}
+            Footprint::Everything => candidates = self.parks.fronts(),
+            Footprint::Keys(keys) => {
+                let count = count.min(MAX_LINES);
+                keys.iter().for_each(|key| self.parks.first_in_line(*key, count, &mut candidates));
+            }
+        }
+        candidates.into_iter().for_each(|key| self.attempt(key));
+    }
+
+    fn attempt(&mut self, key: ParkKey) {
+        let default = self.default_store();
+        let Some(park) = self.parks.get_mut(key) else { return };
+        if park.in_flight {
+            park.again = true;
+            return;
+        }
+        let footprint = Footprint::Keys(park.parking.keys.clone());
+        if !self.holds.is_open() && self.holds.blocks(&footprint) {
+            park.again = true;
+            return;
+        }
+        park.in_flight = true;
+        park.again = false;
+        let (command, context) = (park.parking.command, park.parking.context);
+        let frame = park.parking.frame.clone();
+        let mut op = self.own_op(Owner::Attempt(key), command, Policy::Authority(default), context);
+        op.write = true;
+        self.send_counted(op, &frame, &crate::stage::StoreId::ALL, ATTEMPT_REPLIES);
+        self.note_write(&footprint);
+    }
+
+    /// Tries again what a fence has held up.
+    pub(super) fn retry_deferred(&mut self) {
+        if self.parks.is_empty() {
+            return;
+        }
+        let deferred: Vec<ParkKey> = self
+            .parks
+            .slab
+            .iter()
+            .filter(|(_, park)| park.again && !park.in_flight)
+            .map(|(index, park)| ParkKey { index: index as u32, id: park.id })
+            .collect();
+        deferred.into_iter().for_each(|key| self.attempt(key));
+    }
+
+    /// The default store's answer to an attempt: EXEC's reply, or an error. True: it took something.
+    pub(super) fn attempt_settled(&mut self, key: ParkKey, frame: &[u8]) -> bool {
+        let dual = self.stage().is_dual();
+        let Some(park) = self.parks.get_mut(key) else { return false };
+        park.in_flight = false;
+        let inner = frame.strip_prefix(b"*1\r\n").unwrap_or(frame);
+        let found = !is_nil(inner);
+        if found {
+            self.pay_parked(key, inner);
+        } else if let Some(how) = park.ended {
+            self.pay_ended(key, how);
+        } else if !dual {
+            self.let_go(key);
+        } else if park.again {
+            self.attempt(key);
+        }
+        found
+    }
+
+    fn pay_parked(&mut self, key: ParkKey, reply: &[u8]) {
+        let Some(park) = self.parks.remove(key) else { return };
+        self.clients.pay(park.parking.client, park.parking.seq, reply);
+        self.clients.wake(park.parking.client);
+        self.serve_parked(&Footprint::Keys(park.parking.keys), 1);
+    }
+
+    fn end_park(&mut self, key: ParkKey, how: Unblock) {
+        let Some(park) = self.parks.get_mut(key) else { return };
+        park.ended = Some(how);
+        if !park.in_flight {
+            self.pay_ended(key, how);
+        }
+    }
+
+    fn pay_ended(&mut self, key: ParkKey, how: Unblock) {
+        let Some(park) = self.parks.remove(key) else { return };
+        let reply = ended_reply(how, park.parking.context.proto);
+        self.clients.pay(park.parking.client, park.parking.seq, &reply);
+        self.clients.wake(park.parking.client);
+    }
+
+    pub(super) fn tick_parks(&mut self) {
+        while let Some((deadline, key)) = self.parks.deadlines.first().copied() {
+            if deadline > self.now {
+                break;
+            }
+            self.parks.deadlines.pop_first();
+            self.end_park(key, Unblock::Timeout);
+        }
+        let poll = self.settings.blocking_poll.as_micros() as u64;
+        if self.parks.is_empty() || self.now - self.parks.polled_at < poll {
+            return;
+        }
+        self.parks.polled_at = self.now;
+        let fronts = self.parks.fronts();
+        fronts.into_iter().for_each(|key| self.attempt(key));
+    }
+
+    /// When the next parked client's time is up.
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.parks.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+}
+
+fn is_nil(reply: &[u8]) -> bool {
+    matches!(reply, b"*-1\r\n" | b"$-1\r\n" | b"_\r\n")
+}
+
+/// What a client gets whose wait ended without an element, as Redis words it.
+pub fn ended_reply(how: Unblock, proto: Proto) -> Vec<u8> {
+    let mut reply = Vec::new();
+    match how {
+        Unblock::Timeout => encode::nil_array(&mut reply, proto),
+        Unblock::Error => encode::error(&mut reply, b"UNBLOCKED client unblocked via CLIENT UNBLOCK"),
+    }
+    reply
+}

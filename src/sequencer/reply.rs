@@ -1,0 +1,439 @@
+//! What comes back from the stores, and who is paid with it.
+
+use std::time::Duration;
+
+use crate::compare::{self, Digest};
+use crate::stage::StoreId;
+
+use super::clients::Doom;
+use super::cursors::cursor_in_reply;
+use super::lane::{Arrived, ContextOutcome, Sink};
+use super::op::{Failure, Kept, Op, OpKey, Owner, Policy, Reply};
+use super::policy::{self, Seen, Step};
+use super::{Sequencer, lane::Held};
+
+/// A lane whose replies no longer match its requests. It must be dropped at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("replies no longer match requests")]
+pub struct OutOfStep;
+
+// === impl Sequencer ===
+
+impl Sequencer {
+    /// Takes one complete reply of `store`.
+    pub fn on_frame(&mut self, store: StoreId, frame: &[u8]) -> Result<(), OutOfStep> {
+        let now = self.now;
+        let arrived = self.lanes[store.index()].arrived(now).ok_or(OutOfStep)?;
+        match arrived.sink {
+            Sink::Op(key) => self.op_reply(key, store, arrived, frame),
+            Sink::Nobody => {}
+            sink => {
+                let outcome = self.lanes[store.index()].context_reply(sink, frame, now);
+                self.context_outcome(store, outcome, frame)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn context_outcome(
+        &mut self,
+        store: StoreId,
+        outcome: ContextOutcome,
+        frame: &[u8],
+    ) -> Result<(), OutOfStep> {
+        match outcome {
+            ContextOutcome::Fine => Ok(()),
+            ContextOutcome::OutOfStep => Err(OutOfStep),
+            ContextOutcome::Refused(held) => {
+                held.into_iter().for_each(|entry| self.refused_context(store, &entry, frame));
+                Ok(())
+            }
+        }
+    }
+
+    /// The store refused the database of a request that waited for it: its error is the reply.
+    fn refused_context(&mut self, store: StoreId, held: &Held, frame: &[u8]) {
+        let Sink::Op(key) = held.sink else { return };
+        for index in 0..held.replies.max(1) {
+            let last = index + 1 == held.replies.max(1);
+            self.op_reply(key, store, Arrived { sink: held.sink, index, last, at: held.at }, frame);
+        }
+    }
+
+    /// Call once after a batch of [`Sequencer::on_frame`].
+    pub fn end_of_batch(&mut self) {
+        self.after_progress();
+    }
+
+    fn op_reply(&mut self, key: OpKey, store: StoreId, arrived: Arrived, frame: &[u8]) {
+        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        if !arrived.last {
+            self.part_reply(key, store, arrived.index, frame);
+            return;
+        }
+        if let Owner::Attempt(park) = op.owner {
+            let authority = op.policy == Policy::Authority(store);
+            let error = op.extra.as_mut().and_then(|extra| extra.error.take());
+            op.replies[store.index()] = Reply::Gone;
+            if authority {
+                op.answered = true;
+                let lost = matches!(op.replies[store.other().index()], Reply::Unsent | Reply::Failed(_));
+                if self.attempt_settled(park, error.as_deref().unwrap_or(frame)) && lost {
+                    self.note_lost_mirror(store.other(), Failure::Down);
+                }
+            }
+            self.retire(key);
+            return;
+        }
+        self.resolve(key, store, frame);
+    }
+
+    /// A reply of a transaction that is not EXEC's.
+    fn part_reply(&mut self, key: OpKey, store: StoreId, index: u32, frame: &[u8]) {
+        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        let authority = matches!(op.policy,
+            Policy::Single(a) | Policy::Authority(a) | Policy::Both(a) if a == store);
+        if !authority {
+            return;
+        }
+        let owner = op.owner;
+        let extra = op.extra_mut();
+        if matches!(owner, Owner::Attempt(_)) {
+            if index == 1 && frame.first() == Some(&b'-') {
+                extra.error = Some(frame.into());
+            }
+            return;
+        }
+        let Some(part) = extra.parts.get_mut(index as usize) else { return };
+        if std::mem::replace(&mut part.answered, true) {
+            return;
+        }
+        let seq = part.seq;
+        if let Owner::Client { key, .. } = owner {
+            self.clients.pay(key, seq, frame);
+        }
+    }
+
+    /// The one reply (or EXEC's) of `store` is complete.
+    fn resolve(&mut self, key: OpKey, store: StoreId, frame: &[u8]) {
+        let Some(op) = self.ops.get(key.0 as usize) else { return };
+        if op.extra.as_ref().is_some_and(|extra| extra.cursor.is_some())
+            && let Some(cursor) = cursor_in_reply(frame)
+        {
+            self.cursors.issue(cursor, store);
+        }
+        let Some(op) = self.ops.get(key.0 as usize) else { return };
+        if op.answered {
+            self.late_reply(key, store, frame);
+            return;
+        }
+        let mut seen = self.seen(op);
+        seen[store.index()] = if is_hit(op, frame) { Seen::Hit } else { Seen::Miss };
+        match policy::decide(op.policy, seen) {
+            Step::Answer(by) if by == store => {
+                self.answer(key, by, frame);
+                self.late_reply(key, store, frame);
+            }
+            _ => {
+                let max = usize::MAX;
+                self.keep(key, store, frame, max);
+                self.settle(key);
+            }
+        }
+    }
+
+    fn seen(&self, op: &Op) -> [Seen; 2] {
+        StoreId::ALL.map(|store| policy::seen(&op.replies[store.index()], |frame| is_hit(op, frame)))
+    }
+
+    fn keep(&mut self, key: OpKey, store: StoreId, frame: &[u8], max: usize) {
+        if let Some(op) = self.ops.get_mut(key.0 as usize) {
+            op.replies[store.index()] = Reply::Kept(Kept::new(frame, max));
+        }
+    }
+
+    /// A reply that is not needed as an answer any more: compared, or let go.
+    fn late_reply(&mut self, key: OpKey, store: StoreId, frame: &[u8]) {
+        let max = self.settings.compare_max_bytes;
+        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        let other = &op.replies[store.other().index()];
+        let (pending, absent) = (other.is_pending(), matches!(other, Reply::Unsent | Reply::Failed(_)));
+        if !op.compare || absent || matches!(other, Reply::Gone) {
+            op.replies[store.index()] = Reply::Gone;
+            if op.write && absent && compare::is_error(frame) {
+                self.note_refused_effect(key, store);
+            }
+        } else if pending {
+            op.replies[store.index()] = Reply::Kept(Kept::new(frame, max));
+        } else {
+            self.compare(key, store, frame);
+            if let Some(op) = self.ops.get_mut(key.0 as usize) {
+                op.replies[store.index()] = Reply::Gone;
+            }
+        }
+        self.retire(key);
+    }
+
+    /// An effect, which nobody waits for, was refused by the store that it was for.
+    fn note_refused_effect(&mut self, key: OpKey, store: StoreId) {
+        let is_effect = self.ops.get(key.0 as usize).is_some_and(|op| op.owner == Owner::Nobody);
+        if is_effect {
+            self.metrics.store(store).mirror_write_failures.inc();
+        }
+    }
+
+    /// Looks again at an operation after something about it has changed.
+    pub(super) fn settle(&mut self, key: OpKey) {
+        let Some(op) = self.ops.get(key.0 as usize) else { return };
+        if op.answered {
+            self.retire(key);
+            return;
+        }
+        match policy::decide(op.policy, self.seen(op)) {
+            Step::Wait => {}
+            Step::AskSecondary => self.ask_secondary(key),
+            Step::Answer(store) => {
+                self.answer_kept(key, store);
+                self.compare_kept(key);
+                self.retire(key);
+            }
+            Step::Merge => {
+                self.answer_merged(key);
+                self.compare_kept(key);
+                self.retire(key);
+            }
+            Step::Fail(store) => {
+                let failure = match op.replies[store.index()] {
+                    Reply::Failed(failure) => failure,
+                    _ => Failure::Down,
+                };
+                let frame = self.failure_frame(store, failure);
+                self.answer_failure(key, failure, &frame);
+                self.retire(key);
+            }
+        }
+    }
+
+    fn answer_kept(&mut self, key: OpKey, store: StoreId) {
+        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        let kept = std::mem::replace(&mut op.replies[store.index()], Reply::Gone);
+        if let Some(frame) = kept.frame() {
+            self.answer(key, store, frame);
+        }
+        if let Some(op) = self.ops.get_mut(key.0 as usize) {
+            op.replies[store.index()] = kept;
+        }
+    }
+
+    fn answer_merged(&mut self, key: OpKey) {
+        let Some(op) = self.ops.get(key.0 as usize) else { return };
+        let [primary, secondary] = &op.replies;
+        let default = self.default_store();
+        let (Some(primary), Some(secondary)) = (primary.frame(), secondary.frame()) else { return };
+        let merged = compare::merge_mget(primary, secondary, |_| compare::Prefer::PrimaryElseSecondary);
+        let (frame, taken) = match merged {
+            Some(merged) => (merged.reply, !merged.taken.is_empty()),
+            None if default == StoreId::Primary => (primary.to_vec(), false),
+            None => (secondary.to_vec(), false),
+        };
+        if taken {
+            self.count_fallback(key);
+        }
+        self.answer(key, default, &frame);
+    }
+
+    fn count_fallback(&self, key: OpKey) {
+        if let Some(op) = self.ops.get(key.0 as usize) {
+            self.metrics.read_fallback.inc(op.command.index());
+        }
+    }
+
+    /// Pays the owner with this reply of `store`.
+    fn answer(&mut self, key: OpKey, store: StoreId, frame: &[u8]) {
+        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        op.answered = true;
+        let fell_back = store == StoreId::Secondary
+            && matches!(op.policy, Policy::Lookup { impatient: false, .. })
+            && !op.replies[StoreId::Primary.index()].is_pending()
+            && is_hit(op, frame);
+        let owner = op.owner;
+        let started = op.started;
+        let kind = op.kind;
+        if fell_back {
+            self.metrics.read_fallback.inc(op.command.index());
+        }
+        match owner {
+            Owner::Client { key: client, seq } => {
+                self.metrics.request_duration[kind].observe(Duration::from_micros(self.now - started));
+                self.forget_lone_read(client, key);
+                self.clients.pay(client, seq, frame);
+            }
+            Owner::Ticket(ticket) => {
+                if let Some(sender) = self.tickets.remove(&ticket) {
+                    let _ = sender.send(Ok(frame.to_vec()));
+                }
+            }
+            Owner::Attempt(_) | Owner::Nobody => {}
+        }
+    }
+
+    fn forget_lone_read(&mut self, client: super::clients::ClientKey, key: OpKey) {
+        if let Some(client) = self.clients.get_mut(client)
+            && client.lone_read == Some(key)
+        {
+            client.lone_read = None;
+        }
+    }
+
+    /// Tells the owner that no reply will come; all unpaid slots of a transaction are paid.
+    fn answer_failure(&mut self, key: OpKey, failure: Failure, frame: &[u8]) {
+        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        op.answered = true;
+        let owner = op.owner;
+        let unpaid: Vec<u64> = match &mut op.extra {
+            Some(extra) => {
+                extra.parts.iter_mut().filter(|p| !p.answered).map(|p| (p.answered = true, p.seq).1).collect()
+            }
+            None => Vec::new(),
+        };
+        match owner {
+            Owner::Client { key: client, seq } => {
+                self.forget_lone_read(client, key);
+                let last = unpaid.last().copied();
+                unpaid.into_iter().for_each(|seq| self.clients.pay(client, seq, frame));
+                if last != Some(seq) {
+                    self.clients.pay(client, seq, frame);
+                }
+            }
+            Owner::Ticket(ticket) => {
+                if let Some(sender) = self.tickets.remove(&ticket) {
+                    let _ = sender.send(Err(failure));
+                }
+            }
+            Owner::Attempt(park) => {
+                self.attempt_settled(park, frame);
+            }
+            Owner::Nobody => {}
+        }
+    }
+
+    /// `store` will not reply to this operation.
+    pub(super) fn failed(&mut self, key: OpKey, store: StoreId, failure: Failure) {
+        let default = self.default_store();
+        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        op.replies[store.index()] = Reply::Failed(failure);
+        let cut = op.streaming == Some(store);
+        let lost_mirror = op.write && store != default && !matches!(op.owner, Owner::Attempt(_));
+        let owner = op.owner;
+        if lost_mirror {
+            self.note_lost_mirror(store, failure);
+        }
+        if cut {
+            if let Owner::Client { key: client, .. } = owner {
+                self.clients.doom(client, Doom::CutReply);
+            }
+            if let Some(op) = self.ops.get_mut(key.0 as usize) {
+                op.answered = true;
+            }
+        }
+        self.settle(key);
+    }
+
+    fn note_lost_mirror(&mut self, store: StoreId, failure: Failure) {
+        let counters = self.metrics.store(store);
+        counters.mirror_write_failures.inc();
+        if matches!(failure, Failure::Down | Failure::NotSent | Failure::QueueFull) {
+            counters.dropped_writes.inc();
+        }
+    }
+
+    fn retire(&mut self, key: OpKey) {
+        let Some(op) = self.ops.get(key.0 as usize) else { return };
+        if op.answered && !op.is_open() {
+            self.ops.remove(key.0 as usize);
+        }
+    }
+
+    // --- replies too large to wait for ---
+
+    /// Takes a piece of a large reply of `store` that is still coming in. False: the piece must
+    /// be kept by the caller until the reply is complete.
+    pub fn on_piece(&mut self, store: StoreId, piece: &[u8]) -> bool {
+        let now = self.now;
+        self.lanes[store.index()].heard_at = now;
+        self.lanes[store.index()].in_reply = true;
+        let Some((sink, index)) = self.lanes[store.index()].expected() else { return false };
+        let Sink::Op(key) = sink else { return sink == Sink::Nobody };
+        let Some(op) = self.ops.get(key.0 as usize) else { return true };
+        let last = op.extra.as_ref().is_none_or(|extra| index as usize + 1 >= extra.parts.len());
+        if !last {
+            return false;
+        }
+        if op.answered && op.streaming != Some(store) {
+            self.digest(key, store, piece);
+            return true;
+        }
+        let Owner::Client { key: client, seq } = op.owner else { return false };
+        if op.streaming.is_none() {
+            let may = policy::may_stream(op.policy, store, self.seen(op));
+            if !may || !self.clients.is_front(client, seq) {
+                return false;
+            }
+        }
+        if let Some(op) = self.ops.get_mut(key.0 as usize) {
+            op.streaming = Some(store);
+            op.answered = true;
+        }
+        self.digest(key, store, piece);
+        self.clients.stream(client, piece);
+        true
+    }
+
+    fn digest(&mut self, key: OpKey, store: StoreId, piece: &[u8]) {
+        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        if op.compare {
+            let digest = &mut op.extra_mut().digests[store.index()];
+            digest.get_or_insert_with(|| Box::new(Digest::new())).update(piece);
+        }
+    }
+
+    /// The last piece of a reply whose earlier pieces were taken by [`Sequencer::on_piece`].
+    pub fn on_last_piece(&mut self, store: StoreId, piece: &[u8]) -> Result<(), OutOfStep> {
+        if !self.on_piece(store, piece) {
+            return Err(OutOfStep);
+        }
+        let now = self.now;
+        let arrived = self.lanes[store.index()].arrived(now).ok_or(OutOfStep)?;
+        let Sink::Op(key) = arrived.sink else { return Ok(()) };
+        let Some(op) = self.ops.get_mut(key.0 as usize) else { return Ok(()) };
+        let digest = op.extra.as_mut().and_then(|extra| extra.digests[store.index()].take());
+        let streamed = op.streaming == Some(store);
+        op.replies[store.index()] = match digest {
+            Some(digest) => Reply::Kept(Kept::digest(&digest)),
+            None => Reply::Gone,
+        };
+        let (owner, started, kind) = (op.owner, op.started, op.kind);
+        if streamed {
+            op.streaming = None;
+            if let Owner::Client { key: client, .. } = owner {
+                self.metrics.request_duration[kind].observe(Duration::from_micros(self.now - started));
+                self.forget_lone_read(client, key);
+                self.clients.end_stream(client);
+            }
+        }
+        self.compare_kept(key);
+        self.retire(key);
+        Ok(())
+    }
+}
+
+/// Is this reply to `op` a hit, as far as reading from two stores is concerned?
+fn is_hit(op: &Op, frame: &[u8]) -> bool {
+    match op.policy {
+        Policy::Lookup { .. } | Policy::Merge { .. } => {
+            let cursor = op.extra.as_ref().and_then(|extra| extra.cursor.as_deref());
+            !compare::is_error(frame) && !compare::is_miss(op.miss, frame, cursor)
+        }
+        _ => true,
+    }
+}

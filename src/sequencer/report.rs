@@ -1,0 +1,111 @@
+//! Comparison of the two stores' replies, and what is counted about it.
+
+use std::time::SystemTime;
+
+use crate::compare::{self, Verdict};
+use crate::metrics::SkipReason;
+use crate::stage::StoreId;
+
+use super::Sequencer;
+use super::op::{Kept, OpKey, Reply};
+
+// === impl Sequencer ===
+
+impl Sequencer {
+    /// Compares the reply of `store` that is at hand with the other one, which was kept.
+    pub(super) fn compare(&mut self, key: OpKey, store: StoreId, frame: &[u8]) {
+        let max = self.settings.compare_max_bytes;
+        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        let other = std::mem::replace(&mut op.replies[store.other().index()], Reply::Gone);
+        match &other {
+            Reply::Kept(kept) => match kept.frame() {
+                Some(kept) if frame.len().max(kept.len()) <= max || kept == frame => {
+                    self.compare_frames(key, store, frame, kept);
+                }
+                _ => self.compare_large(&Kept::new(frame, 0), kept),
+            },
+            _ => self.metrics.comparisons_skipped[SkipReason::NoAnswer].inc(),
+        }
+    }
+
+    /// Compares two replies that were both kept.
+    pub(super) fn compare_kept(&mut self, key: OpKey) {
+        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        if !op.compare || op.is_open() {
+            return;
+        }
+        let [primary, secondary] = std::mem::replace(&mut op.replies, [Reply::Gone, Reply::Gone]);
+        let (Reply::Kept(primary), Reply::Kept(secondary)) = (&primary, &secondary) else {
+            self.metrics.comparisons_skipped[SkipReason::NoAnswer].inc();
+            return;
+        };
+        match (primary.frame(), secondary.frame()) {
+            (Some(primary), Some(secondary)) => {
+                self.compare_frames(key, StoreId::Primary, primary, secondary);
+            }
+            _ => self.compare_large(primary, secondary),
+        }
+    }
+
+    fn compare_large(&mut self, a: &Kept, b: &Kept) {
+        let digest = |kept: &Kept| match kept {
+            Kept::Digest { len, hash } => (*len, *hash),
+            _ => match Kept::new(kept.frame().unwrap_or_default(), 0) {
+                Kept::Digest { len, hash } => (len, hash),
+                _ => (0, 0),
+            },
+        };
+        if digest(a) == digest(b) {
+            self.metrics.comparisons.inc();
+        } else {
+            self.metrics.comparisons_skipped[SkipReason::TooLarge].inc();
+        }
+    }
+
+    fn compare_frames(&mut self, key: OpKey, store: StoreId, mine: &[u8], theirs: &[u8]) {
+        let Some(op) = self.ops.get(key.0 as usize) else { return };
+        self.metrics.comparisons.inc();
+        if mine == theirs {
+            return;
+        }
+        let tolerance = self.settings.ttl_tolerance;
+        let transaction = op.extra.as_ref().filter(|extra| !extra.parts.is_empty());
+        let verdict = match transaction {
+            Some(extra) => {
+                let inner = extra.parts.iter().skip(1).take(extra.parts.len().saturating_sub(2));
+                let rules: Vec<_> = inner.map(|part| part.rule).collect();
+                compare::equal_exec(&rules, mine, theirs, tolerance)
+            }
+            None => compare::equal(op.rule, mine, theirs, tolerance),
+        };
+        if verdict == Verdict::Differ {
+            let (primary, secondary) =
+                if store == StoreId::Primary { (mine, theirs) } else { (theirs, mine) };
+            self.note_difference(key, primary, secondary);
+        }
+    }
+
+    fn note_difference(&mut self, key: OpKey, primary: &[u8], secondary: &[u8]) {
+        let Some(op) = self.ops.get(key.0 as usize) else { return };
+        let other_reply = match self.default_store() {
+            StoreId::Primary => secondary,
+            StoreId::Secondary => primary,
+        };
+        if op.write && compare::is_error(other_reply) {
+            self.metrics.store(self.default_store().other()).mirror_write_failures.inc();
+        }
+        let extra = op.extra.as_deref();
+        if extra.is_some_and(|extra| !extra.parts.is_empty()) {
+            self.metrics.multi_diff.inc();
+        } else if let Some(batch) = &op.batch {
+            if !batch.counted.replace(true) {
+                self.metrics.pipelined_diff.inc();
+            }
+        } else {
+            self.metrics.command_diff.inc(op.command.index());
+        }
+        let first_key = extra.map(|extra| &*extra.key).filter(|key| !key.is_empty());
+        let name = &self.table.spec(op.command).name;
+        self.samples.record(name, first_key, primary, secondary, SystemTime::now());
+    }
+}

@@ -1,0 +1,233 @@
+//! The driver of one lane: keeps it connected, moves its bytes. Decides nothing about requests.
+
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::instance::Instance;
+use crate::metrics::StoreErrorKind;
+use crate::net::{ReadHalf, WriteHalf, split};
+use crate::resp::reply::{ReplyLimits, ReplyScanner, Scanned};
+use crate::sequencer::lane::DownReason;
+use crate::stage::StoreId;
+
+use super::handshake::{Plan, Ready};
+
+/// How much is read at once.
+const READ_BYTES: usize = 64 * 1024;
+/// A reply that is longer, and not complete, flows to its client in pieces.
+const FLOW_BYTES: usize = 32 * 1024;
+/// A write buffer that may be kept for reuse.
+const KEEP_WRITE_BYTES: usize = 256 * 1024;
+
+/// Why a connected lane ended.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("the store closed the connection")]
+    Closed,
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("what the store sent is no reply: {0}")]
+    Protocol(#[from] crate::resp::reply::ReplyError),
+    #[error("{0}")]
+    OutOfStep(#[from] crate::sequencer::OutOfStep),
+    #[error("no byte within lane_timeout while replies are owed")]
+    Silent,
+}
+
+/// Keeps the lane of `store` connected until the task is dropped.
+pub async fn run(instance: Rc<Instance>, store: StoreId) {
+    let mut driver = Driver { instance, store, predecessor: None, failures: 0, overlaid: String::new() };
+    loop {
+        match driver.connect().await {
+            Ok(ready) => driver.serve(ready).await,
+            Err(reason) => driver.wait(reason).await,
+        }
+    }
+}
+
+struct Driver {
+    instance: Rc<Instance>,
+    store: StoreId,
+    predecessor: Option<i64>,
+    failures: u32,
+    /// The server whose COMMAND has been read.
+    overlaid: String,
+}
+
+// === impl Driver ===
+
+impl Driver {
+    async fn connect(&mut self) -> Result<Ready, DownReason> {
+        let config = self.instance.config();
+        let name = format!("multistore:{}:{}", self.instance.name, self.store);
+        let plan = Plan {
+            config: config.store(self.store),
+            timeout: config.connect_timeout,
+            name: &name,
+            predecessor: self.predecessor,
+            commands: self.overlaid.is_empty(),
+        };
+        plan.run().await
+    }
+
+    /// Takes note of a failed attempt and waits before the next one: doubling, with jitter.
+    async fn wait(&mut self, reason: DownReason) {
+        let config = self.instance.config();
+        let shift = self.failures.min(16);
+        self.failures += 1;
+        let ceiling = config.reconnect_min.saturating_mul(1 << shift).min(config.reconnect_max);
+        let delay = ceiling.mul_f64(0.5 + 0.5 * self.instance.random());
+        self.instance.store_down(self.store, reason, delay);
+        sleep(delay).await;
+    }
+
+    async fn serve(&mut self, ready: Ready) {
+        self.failures = 0;
+        if !ready.commands.is_empty() {
+            self.overlaid = ready.identity.version.clone();
+        }
+        self.predecessor = ready.client_id;
+        let (reader, writer) = split(ready.socket);
+        self.instance.store_up(self.store, ready.identity, ready.hello, ready.has_resp3, ready.commands);
+        for warning in ready.warnings {
+            tracing::warn!(instance = %self.instance.name, store = %self.store, "{warning}");
+        }
+        let writer = Rc::new(writer);
+        let writing = tokio::task::spawn_local(write(self.instance.clone(), self.store, writer.clone()));
+        let ended = tokio::select! {
+            ended = Reading::new(self.instance.clone(), self.store, reader).run() => ended,
+            () = self.instance.lane_drop(self.store) => Ended::Silent,
+        };
+        writing.abort();
+        let kind = match ended {
+            Ended::Closed | Ended::Io(_) => StoreErrorKind::Lost,
+            Ended::Protocol(_) => StoreErrorKind::Protocol,
+            Ended::OutOfStep(_) => StoreErrorKind::OutOfStep,
+            Ended::Silent => StoreErrorKind::Timeout,
+        };
+        self.instance.store_lost(self.store, kind, &ended.to_string());
+    }
+}
+
+/// Writes whatever the lane has, whenever it is woken: after all clients that were ready in this turn.
+async fn write(instance: Rc<Instance>, store: StoreId, writer: Rc<WriteHalf>) {
+    let mut bytes = Vec::new();
+    loop {
+        bytes.clear();
+        if bytes.capacity() > KEEP_WRITE_BYTES {
+            bytes = Vec::new();
+        }
+        instance.take_lane_output(store, &mut bytes);
+        if bytes.is_empty() {
+            instance.lane_output(store).await;
+            continue;
+        }
+        if writer.write_all(&bytes).await.is_err() {
+            // The reader finds out why, and ends the lane.
+            return;
+        }
+    }
+}
+
+struct Reading {
+    instance: Rc<Instance>,
+    store: StoreId,
+    reader: ReadHalf,
+    scanner: ReplyScanner,
+    buf: Vec<u8>,
+    start: usize,
+    end: usize,
+    flowing: bool,
+}
+
+// === impl Reading ===
+
+impl Reading {
+    fn new(instance: Rc<Instance>, store: StoreId, reader: ReadHalf) -> Reading {
+        let scanner = ReplyScanner::new();
+        Reading { instance, store, reader, scanner, buf: Vec::new(), start: 0, end: 0, flowing: false }
+    }
+
+    async fn run(mut self) -> Ended {
+        loop {
+            if let Err(ended) = self.turn().await {
+                return ended;
+            }
+        }
+    }
+
+    async fn turn(&mut self) -> Result<(), Ended> {
+        self.make_room();
+        let spare = self.buf.get_mut(self.end..).unwrap_or_default();
+        let n = self.reader.read(spare).await?;
+        if n == 0 {
+            return Err(Ended::Closed);
+        }
+        self.end += n;
+        let limits = self.instance.reply_limits();
+        let outcome = self.hand_over(&limits);
+        self.instance.settle();
+        outcome
+    }
+
+    /// Room for one read. A buffer that has grown for one large reply is given back.
+    fn make_room(&mut self) {
+        if self.start == self.end {
+            self.start = 0;
+            self.end = 0;
+            if self.buf.len() > READ_BYTES * 4 {
+                self.buf = Vec::new();
+            }
+        } else if self.buf.len() - self.end < READ_BYTES / 2 {
+            self.buf.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        let wanted = self.end + READ_BYTES;
+        if self.buf.len() < self.end + READ_BYTES / 2 {
+            self.buf.resize(wanted.max(self.end + self.end / 2), 0);
+        }
+    }
+
+    fn hand_over(&mut self, limits: &ReplyLimits) -> Result<(), Ended> {
+        let mut core = self.instance.core_mut();
+        loop {
+            let Some(bytes) = self.buf.get(self.start..self.end) else { break };
+            if bytes.is_empty() {
+                break;
+            }
+            match self.scanner.scan(bytes, limits)? {
+                Scanned::Complete { len, push } => {
+                    let frame = bytes.get(..len).unwrap_or_default();
+                    if std::mem::take(&mut self.flowing) {
+                        core.on_last_piece(self.store, frame)?;
+                    } else if !push {
+                        core.on_frame(self.store, frame)?;
+                    }
+                    self.start += len;
+                }
+                Scanned::Incomplete => {
+                    let certain = self.scanner.certain(bytes.len());
+                    let large = bytes.len() >= FLOW_BYTES && !self.scanner.in_push();
+                    if large && certain > 0 {
+                        let piece = bytes.get(..certain).unwrap_or_default();
+                        if core.on_piece(self.store, piece) {
+                            self.scanner.forget(certain);
+                            self.start += certain;
+                            self.flowing = true;
+                        }
+                    }
+                    break;
+                }
+            }
+        }
+        core.end_of_batch();
+        Ok(())
+    }
+}
+
+/// Time between probes of an idle lane.
+pub const PROBE_EVERY: Duration = Duration::from_secs(1);

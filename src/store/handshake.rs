@@ -1,0 +1,205 @@
+//! What a lane says and learns before it carries requests.
+//!
+//! The order matters: who we are (AUTH), which protocol versions there are (HELLO), what we are
+//! called (CLIENT SETNAME), that no predecessor still writes (CLIENT KILL, awaited), which server
+//! this is (INFO), and that it is ready to serve (PING).
+
+use std::time::Duration;
+
+use crate::command::LiveCommand;
+use crate::config::StoreConfig;
+use crate::resp::value::OwnedValue;
+use crate::sequencer::lane::DownReason;
+
+use super::connection::{Connection, ConnectionError, Endpoint, Socket};
+use super::live_commands::live_commands;
+
+/// Which server a store turned out to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// `run_id` of INFO: changes with every start of the server.
+    pub run_id: String,
+    /// `redis_version`.
+    pub version: String,
+    /// `master_replid`.
+    pub replication_id: String,
+    /// `role`.
+    pub role: String,
+    /// Number of keys in the instance's first database.
+    pub keys: u64,
+}
+
+/// A connection that is ready to carry requests.
+pub struct Ready {
+    /// The socket.
+    pub socket: Socket,
+    /// Which server it leads to.
+    pub identity: Identity,
+    /// The connection's CLIENT ID, where the server tells.
+    pub client_id: Option<i64>,
+    /// The server's replies to HELLO 2 and HELLO 3, byte for byte.
+    pub hello: [Vec<u8>; 2],
+    /// Does it speak RESP3?
+    pub has_resp3: bool,
+    /// Its COMMAND, when asked for.
+    pub commands: Vec<LiveCommand>,
+    /// Something that an operator should know, but that stops nothing.
+    pub warnings: Vec<String>,
+}
+
+/// What is to be said.
+pub struct Plan<'a> {
+    /// Where to, as whom.
+    pub config: &'a StoreConfig,
+    /// Bounds connecting and every single answer.
+    pub timeout: Duration,
+    /// The connection's name.
+    pub name: &'a str,
+    /// The CLIENT ID of the predecessor in this process; without one, every connection of our name is ended.
+    pub predecessor: Option<i64>,
+    /// Is COMMAND wanted?
+    pub commands: bool,
+}
+
+// === impl Plan ===
+
+impl Plan<'_> {
+    /// Connects and shakes hands.
+    pub async fn run(&self) -> Result<Ready, DownReason> {
+        let endpoint = endpoint(self.config);
+        let mut connection = Connection::open(&endpoint, self.timeout).await.map_err(unreachable)?;
+        authenticate(&mut connection, self.config).await?;
+        let hello3 = connection.call_raw(&["HELLO", "3"]).await.map_err(unreachable)?;
+        let hello2 = connection.call_raw(&["HELLO", "2"]).await.map_err(unreachable)?;
+        let has_resp3 = hello3.first() == Some(&b'%') && hello2.first() == Some(&b'*');
+        let mut warnings = Vec::new();
+        let client_id = self.introduce(&mut connection, &mut warnings).await?;
+        ask_ready(&mut connection).await?;
+        let identity = identify(&mut connection, self.config.database).await?;
+        let commands = match self.commands {
+            true => live_commands(&connection.call(&["COMMAND"]).await.map_err(unreachable)?),
+            false => Vec::new(),
+        };
+        let (socket, _) = connection.into_parts();
+        Ok(Ready { socket, identity, client_id, hello: [hello2, hello3], has_resp3, commands, warnings })
+    }
+
+    /// Names the connection and ends its predecessors.
+    async fn introduce(
+        &self,
+        connection: &mut Connection,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<i64>, DownReason> {
+        let named = connection.call(&["CLIENT", "SETNAME", self.name]).await.map_err(unreachable)?;
+        let id = connection.call(&["CLIENT", "ID"]).await.map_err(unreachable)?.as_i64();
+        let mut victims: Vec<i64> = self.predecessor.into_iter().collect();
+        if self.predecessor.is_none() && named.is_ok() {
+            let list = connection.call(&["CLIENT", "LIST"]).await.map_err(unreachable)?;
+            victims = namesakes(list.as_bytes().unwrap_or_default(), self.name, id);
+        }
+        for victim in victims.into_iter().filter(|victim| Some(*victim) != id) {
+            let victim = victim.to_string();
+            let killed = connection.call(&["CLIENT", "KILL", "ID", &victim]).await.map_err(unreachable)?;
+            if let Some(error) = killed.error_text() {
+                warnings.push(format!(
+                    "CLIENT KILL of the previous connection was refused ({error}): bytes of it that are still on \
+                     their way may be executed after newer writes"
+                ));
+            }
+        }
+        Ok(id)
+    }
+}
+
+/// The address in the terms of [`Connection`].
+pub fn endpoint(config: &StoreConfig) -> Endpoint {
+    match &config.endpoint {
+        crate::config::Endpoint::Tcp(address) => {
+            Endpoint::Tcp { host: address.host.clone(), port: address.port }
+        }
+        crate::config::Endpoint::Unix(path) => Endpoint::Unix(path.clone()),
+    }
+}
+
+/// Sends AUTH where the configuration has a password.
+pub async fn authenticate(connection: &mut Connection, config: &StoreConfig) -> Result<(), DownReason> {
+    let Some(password) = &config.password else { return Ok(()) };
+    let reply = match &config.username {
+        Some(user) => connection.call(&["AUTH", user, password.expose()]).await,
+        None => connection.call(&["AUTH", password.expose()]).await,
+    };
+    match reply.map_err(unreachable)?.error_text() {
+        None => Ok(()),
+        Some(error) => Err(DownReason { text: format!("AUTH was refused: {error}"), store_error: None }),
+    }
+}
+
+fn unreachable(error: ConnectionError) -> DownReason {
+    DownReason { text: error.to_string(), store_error: None }
+}
+
+async fn ask_ready(connection: &mut Connection) -> Result<(), DownReason> {
+    let pong = connection.call(&["PING"]).await.map_err(unreachable)?;
+    match pong.error_text() {
+        None => Ok(()),
+        Some(error) if error.starts_with("LOADING") || error.starts_with("MASTERDOWN") => {
+            Err(DownReason { text: error.to_string(), store_error: Some(error.into_owned()) })
+        }
+        Some(error) => Err(DownReason { text: format!("PING was refused: {error}"), store_error: None }),
+    }
+}
+
+async fn identify(connection: &mut Connection, database: Option<u32>) -> Result<Identity, DownReason> {
+    let info = connection.call(&["INFO"]).await.map_err(unreachable)?;
+    let text = String::from_utf8_lossy(info.as_bytes().unwrap_or_default()).into_owned();
+    let field = |name: &str| {
+        text.lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
+    };
+    if let Some(database) = database {
+        let selected = connection.call(&["SELECT", &database.to_string()]).await.map_err(unreachable)?;
+        if let Some(error) = selected.error_text() {
+            return Err(DownReason {
+                text: format!("SELECT {database} was refused: {error}"),
+                store_error: None,
+            });
+        }
+    }
+    let keys = connection.call(&["DBSIZE"]).await.map_err(unreachable)?;
+    Ok(Identity {
+        run_id: field("run_id"),
+        version: field("redis_version"),
+        replication_id: field("master_replid"),
+        role: field("role"),
+        keys: match keys {
+            OwnedValue::Int(n) => u64::try_from(n).unwrap_or_default(),
+            _ => 0,
+        },
+    })
+}
+
+/// The IDs of connections that bear `name`, other than `own`, in the reply to CLIENT LIST.
+fn namesakes(list: &[u8], name: &str, own: Option<i64>) -> Vec<i64> {
+    let text = String::from_utf8_lossy(list);
+    text.lines()
+        .filter(|line| line.split(' ').any(|field| field.strip_prefix("name=") == Some(name)))
+        .filter_map(|line| line.split(' ').find_map(|field| field.strip_prefix("id=")?.parse().ok()))
+        .filter(|id| Some(*id) != own)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::namesakes;
+
+    #[test]
+    fn only_namesakes_are_ended() {
+        let list = b"id=3 addr=127.0.0.1:1 name=multistore:a:primary db=0\n\
+            id=4 addr=127.0.0.1:2 name= db=0\nid=5 addr=127.0.0.1:3 name=multistore:a:primary db=0\n\
+            id=6 name=multistore:ab:primary\n";
+        assert_eq!(namesakes(list, "multistore:a:primary", Some(5)), [3]);
+    }
+}

@@ -59,7 +59,10 @@ const LINE_EVERY: Duration = Duration::from_secs(1);
 /// What a shell shows for a process that was interrupted.
 const INTERRUPTED: u8 = 130;
 
-/// The arguments of `multistore demo`.
+/// See the whole rollout on one screen, with two real redis-servers
+///
+/// Starts the servers, the proxy and a busy application on 127.0.0.1, walks through all stages and back, compares
+/// both stores, and leaves nothing running. Exits with 0 if no worker saw an error or a wrong answer.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Seconds in each of the seven stages [default: 6; 3 if CI=true]

@@ -103,6 +103,8 @@ impl ConfigArg {
     }
 }
 
+pub mod demo;
+
 /// Parses the command line and runs the chosen command.
 pub fn main() -> ExitCode {
     match Cli::parse().command {

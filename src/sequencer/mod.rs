@@ -133,10 +133,8 @@ impl Sequencer {
         metrics: Arc<InstanceMetrics>,
     ) -> Sequencer {
         let [primary, secondary] = stores;
-        let lanes = [
-            Lane::new(StoreId::Primary, primary.base_db),
-            Lane::new(StoreId::Secondary, secondary.base_db),
-        ];
+        let lanes =
+            [Lane::new(StoreId::Primary, primary.base_db), Lane::new(StoreId::Secondary, secondary.base_db)];
         metrics.set_flags(stage.flags());
         Sequencer {
             table,

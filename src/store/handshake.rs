@@ -98,8 +98,7 @@ impl Plan<'_> {
         }
         for victim in victims.into_iter().filter(|victim| Some(*victim) != id) {
             let victim = victim.to_string();
-            let killed =
-                connection.call(&["CLIENT", "KILL", "ID", &victim]).await.map_err(unreachable)?;
+            let killed = connection.call(&["CLIENT", "KILL", "ID", &victim]).await.map_err(unreachable)?;
             if let Some(error) = killed.error_text() {
                 warnings.push(format!(
                     "CLIENT KILL of the previous connection was refused ({error}): bytes of it that are still on \
@@ -130,9 +129,7 @@ pub async fn authenticate(connection: &mut Connection, config: &StoreConfig) -> 
     };
     match reply.map_err(unreachable)?.error_text() {
         None => Ok(()),
-        Some(error) => {
-            Err(DownReason { text: format!("AUTH was refused: {error}"), store_error: None })
-        }
+        Some(error) => Err(DownReason { text: format!("AUTH was refused: {error}"), store_error: None }),
     }
 }
 
@@ -164,7 +161,10 @@ async fn identify(connection: &mut Connection, database: Option<u32>) -> Result<
     if let Some(database) = database {
         let selected = connection.call(&["SELECT", &database.to_string()]).await.map_err(unreachable)?;
         if let Some(error) = selected.error_text() {
-            return Err(DownReason { text: format!("SELECT {database} was refused: {error}"), store_error: None });
+            return Err(DownReason {
+                text: format!("SELECT {database} was refused: {error}"),
+                store_error: None,
+            });
         }
     }
     let keys = connection.call(&["DBSIZE"]).await.map_err(unreachable)?;

@@ -213,7 +213,9 @@ impl Proxy {
     #[track_caller]
     pub fn instance_status(&self, name: &str) -> serde_json::Value {
         let status = self.status();
-        status["instances"].get(name).cloned().unwrap_or_else(|| panic!("no instance {name}: {status}"))
+        let mut instances = status["instances"].as_array().into_iter().flatten();
+        let found = instances.find(|one| one["name"] == name).cloned();
+        found.unwrap_or_else(|| panic!("no instance {name}: {status}"))
     }
 
     /// What `/metrics` says.

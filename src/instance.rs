@@ -70,6 +70,7 @@ pub struct Instance {
     random: Cell<u64>,
     /// Are clients being accepted?
     pub listening: Cell<bool>,
+    single_db: Cell<bool>,
     /// Is the process ending?
     pub draining: Cell<bool>,
     /// One buffer to read clients into: an idle client owns none.
@@ -123,6 +124,7 @@ impl Instance {
             next_client: Cell::new(1),
             random: Cell::new(u64::from(std::process::id()) ^ 0x9e37_79b9_7f4a_7c15),
             listening: Cell::new(false),
+            single_db: Cell::new(StoreId::ALL.iter().any(|store| settings.store(*store).database.is_some())),
             draining: Cell::new(false),
             scratch: RefCell::new(vec![0; CLIENT_READ_BYTES].into()),
             live: RefCell::default(),
@@ -132,6 +134,16 @@ impl Instance {
     /// The settings in effect.
     pub fn config(&self) -> Rc<InstanceConfig> {
         self.config.borrow().clone()
+    }
+
+    /// The settings in effect, for a glance.
+    pub fn config_ref(&self) -> Ref<'_, InstanceConfig> {
+        Ref::map(self.config.borrow(), |config| &**config)
+    }
+
+    /// Does a store's URL name a database, so that the instance shows only that one?
+    pub fn single_db(&self) -> bool {
+        self.single_db.get()
     }
 
     /// The sequencer, with its clock set.
@@ -345,6 +357,12 @@ impl Instance {
             tracing::info!(instance = %self.name, from = %before, to = %stage, "stage changes");
         }
         self.flipped.notify_waiters();
+        for (_, io) in self.all_clients() {
+            let subscribed = io.info.borrow().subscriptions.iter().any(|count| *count > 0);
+            if subscribed {
+                io.wake();
+            }
+        }
         self.settle();
     }
 

@@ -83,6 +83,14 @@ impl WriteHalf {
         }
     }
 
+    /// Does the socket take bytes again?
+    pub fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            WriteHalf::Tcp(half) => half.as_ref().poll_write_ready(cx),
+            WriteHalf::Unix(half) => half.as_ref().poll_write_ready(cx),
+        }
+    }
+
     /// Waits until the socket takes bytes again.
     pub async fn writable(&self) -> io::Result<()> {
         match self {

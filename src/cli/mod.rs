@@ -4,6 +4,7 @@
 //! `Command`.
 
 mod check;
+pub mod demo;
 mod feature;
 mod healthcheck;
 mod run;
@@ -45,6 +46,7 @@ enum Command {
     Check(check::Check),
     Feature(feature::Feature),
     Healthcheck(healthcheck::Healthcheck),
+    Demo(demo::Args),
     /// Print a proxy.toml in which every key is explained
     ///
     /// As printed it is valid: one instance on port 6380, its stores on 7001 (new) and 7002 (old).
@@ -103,8 +105,6 @@ impl ConfigArg {
     }
 }
 
-pub mod demo;
-
 /// Parses the command line and runs the chosen command.
 pub fn main() -> ExitCode {
     match Cli::parse().command {
@@ -112,6 +112,7 @@ pub fn main() -> ExitCode {
         Command::Check(command) => command.run().into(),
         Command::Feature(command) => command.run().into(),
         Command::Healthcheck(command) => command.run().into(),
+        Command::Demo(args) => demo::run(&args),
         Command::Manual => {
             say(manual::render().trim_end());
             Exit::Done.into()

@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use crate::server::{self, Ended};
+
 use super::{ConfigArg, Exit, complain};
 
 /// Serve the instances of a configuration
@@ -20,10 +22,14 @@ pub struct Run {
 /// Runs the proxy until it is told to stop.
 pub fn run(args: Run) -> ExitCode {
     match args.config.load() {
-        Ok(_) => {
-            complain("run: not built yet");
-            Exit::Failed.into()
-        }
+        Ok(loaded) => match server::run(loaded.config) {
+            Ok(Ended::Clean) => Exit::Done.into(),
+            Ok(Ended::Forced) => Exit::Failed.into(),
+            Err(error) => {
+                complain(&error);
+                Exit::Failed.into()
+            }
+        },
         Err(exit) => exit.into(),
     }
 }

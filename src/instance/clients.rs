@@ -9,6 +9,7 @@ use super::Instance;
 use crate::net::WriteHalf;
 use crate::resp::Proto;
 use crate::sequencer::Sequencer;
+use crate::sequencer::park::Unblock;
 use crate::sequencer::clients::ClientKey;
 
 /// What CLIENT LIST shows of a client.
@@ -64,7 +65,8 @@ pub struct ClientIo {
     pub stuck: Cell<bool>,
     /// The socket is broken.
     pub broken: Cell<bool>,
-    /// Close once everything is sent (CLIENT KILL of oneself, QUIT).
+    /// CLIENT UNBLOCK, for a client that waits on a store.
+    pub unblock: Cell<Option<Unblock>>,
     waker: RefCell<Option<Waker>>,
     woken: Cell<bool>,
 }
@@ -82,6 +84,7 @@ impl ClientIo {
             killed: Cell::new(false),
             stuck: Cell::new(false),
             broken: Cell::new(false),
+            unblock: Cell::new(None),
             waker: RefCell::new(None),
             woken: Cell::new(false),
         }
@@ -141,6 +144,45 @@ impl Instance {
     /// How many clients there are.
     pub fn client_count(&self) -> usize {
         self.io.borrow().len()
+    }
+
+    /// No more clients come; those that are here end at a reply boundary, those that wait end now.
+    pub fn begin_drain(&self) {
+        self.draining.set(true);
+        for (_, io) in self.all_clients() {
+            let waits = {
+                let info = io.info.borrow();
+                info.blocked || info.monitor || info.subscriptions.iter().any(|count| *count > 0)
+            };
+            if waits {
+                io.killed.set(true);
+            }
+            io.wake();
+        }
+    }
+
+    /// Are all clients gone, and has the default store answered everything, and the other if it is up?
+    pub fn is_drained(&self) -> bool {
+        let core = self.core();
+        self.client_count() == 0
+            && crate::stage::StoreId::ALL.iter().all(|store| {
+                let lane = core.lane(*store);
+                !lane.is_up() || lane.depth() == 0
+            })
+    }
+
+    /// Ends clients that have said nothing for `limit`; not those that wait for something.
+    pub fn end_idle(&self, limit: std::time::Duration) {
+        for (_, io) in self.all_clients() {
+            let info = io.info.borrow();
+            let waits = info.blocked || info.monitor || info.subscriptions.iter().any(|count| *count > 0);
+            drop(info);
+            if !waits && io.active.get().elapsed() > limit {
+                self.metrics.client_errors[crate::metrics::ClientErrorKind::Idle].inc();
+                io.killed.set(true);
+                io.wake();
+            }
+        }
     }
 
     /// Wakes a client's session.

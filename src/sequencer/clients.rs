@@ -150,6 +150,23 @@ impl Clients {
         self.get(key).is_some_and(|c| c.base == seq && !c.slots.is_empty())
     }
 
+    /// The reply in this slot is sent after all (CLIENT REPLY ON).
+    pub fn unmute(&mut self, key: ClientKey, seq: u64) {
+        let Some(client) = self.get_mut(key) else { return };
+        let at = seq.wrapping_sub(client.base) as usize;
+        if let Some(slot @ Slot::Muted { done: false }) = client.slots.get_mut(at) {
+            *slot = Slot::Waiting;
+        }
+    }
+
+    /// Is this slot still to be paid?
+    pub fn is_owed(&self, key: ClientKey, seq: u64) -> bool {
+        self.get(key).is_some_and(|c| match seq.checked_sub(c.base) {
+            Some(at) => matches!(c.slots.get(at as usize), Some(Slot::Waiting | Slot::Muted { done: false })),
+            None => false,
+        })
+    }
+
     /// Pays one owed reply.
     pub fn pay(&mut self, key: ClientKey, seq: u64, reply: &[u8]) {
         let output_max = self.output_max;

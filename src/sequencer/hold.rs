@@ -34,7 +34,6 @@ enum What {
         context: Context,
         frame: Box<[u8]>,
         writes: bool,
-        selects: bool,
     },
     Fence,
 }
@@ -115,7 +114,6 @@ impl Sequencer {
                 context: transaction.context,
                 frame: transaction.frame.into(),
                 writes: transaction.writes,
-                selects: transaction.selects,
             },
         });
     }
@@ -208,7 +206,7 @@ impl Sequencer {
                     fills,
                 });
             }
-            What::Transaction { parts, command, context, frame, writes, selects } => {
+            What::Transaction { parts, command, context, frame, writes } => {
                 self.place_transaction(Transaction {
                     client,
                     parts,
@@ -217,7 +215,6 @@ impl Sequencer {
                     frame: &frame,
                     footprint,
                     writes,
-                    selects,
                 });
             }
             What::Fence => self.raise(client, footprint),

@@ -362,6 +362,11 @@ impl Lane {
         Some(arrived)
     }
 
+    /// Has the store answered OK to SELECT of this database on this connection?
+    pub fn is_usable(&self, db: u32) -> bool {
+        self.is_up() && self.usable.contains(&(db + self.base_db))
+    }
+
     /// Is a reply owed, and has the store not sent a byte since `before`?
     pub fn is_silent_since(&self, before: u64) -> bool {
         !self.awaited.is_empty() && self.heard_at < before

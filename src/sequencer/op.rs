@@ -127,8 +127,6 @@ pub struct Extra {
     pub error: Option<Box<[u8]>>,
     /// Digests of replies that flow by in pieces, by store.
     pub digests: [Option<Box<Digest>>; 2],
-    /// The database that a successful transaction leaves its client in.
-    pub selects: bool,
     /// The first key, for samples of differences.
     pub key: Box<[u8]>,
     /// The cursor asked for, of SCAN and its kin.

@@ -2,6 +2,7 @@
 
 use crate::command::{CommandId, Miss, Rule};
 use crate::metrics::RequestKind;
+use crate::resp::Proto;
 use crate::stage::{Stage, StoreId};
 
 use super::clients::ClientKey;
@@ -69,8 +70,6 @@ pub struct Transaction<'a> {
     pub footprint: Footprint,
     /// Does any of its commands write?
     pub writes: bool,
-    /// Does any of its commands select a database?
-    pub selects: bool,
 }
 
 // === impl Sequencer ===
@@ -280,15 +279,11 @@ impl Sequencer {
             started: self.now,
             extra: Some(Box::new(Extra {
                 parts: transaction.parts,
-                selects: transaction.selects,
                 ..Extra::default()
             })),
         };
         let stores: &[StoreId] = if dual { &StoreId::ALL } else { &[default] };
         self.send_counted(op, transaction.frame, stores, replies);
-        if transaction.selects {
-            stores.iter().for_each(|store| self.lane_mut(*store).forget_db());
-        }
         if dual && transaction.writes {
             self.note_write(&transaction.footprint);
             self.serve_parked(&transaction.footprint, usize::MAX);
@@ -437,6 +432,14 @@ impl Sequencer {
         let op = self.own_op(Owner::Ticket(self.next_ticket), command, Policy::Single(store), context);
         self.send(op, frame, &[store]);
         receiver
+    }
+
+    /// A request of the proxy's own to both stores, at one point of the order. Nobody is answered.
+    pub fn broadcast(&mut self, command: CommandId, frame: &[u8]) {
+        let context = Context { db: 0, proto: Proto::Resp2 };
+        let policy = Policy::Authority(self.default_store());
+        let op = self.own_op(Owner::Nobody, command, policy, context);
+        self.send(op, frame, &StoreId::ALL);
     }
 
     pub(super) fn own_op(&self, owner: Owner, command: CommandId, policy: Policy, context: Context) -> Op {

@@ -54,6 +54,8 @@ enum Task {
     Authenticate(Owned),
     /// SUBSCRIBE and its kin.
     Subscribe(Owned),
+    /// The default store has changed under a subscriber.
+    Resubscribe,
     /// MONITOR.
     Monitor(Owned),
     /// WATCH: from here on the client has a connection of its own.
@@ -177,6 +179,7 @@ impl Session {
             Task::Select(request) => self.select_unknown(request).await,
             Task::Authenticate(request) => self.authenticate(request).await,
             Task::Subscribe(request) => self.subscribe(request).await,
+            Task::Resubscribe => self.resubscribe().await,
             Task::Monitor(request) => self.monitor(request).await,
             Task::Watch(request) => self.watch(request).await,
             Task::Pinned(request) => self.run_pinned(request).await,
@@ -225,10 +228,10 @@ impl Session {
         loop {
             self.check()?;
             self.poll_unstick(cx)?;
-            if let Poll::Ready(task) = self.poll_messages(cx) {
-                return Poll::Ready(task.map(|()| None));
+            if let Poll::Ready(moved) = self.poll_messages(cx) {
+                return Poll::Ready(moved.map(|_| Some(Task::Resubscribe)));
             }
-            if self.eof {
+            if self.eof || (self.instance.draining.get() && self.at_boundary()) {
                 self.closing = true;
                 return Poll::Ready(Ok(None));
             }
@@ -263,6 +266,11 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// Is nothing half done: no partial request, no open transaction?
+    fn at_boundary(&self) -> bool {
+        self.buf.is_empty() && self.multi.is_none() && self.pinned.is_none()
     }
 
     /// Reads once and processes what came.

@@ -13,7 +13,7 @@ use crate::route::{self, Route, SessionCommand, TransactionCommand};
 use crate::sequencer::fence::Footprint;
 use crate::sequencer::{Path, Submission};
 
-use super::transaction::Multi;
+use super::transaction::{Change, Multi};
 use super::{Owned, Session, Task};
 
 /// Requests of one client that are taken in one turn before others have theirs.
@@ -153,6 +153,9 @@ impl Session {
             return self.dispatch(request, id, spec, &effect, route);
         }
         let Route::Order(path) = route else { return None };
+        if spec.name == "ping" && self.is_restricted() {
+            return self.dispatch(request, id, spec, &effect, Route::Subscribe);
+        }
         if self.instance.single_db()
             && let Some(task) = self.single_db(request, spec, more)
         {
@@ -246,8 +249,6 @@ impl Session {
         self.instance.metrics.method_missing.inc_other();
         let Some(any) = table.by_name("ping").map(|id| (id, table.spec(id))) else { return None };
         let effect = Effect { kind: Kind::Admin, writes: false, ..classify(any.1, request) };
-        let unlisted = Effect { kind: Kind::KeyspaceWrite, ..effect };
-        let _ = unlisted;
         self.submit(request, any.0, any.1, &effect, Path::Default, more)
     }
 
@@ -330,6 +331,9 @@ impl Session {
             Some(offered) if !offered.has(id) => Some(unknown_command_error(request)),
             Some(offered) if !offered.arity_ok(id, request.argc()) => Some(wrong_arity_error(spec)),
             None if !spec.arity_ok(request.argc()) => Some(wrong_arity_error(spec)),
+            _ if route == Route::Subscribe => {
+                Some(b"MULTISTORE subscribing inside a transaction is not supported".to_vec())
+            }
             _ if route == Route::Refuse => Some(
                 format!("MULTISTORE {} is refused (setting 'refuse')", spec.name.to_uppercase()).into_bytes(),
             ),
@@ -347,40 +351,35 @@ impl Session {
             return None;
         }
         let footprint = self.footprint(spec, effect, request);
-        let selects = matches!(route, Route::Session(SessionCommand::Select))
-            .then(|| request.int(1).and_then(|db| u32::try_from(db).ok()))
-            .flatten();
-        let private = match route {
-            Route::Session(SessionCommand::Select) => false,
-            Route::Session(_) | Route::Subscribe | Route::Monitor => true,
-            _ => false,
-        };
+        let change = change(route, request);
         let flush_all = self.instance.single_db() && spec.name == "flushall";
         let Some(multi) = &mut self.multi else { return None };
         multi.footprint.join(&footprint);
         multi.writes |= effect.writes || effect.kind == Kind::Publish;
-        multi.private |= private;
-        if let Some(db) = selects {
-            multi.selects = Some(db);
-            multi.footprint = Footprint::Everything;
+        multi.private |= matches!(route, Route::Session(_));
+        if let Some(change) = change {
+            if let Change::Db(db) = change {
+                multi.selects = Some(db);
+                multi.footprint = Footprint::Everything;
+            }
+            multi.changes.push((multi.queued(), change));
         }
         if flush_all {
             let mut frame = Vec::new();
             encode::command(&mut frame, &[b"FLUSHDB"]);
-            multi.queue(&frame, seq, id, effect.rule);
+            multi.queue(&frame, seq, effect.rule);
         } else {
-            multi.queue(request.frame, seq, id, effect.rule);
+            multi.queue(request.frame, seq, effect.rule);
         }
         None
     }
 
-    pub(super) fn begin_multi(&mut self, id: CommandId, seq: u64) {
-        if let Some(multi) = &mut self.multi {
-            multi.dirty |= false;
+    pub(super) fn begin_multi(&mut self, seq: u64) {
+        if self.multi.is_some() {
             self.answer_queued();
             self.pay_error(seq, "ERR MULTI calls can not be nested");
         } else {
-            self.multi = Some(Box::new(Multi::begin(id, seq)));
+            self.multi = Some(Box::new(Multi::begin(seq)));
         }
     }
 
@@ -464,6 +463,25 @@ fn fills<A: Args + ?Sized>(spec: &Spec, effect: &Effect, args: &A) -> usize {
     }
 }
 
+/// What a queued command will do to its connection.
+fn change(route: Route, request: &Request<'_>) -> Option<Change> {
+    use crate::route::ClientCommand;
+    match route {
+        Route::Session(SessionCommand::Select) => {
+            request.int(1).and_then(|db| u32::try_from(db).ok()).map(Change::Db)
+        }
+        Route::Session(SessionCommand::Hello) => match request.int(1) {
+            Some(2) => Some(Change::Proto(Proto::Resp2)),
+            Some(3) => Some(Change::Proto(Proto::Resp3)),
+            _ => None,
+        },
+        Route::Session(SessionCommand::Client(ClientCommand::SetName)) => {
+            Some(Change::Name(request.arg(2).to_vec()))
+        }
+        _ => None,
+    }
+}
+
 fn before_auth(route: Route) -> bool {
     matches!(
         route,
@@ -500,11 +518,15 @@ fn not_while_subscribed(spec: &Spec, name: &[u8]) -> Vec<u8> {
 }
 
 impl Session {
+    /// Is the client subscribed, and speaks RESP2?
+    fn is_restricted(&self) -> bool {
+        self.state.proto == Proto::Resp2
+            && self.subscriber.as_ref().is_some_and(|subscriber| subscriber.is_subscribed())
+    }
+
     /// Is this command forbidden while the client is subscribed (RESP2 only)?
     fn restricts(&self, spec: &Spec, route: Route) -> bool {
-        let subscribed = self.state.proto == Proto::Resp2
-            && self.subscriber.as_ref().is_some_and(|subscriber| subscriber.is_subscribed());
-        subscribed
+        self.is_restricted()
             && !matches!(
                 route,
                 Route::Subscribe | Route::Session(SessionCommand::Quit | SessionCommand::Reset)

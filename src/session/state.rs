@@ -72,8 +72,4 @@ impl State {
         }
     }
 
-    /// Are replies off for good?
-    pub fn is_mute(&self) -> bool {
-        self.replies == Replies::Off
-    }
 }

@@ -4,8 +4,7 @@
 //! serve. When it waits, the proxy answers `QUEUED` itself ([`Multi::answer`]).
 
 use crate::command::Rule;
-use crate::command::CommandId;
-use crate::resp::encode;
+use crate::resp::{Proto, encode};
 use crate::sequencer::fence::Footprint;
 use crate::sequencer::op::Part;
 
@@ -24,27 +23,40 @@ pub struct Multi {
     pub footprint: Footprint,
     /// Does any command write?
     pub writes: bool,
-    /// Does any command select a database? Which one last?
+    /// Does any command select a database?
     pub selects: Option<u32>,
     /// Does any command change connection state? Then it cannot run in a lane.
     pub private: bool,
+    /// What becomes of the client's own state if EXEC succeeds, by the command's place in EXEC's reply.
+    pub changes: Vec<(usize, Change)>,
+}
+
+/// A change of connection state that a transaction may bring about.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// SELECT
+    Db(u32),
+    /// HELLO
+    Proto(Proto),
+    /// CLIENT SETNAME
+    Name(Vec<u8>),
 }
 
 // === impl Multi ===
 
 impl Multi {
     /// A transaction begins: the slot of MULTI.
-    pub fn begin(command: CommandId, seq: u64) -> Multi {
+    pub fn begin(seq: u64) -> Multi {
         let mut multi = Multi::default();
         encode::command(&mut multi.frames, &[b"MULTI"]);
-        multi.parts.push(Part { seq, answered: false, command, rule: Rule::Ignore });
+        multi.parts.push(Part { seq, answered: false, rule: Rule::Ignore });
         multi
     }
 
     /// Queues a command.
-    pub fn queue(&mut self, frame: &[u8], seq: u64, command: CommandId, rule: Rule) {
+    pub fn queue(&mut self, frame: &[u8], seq: u64, rule: Rule) {
         self.frames.extend_from_slice(frame);
-        self.parts.push(Part { seq, answered: false, command, rule });
+        self.parts.push(Part { seq, answered: false, rule });
     }
 
     /// How many commands are queued.

@@ -1,0 +1,271 @@
+//! The running process: threads, listeners, signals, the end.
+//!
+//! The main thread serves operators (admin HTTP, configuration, signals). Every instance lives on
+//! one worker thread, a current-thread runtime of its own; `threads` spreads instances, never one
+//! instance. Configuration reaches the workers as whole snapshots, questions as messages.
+
+mod listener;
+mod worker;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::admin::{self, Admin, ConfigStatus, InstanceStatus, ReloadStatus, Snapshot};
+use crate::config::watch::{ReloadOutcome, Watcher};
+use crate::config::{Config, LogFormat};
+use crate::logging::{self, LogHandle};
+use crate::metrics::{self, Metrics};
+use crate::systemd::{Notifier, State};
+
+use listener::Bound;
+use worker::Order;
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// All clients got their replies.
+    Clean,
+    /// The drain deadline passed, or a second signal came: some clients were cut off.
+    Forced,
+}
+
+/// Why the process could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener could not be bound.
+    #[error("cannot listen on {address}: {source}; is another process using it?")]
+    Listen {
+        /// Where.
+        address: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Something that should not fail did.
+    #[error("cannot start: {0}")]
+    Io(#[from] std::io::Error),
+    /// The metrics could not be registered.
+    #[error(transparent)]
+    Metrics(#[from] metrics::MetricsError),
+    /// Logging could not be set up.
+    #[error(transparent)]
+    Logging(#[from] logging::LogError),
+}
+
+/// What a finished drain is given to write to logs before the process ends.
+const LAST_WORDS: Duration = Duration::from_millis(50);
+
+/// Serves `config` until a signal ends it.
+pub fn run(config: Config) -> Result<Ended, StartError> {
+    let format = match config.log.format {
+        LogFormat::Human => logging::Format::Human,
+        LogFormat::Json => logging::Format::Json,
+    };
+    let logs = logging::init(format, config.log.level.name())?;
+    let metrics = Metrics::new()?;
+    count_panics(metrics.clone());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(Server::start(config, metrics, logs)?.serve())
+}
+
+fn count_panics(metrics: Arc<Metrics>) {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        metrics.panics().inc();
+        usual(panic);
+    }));
+}
+
+struct Server {
+    metrics: Arc<Metrics>,
+    logs: LogHandle,
+    config: Arc<Config>,
+    admin: std::net::TcpListener,
+    workers: Vec<mpsc::Sender<Order>>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+    ready: Vec<oneshot::Receiver<()>>,
+}
+
+// === impl Server ===
+
+impl Server {
+    /// Binds every listener and starts the workers. Nothing is accepted yet.
+    fn start(config: Config, metrics: Arc<Metrics>, logs: LogHandle) -> Result<Server, StartError> {
+        let config = Arc::new(config);
+        let admin = listener::bind_admin(&config.admin.listen)?;
+        let mut shares: Vec<Vec<(String, Bound)>> = Vec::new();
+        shares.resize_with(config.process.threads.max(1), Vec::new);
+        let count = shares.len();
+        for (at, (name, instance)) in config.instances.iter().enumerate() {
+            let bound = Bound::bind(&instance.listen, instance.unix_mode)?;
+            if let Some(share) = shares.get_mut(at % count) {
+                share.push((name.clone(), bound));
+            }
+        }
+        let mut server =
+            Server { metrics, logs, config, admin, workers: Vec::new(), threads: Vec::new(), ready: Vec::new() };
+        for (number, share) in shares.into_iter().enumerate().filter(|(_, share)| !share.is_empty()) {
+            server.start_worker(number, share)?;
+        }
+        Ok(server)
+    }
+
+    fn start_worker(&mut self, number: usize, share: Vec<(String, Bound)>) -> Result<(), StartError> {
+        let (orders, inbox) = mpsc::channel(worker::MAX_ORDERS);
+        let (ready, is_ready) = oneshot::channel();
+        let (config, metrics) = (self.config.clone(), self.metrics.clone());
+        let thread = std::thread::Builder::new()
+            .name(format!("multistore-{number}"))
+            .spawn(move || worker::run(share, config, metrics, inbox, ready))?;
+        self.workers.push(orders);
+        self.threads.push(thread);
+        self.ready.push(is_ready);
+        Ok(())
+    }
+
+    async fn serve(mut self) -> Result<Ended, StartError> {
+        let notifier = Notifier::from_env().ok();
+        let (snapshots, changes) = watch::channel(self.config.clone());
+        let (reload, last_reload) = watch::channel(None);
+        let metrics = self.metrics.clone();
+        let watcher = Watcher::new(snapshots, move |outcome| reloaded(&metrics, &reload, outcome))?;
+        let watching = tokio::spawn(watcher.run());
+        let (draining, is_draining) = watch::channel(false);
+        let source = status_source(self.workers.clone(), changes.clone(), last_reload, is_draining);
+        let admin = tokio::net::TcpListener::from_std(self.admin.try_clone()?)?;
+        let serving = tokio::spawn(admin::serve(
+            admin,
+            Admin::new(self.metrics.clone(), source),
+            admin::Limits::DEFAULT,
+            std::future::pending(),
+        ));
+        for ready in std::mem::take(&mut self.ready) {
+            let _ = ready.await;
+        }
+        tell(notifier.as_ref(), State::Ready);
+        tracing::info!(admin = %self.config.admin.listen, instances = self.config.instances.len(),
+            "multistore {} is serving", env!("CARGO_PKG_VERSION"));
+        self.until_signal(changes.clone(), notifier.as_ref()).await?;
+        tell(notifier.as_ref(), State::Stopping);
+        let _ = draining.send(true);
+        watching.abort();
+        let timeout = changes.borrow().process.drain_timeout;
+        let ended = self.drain(timeout).await?;
+        serving.abort();
+        tokio::time::sleep(LAST_WORDS).await;
+        Ok(ended)
+    }
+
+    /// Hands configurations to the workers until SIGTERM or SIGINT.
+    async fn until_signal(
+        &mut self,
+        mut changes: watch::Receiver<Arc<Config>>,
+        notifier: Option<&Notifier>,
+    ) -> Result<(), StartError> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let beat = notifier.and_then(Notifier::watchdog_interval).unwrap_or(Duration::from_secs(3600));
+        let mut watchdog = tokio::time::interval(beat);
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return Ok(()),
+                _ = interrupt.recv() => return Ok(()),
+                _ = watchdog.tick() => tell(notifier, State::Watchdog),
+                Ok(()) = changes.changed() => {
+                    let config = changes.borrow_and_update().clone();
+                    let _ = self.logs.set_filter(config.log.level.name());
+                    for worker in &self.workers {
+                        let _ = worker.send(Order::Configure(config.clone())).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Lets clients finish. A second signal ends the wait.
+    async fn drain(&mut self, timeout: Duration) -> Result<Ended, StartError> {
+        tracing::info!("stopping: clients may finish within {} ms", timeout.as_millis());
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut waits = Vec::new();
+        for worker in &self.workers {
+            let (done, is_done) = oneshot::channel();
+            let _ = worker.send(Order::Drain(done)).await;
+            waits.push(is_done);
+        }
+        let all = async {
+            for wait in waits {
+                let _ = wait.await;
+            }
+        };
+        let ended = tokio::select! {
+            () = all => Ended::Clean,
+            () = tokio::time::sleep(timeout) => Ended::Forced,
+            _ = terminate.recv() => Ended::Forced,
+            _ = interrupt.recv() => Ended::Forced,
+        };
+        match ended {
+            Ended::Clean => tracing::info!("stopped: every client had its replies"),
+            Ended::Forced => tracing::warn!("stopped before every client had its replies"),
+        }
+        Ok(ended)
+    }
+}
+
+fn tell(notifier: Option<&Notifier>, state: State<'_>) {
+    if let Some(notifier) = notifier
+        && let Err(error) = notifier.notify(state)
+    {
+        tracing::warn!("cannot tell systemd: {error}");
+    }
+}
+
+fn reloaded(metrics: &Metrics, last: &watch::Sender<Option<ReloadStatus>>, outcome: &ReloadOutcome) {
+    let now = SystemTime::now();
+    let label = match outcome {
+        ReloadOutcome::Applied { .. } => metrics::ReloadOutcome::Applied,
+        ReloadOutcome::Unchanged => metrics::ReloadOutcome::Unchanged,
+        ReloadOutcome::Invalid(_) => metrics::ReloadOutcome::Invalid,
+    };
+    metrics.config_reloaded(label, now);
+    let (error, restart_needed_for) = match outcome {
+        ReloadOutcome::Applied { restart_only } => (None, restart_only.clone()),
+        ReloadOutcome::Unchanged => (None, Vec::new()),
+        ReloadOutcome::Invalid(error) => (Some(error.to_string()), Vec::new()),
+    };
+    let at_unix_ms = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+    let status =
+        ReloadStatus { at_unix_ms, outcome: outcome.name().to_owned(), error, restart_needed_for };
+    last.send_replace(Some(status));
+}
+
+fn status_source(
+    workers: Vec<mpsc::Sender<Order>>,
+    config: watch::Receiver<Arc<Config>>,
+    last_reload: watch::Receiver<Option<ReloadStatus>>,
+    draining: watch::Receiver<bool>,
+) -> admin::StatusSource {
+    Arc::new(move || {
+        let workers = workers.clone();
+        let config_status = ConfigStatus {
+            path: config.borrow().path.display().to_string(),
+            last_reload: last_reload.borrow().clone(),
+        };
+        let draining = *draining.borrow();
+        Box::pin(async move {
+            let mut instances: Vec<InstanceStatus> = Vec::new();
+            for worker in workers {
+                let (answer, answered) = oneshot::channel();
+                if worker.send(Order::Report(answer)).await.is_ok()
+                    && let Ok(share) = answered.await
+                {
+                    instances.extend(share);
+                }
+            }
+            instances.sort_by(|a, b| a.name.cmp(&b.name));
+            Snapshot { config: config_status, draining, instances }
+        })
+    })
+}

@@ -1,0 +1,148 @@
+//! Listening sockets: bound before anything else, so that a taken port is the first thing one learns.
+
+use std::io;
+use std::net::ToSocketAddrs;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, UnixListener};
+
+use crate::config::{FileMode, HostPort, Listen};
+use crate::instance::ClientInfo;
+use crate::net::{ReadHalf, WriteHalf, split_tcp, split_unix};
+use crate::resp::Proto;
+
+use super::StartError;
+
+/// Connections that the system keeps until they are accepted.
+const BACKLOG: i32 = 4096;
+
+/// A listening socket that no runtime knows yet.
+pub(super) enum Bound {
+    Tcp(std::net::TcpListener),
+    Unix(std::os::unix::net::UnixListener, PathBuf),
+}
+
+/// A listening socket.
+pub(super) enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener, PathBuf),
+}
+
+// === impl Bound ===
+
+impl Bound {
+    pub fn bind(listen: &Listen, mode: FileMode) -> Result<Bound, StartError> {
+        let bound = match listen {
+            Listen::Tcp(address) => bind_tcp(address).map(Bound::Tcp),
+            Listen::Unix(path) => bind_unix(path, mode),
+        };
+        bound.map_err(|source| StartError::Listen { address: listen.to_string(), source })
+    }
+
+    /// Hands the socket to the runtime of this thread.
+    pub fn adopt(self) -> io::Result<Listener> {
+        match self {
+            Bound::Tcp(listener) => TcpListener::from_std(listener).map(Listener::Tcp),
+            Bound::Unix(listener, path) => {
+                UnixListener::from_std(listener).map(|listener| Listener::Unix(listener, path))
+            }
+        }
+    }
+}
+
+/// Binds the admin listener.
+pub(super) fn bind_admin(address: &HostPort) -> Result<std::net::TcpListener, StartError> {
+    bind_tcp(address).map_err(|source| StartError::Listen { address: address.to_string(), source })
+}
+
+fn bind_tcp(address: &HostPort) -> io::Result<std::net::TcpListener> {
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in (address.host.as_str(), address.port).to_socket_addrs()? {
+        let bound = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)).and_then(
+            |socket| {
+                socket.set_reuse_address(true)?;
+                socket.bind(&address.into())?;
+                socket.listen(BACKLOG)?;
+                socket.set_nonblocking(true)?;
+                Ok(socket.into())
+            },
+        );
+        match bound {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// A socket file that nobody listens on any more is replaced; any other file is not.
+fn bind_unix(path: &Path, mode: FileMode) -> io::Result<Bound> {
+    if let Ok(metadata) = std::fs::symlink_metadata(path) {
+        let stale = metadata.file_type().is_socket()
+            && std::os::unix::net::UnixStream::connect(path)
+                .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+        if stale {
+            std::fs::remove_file(path)?;
+        }
+    }
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&socket2::SockAddr::unix(path)?)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode.0))?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(Bound::Unix(socket.into(), path.to_owned()))
+}
+
+// === impl Listener ===
+
+impl Listener {
+    /// The next client.
+    pub async fn accept(&self) -> io::Result<(ReadHalf, WriteHalf, ClientInfo)> {
+        match self {
+            Listener::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                let local = stream.local_addr().map(|address| address.to_string()).unwrap_or_default();
+                let (reader, writer) = split_tcp(stream);
+                Ok((reader, writer, info(peer.to_string(), local)))
+            }
+            Listener::Unix(listener, path) => {
+                let (stream, _) = listener.accept().await?;
+                let (reader, writer) = split_unix(stream);
+                let address = format!("{}:0", path.display());
+                Ok((reader, writer, info(address.clone(), address)))
+            }
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Listener::Unix(_, path) = self {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+fn info(addr: String, laddr: String) -> ClientInfo {
+    ClientInfo {
+        addr,
+        laddr,
+        name: Vec::new(),
+        lib_name: Vec::new(),
+        lib_ver: Vec::new(),
+        user: b"default".to_vec(),
+        db: 0,
+        proto: Proto::Resp2,
+        last_command: "",
+        subscriptions: [0; 3],
+        queued: -1,
+        watching: false,
+        monitor: false,
+        blocked: false,
+        no_evict: false,
+        no_touch: false,
+    }
+}

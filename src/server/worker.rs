@@ -1,0 +1,171 @@
+//! A worker thread and its instances.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinHandle, LocalSet, spawn_local};
+use tokio::time::sleep;
+
+use crate::admin::InstanceStatus;
+use crate::config::Config;
+use crate::instance::Instance;
+use crate::metrics::{Metrics, RejectReason};
+use crate::session;
+use crate::stage::StoreId;
+use crate::store::driver;
+
+use super::listener::{Bound, Listener};
+
+/// What the main thread asks of a worker.
+pub(super) enum Order {
+    /// Take this configuration over.
+    Configure(Arc<Config>),
+    /// Tell the state of your instances.
+    Report(oneshot::Sender<Vec<InstanceStatus>>),
+    /// Accept no more, let clients finish, and say when all is done.
+    Drain(oneshot::Sender<()>),
+}
+
+/// Orders under way to one worker.
+pub(super) const MAX_ORDERS: usize = 64;
+/// How long a listener is left alone that cannot accept (out of descriptors, mostly).
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
+/// How often a drain looks whether it is done.
+const DRAIN_STEP: Duration = Duration::from_millis(5);
+/// How often idle clients are looked for.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// Runs the instances of one thread until the main thread ends.
+pub(super) fn run(
+    share: Vec<(String, Bound)>,
+    config: Arc<Config>,
+    metrics: Arc<Metrics>,
+    inbox: mpsc::Receiver<Order>,
+    ready: oneshot::Sender<()>,
+) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!("a worker thread cannot start: {error}");
+            std::process::exit(1);
+        }
+    };
+    let local = LocalSet::new();
+    local.block_on(&runtime, serve(share, config, metrics, inbox, ready));
+}
+
+/// An instance and the task that accepts its clients.
+struct Served {
+    instance: Rc<Instance>,
+    accepting: Option<JoinHandle<()>>,
+}
+
+async fn serve(
+    share: Vec<(String, Bound)>,
+    config: Arc<Config>,
+    metrics: Arc<Metrics>,
+    mut inbox: mpsc::Receiver<Order>,
+    ready: oneshot::Sender<()>,
+) {
+    let mut served = Vec::new();
+    for (name, bound) in share {
+        let instance = Instance::new(&name, &config, &metrics);
+        for store in StoreId::ALL {
+            spawn_local(supervise(instance.clone(), store));
+        }
+        spawn_local(instance.clone().run_timer());
+        spawn_local(sweep(instance.clone()));
+        match bound.adopt() {
+            Ok(listener) => served.push((instance, listener)),
+            Err(error) => tracing::error!(instance = %name, "cannot listen: {error}"),
+        }
+    }
+    let mut all = Vec::new();
+    for (instance, listener) in served {
+        instance.first_attempts().await;
+        let accepting = Some(spawn_local(accept(instance.clone(), listener)));
+        all.push(Served { instance, accepting });
+    }
+    let _ = ready.send(());
+    while let Some(order) = inbox.recv().await {
+        match order {
+            Order::Configure(config) => all.iter().for_each(|served| served.instance.reconfigure(&config)),
+            Order::Report(answer) => {
+                let _ = answer.send(all.iter().map(|served| served.instance.status()).collect());
+            }
+            Order::Drain(done) => {
+                for served in &mut all {
+                    if let Some(accepting) = served.accepting.take() {
+                        accepting.abort();
+                    }
+                    served.instance.begin_drain();
+                }
+                spawn_local(drained(all.iter().map(|served| served.instance.clone()).collect(), done));
+            }
+        }
+    }
+}
+
+/// Runs a lane's driver. It never ends by itself; a panic in it is logged, and it starts anew.
+async fn supervise(instance: Rc<Instance>, store: StoreId) {
+    loop {
+        let driver = spawn_local(driver::run(instance.clone(), store));
+        if let Err(error) = driver.await {
+            tracing::error!(instance = %instance.name, store = %store, "the lane's driver failed: {error}");
+            instance.store_lost(store, crate::metrics::StoreErrorKind::Lost, "internal error");
+        }
+        sleep(ACCEPT_BACKOFF).await;
+    }
+}
+
+async fn accept(instance: Rc<Instance>, listener: Listener) {
+    instance.listening.set(true);
+    let _closed = Closed(instance.clone());
+    loop {
+        match listener.accept().await {
+            Ok((reader, writer, info)) => {
+                instance.metrics.connections_accepted.inc();
+                if instance.client_count() >= instance.config_ref().max_clients {
+                    instance.metrics.connections_rejected[RejectReason::MaxClients].inc();
+                    let _ = writer.try_write(b"-ERR max number of clients reached\r\n");
+                    continue;
+                }
+                spawn_local(session::serve(instance.clone(), reader, writer, info));
+            }
+            Err(error) => {
+                instance.metrics.connections_rejected[RejectReason::Accept].inc();
+                tracing::warn!(instance = %instance.name, "cannot accept a client: {error}");
+                sleep(ACCEPT_BACKOFF).await;
+            }
+        }
+    }
+}
+
+struct Closed(Rc<Instance>);
+
+impl Drop for Closed {
+    fn drop(&mut self) {
+        self.0.listening.set(false);
+    }
+}
+
+/// Ends clients that have said nothing for longer than `client_idle_timeout`.
+async fn sweep(instance: Rc<Instance>) {
+    loop {
+        sleep(SWEEP).await;
+        let limit = instance.config_ref().client_idle_timeout;
+        if !limit.is_zero() {
+            instance.end_idle(limit);
+        }
+    }
+}
+
+/// Waits until no client is left and both stores have answered everything.
+async fn drained(instances: Vec<Rc<Instance>>, done: oneshot::Sender<()>) {
+    while !instances.iter().all(|instance| instance.is_drained()) {
+        sleep(DRAIN_STEP).await;
+    }
+    let _ = done.send(());
+}

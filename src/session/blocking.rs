@@ -1,0 +1,246 @@
+//! Commands that may wait for another client.
+//!
+//! While dual they are parked in the sequencer, which tries them again whenever it may help. In the
+//! single-store stages they wait on a connection of their own. A flip moves the client from one
+//! way to the other, with whatever of its time is left.
+
+use std::time::{Duration, Instant};
+
+use crate::command::{Args, TimeoutUnit, timeout};
+use crate::resp::encode;
+use crate::resp::value::OwnedValue;
+use crate::sequencer::fence::Footprint;
+use crate::sequencer::park::{Parking, Unblock, ended_reply};
+use crate::store::pool::Loan;
+
+use super::{Gone, Owned, Session};
+
+/// How soon CLIENT UNBLOCK is repeated that came before the command that it was to end.
+const UNBLOCK_AGAIN: Duration = Duration::from_millis(5);
+
+/// What came of waiting on a store.
+enum Waited {
+    /// The store's reply.
+    Reply(Vec<u8>),
+    /// The stage has become dual, and the store has nothing for the client.
+    Moved,
+}
+
+// === impl Session ===
+
+impl Session {
+    /// Runs a blocking command to its end.
+    pub(super) async fn block(&mut self, mut request: Owned) -> Result<(), Gone> {
+        let since = Instant::now();
+        let table = self.instance.core().table.clone();
+        let spec = table.spec(request.command);
+        let wait = timeout(spec, request.args.as_slice());
+        let limit = wait.and_then(|wait| {
+            let text = std::str::from_utf8(request.args.get(wait.arg)?).ok()?;
+            let units: f64 = text.parse().ok()?;
+            let seconds = if wait.unit == TimeoutUnit::Millis { units / 1000.0 } else { units };
+            Duration::try_from_secs_f64(seconds).ok().filter(|limit| !limit.is_zero())
+        });
+        let footprint = self.footprint(spec, &request.effect, request.args.as_slice());
+        let keys = match footprint {
+            Footprint::Keys(keys) => keys,
+            _ => Vec::new(),
+        };
+        self.io.info.borrow_mut().blocked = true;
+        let outcome = loop {
+            let dual = self.instance.core().stage().is_dual();
+            let step = match dual && !keys.is_empty() {
+                true => self.block_parked(&mut request, &keys, limit.map(|limit| since + limit)).await,
+                false => self.block_on_store(&request, !keys.is_empty()).await,
+            };
+            match step {
+                Ok(true) => break Ok(()),
+                Ok(false) => {}
+                Err(gone) => break Err(gone),
+            }
+            if let (Some(limit), Some(wait)) = (limit, wait) {
+                let Some(left) = limit.checked_sub(since.elapsed()).filter(|left| left.as_millis() > 0) else {
+                    self.pay(request.seq, &ended_reply(Unblock::Timeout, self.state.proto));
+                    break Ok(());
+                };
+                shorten(&mut request, wait.arg, wait.unit, left);
+            }
+        };
+        self.io.info.borrow_mut().blocked = false;
+        outcome
+    }
+
+    /// Waits in the sequencer. False: the stage is not dual any more.
+    async fn block_parked(
+        &mut self,
+        request: &mut Owned,
+        keys: &[u64],
+        deadline: Option<Instant>,
+    ) -> Result<bool, Gone> {
+        self.resolve_last_ids(request).await?;
+        let mut frame = Vec::new();
+        encode::command(&mut frame, &[b"MULTI"]);
+        frame.extend_from_slice(&request.frame);
+        encode::command(&mut frame, &[b"EXEC"]);
+        let (key, seq) = (self.key, request.seq);
+        {
+            let mut core = self.instance.core_mut();
+            if !core.stage().is_dual() {
+                return Ok(false);
+            }
+            let now = core.now();
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()).as_micros() as u64);
+            core.park(Parking {
+                client: key,
+                seq,
+                command: request.command,
+                context: self.state.context(),
+                frame: frame.into(),
+                keys: keys.to_vec(),
+                deadline: left.map(|left| now + left),
+            });
+        }
+        self.until(move |session| session.eof || !session.instance.core().is_parked(key)).await?;
+        if self.eof && self.instance.core().is_parked(key) {
+            return Err(Gone);
+        }
+        Ok(!self.instance.core().clients.is_owed(key, seq))
+    }
+
+    /// `$` of XREAD means what comes after now, not after each new attempt.
+    async fn resolve_last_ids(&mut self, request: &mut Owned) -> Result<(), Gone> {
+        if !request.args.as_slice().is(0, "XREAD") {
+            return Ok(());
+        }
+        let Some(streams) = request.args.as_slice().position(1, "STREAMS") else { return Ok(()) };
+        let count = (request.args.len() - streams - 1) / 2;
+        let mut changed = false;
+        for at in streams + 1..streams + 1 + count {
+            if request.args.get(at + count).is_none_or(|id| id != b"$") {
+                continue;
+            }
+            let Some(name) = request.args.get(at).cloned() else { continue };
+            let context = self.state.context();
+            let info = self.ask(context, request.command, &[b"XINFO", b"STREAM", &name]).await?;
+            let last = match info.as_deref().map(OwnedValue::parse) {
+                Ok(Ok(value)) if value.is_error() && value.error_text().is_some_and(|e| e.contains("no such key")) => {
+                    Some(b"0-0".to_vec())
+                }
+                Ok(Ok(value)) => value.get("last-generated-id").and_then(|id| id.as_bytes().map(<[u8]>::to_vec)),
+                _ => None,
+            };
+            if let (Some(last), Some(id)) = (last, request.args.get_mut(at + count)) {
+                *id = last;
+                changed = true;
+            }
+        }
+        if changed {
+            request.encode();
+        }
+        Ok(())
+    }
+
+    /// Waits on a connection of the client's own. False: the stage has become dual.
+    async fn block_on_store(&mut self, request: &Owned, movable: bool) -> Result<bool, Gone> {
+        self.drained(1).await?;
+        let mut loan = match self.acquire().await {
+            Ok(loan) => loan,
+            Err(error) => {
+                self.pay(request.seq, &error);
+                return Ok(true);
+            }
+        };
+        let store = loan.store;
+        let within = self.instance.config().reply_timeout;
+        loan.clean = false;
+        if let Err(error) = loan.send(&request.frame, within).await {
+            let error = self.dedicated_error(store, error);
+            self.pay(request.seq, &error);
+            return Ok(true);
+        }
+        match self.await_element(&mut loan, movable).await? {
+            Waited::Reply(reply) => {
+                self.pay(request.seq, &reply);
+                Ok(true)
+            }
+            Waited::Moved => Ok(false),
+        }
+    }
+
+    /// Awaits the reply of a store to a blocking command, through flips and CLIENT UNBLOCK.
+    async fn await_element(&mut self, loan: &mut Loan, movable: bool) -> Result<Waited, Gone> {
+        let limits = self.instance.reply_limits();
+        let instance = self.instance.clone();
+        let mut moving = false;
+        let mut unblock = None;
+        loop {
+            let flipped = instance.flipped.notified();
+            if movable && !moving && instance.core().stage().is_dual() {
+                moving = true;
+                unblock = Some(Unblock::Timeout);
+            }
+            if let Some(how) = unblock
+                && self.unblock_on_store(loan, how).await?
+            {
+                unblock = None;
+            }
+            let store = loan.store;
+            let frame = tokio::select! {
+                frame = loan.frame(&limits) => frame,
+                gone = self.until(|session| session.eof || session.io.unblock.get().is_some()) => {
+                    gone?;
+                    unblock = self.io.unblock.take();
+                    if unblock.is_none() {
+                        return Err(Gone);
+                    }
+                    continue;
+                }
+                () = flipped => continue,
+                () = tokio::time::sleep(UNBLOCK_AGAIN), if unblock.is_some() => continue,
+            };
+            match frame {
+                Ok(frame) if frame.push => {}
+                Ok(frame) => {
+                    loan.clean = true;
+                    let nothing = matches!(frame.bytes.as_slice(), b"*-1\r\n" | b"$-1\r\n" | b"_\r\n");
+                    return Ok(if moving && nothing { Waited::Moved } else { Waited::Reply(frame.bytes) });
+                }
+                Err(error) => return Ok(Waited::Reply(self.dedicated_error(store, error))),
+            }
+        }
+    }
+
+    /// CLIENT UNBLOCK of the connection that waits for this client. False: it does not wait (yet).
+    async fn unblock_on_store(&mut self, loan: &Loan, how: Unblock) -> Result<bool, Gone> {
+        let Some(id) = loan.id else { return Ok(true) };
+        let table = self.instance.core().table.clone();
+        let Some(command) = table.by_name("client|unblock") else { return Ok(true) };
+        let id = id.to_string();
+        let how: &[u8] = if how == Unblock::Error { b"ERROR" } else { b"TIMEOUT" };
+        let context = self.state.context();
+        let args = [b"CLIENT".as_slice(), b"UNBLOCK", id.as_bytes(), how];
+        let reply = self.ask_store(loan.store, context, command, &args).await?;
+        Ok(!matches!(reply.as_deref(), Ok(b":0\r\n")))
+    }
+}
+
+// === impl Owned ===
+
+impl Owned {
+    /// Encodes the request anew after its arguments have changed.
+    fn encode(&mut self) {
+        self.frame.clear();
+        encode::command(&mut self.frame, &self.args);
+    }
+}
+
+fn shorten(request: &mut Owned, arg: usize, unit: TimeoutUnit, left: Duration) {
+    let text = match unit {
+        TimeoutUnit::Millis => left.as_millis().max(1).to_string(),
+        TimeoutUnit::Seconds => format!("{:.3}", left.as_secs_f64().max(0.001)),
+    };
+    if let Some(slot) = request.args.get_mut(arg) {
+        *slot = text.into_bytes();
+        request.encode();
+    }
+}

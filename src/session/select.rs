@@ -1,0 +1,200 @@
+//! SELECT, RESET, QUIT and the commands of a transaction, as far as they need not wait.
+
+use crate::command::Args;
+use crate::resp::Proto;
+use crate::resp::encode;
+use crate::route::{SessionCommand, TransactionCommand};
+use crate::sequencer::Transaction;
+use crate::sequencer::lane::Context;
+use crate::sequencer::op::Part;
+
+use super::state::State;
+use super::{Gone, Owned, Session, Task};
+
+const OUT_OF_RANGE: &str = "ERR DB index is out of range";
+const EXEC_ABORT: &str = "EXECABORT Transaction discarded because of previous errors.";
+
+// === impl Session ===
+
+impl Session {
+    /// A command that the session answers itself. `request.seq` is owed.
+    pub(super) fn session_command(&mut self, command: SessionCommand, request: Owned) -> Option<Task> {
+        match command {
+            SessionCommand::Select => self.select(request),
+            SessionCommand::Auth => Some(Task::Authenticate(request)),
+            SessionCommand::Hello => self.hello(request),
+            SessionCommand::Reset => {
+                self.reset(request.seq);
+                None
+            }
+            SessionCommand::Quit => {
+                self.pay(request.seq, encode::OK);
+                self.closing = true;
+                None
+            }
+            SessionCommand::Client(command) => {
+                self.client_command(command, &request);
+                None
+            }
+        }
+    }
+
+    fn select(&mut self, request: Owned) -> Option<Task> {
+        let Some(index) = request.args.as_slice().int(1) else {
+            self.pay_error(request.seq, "ERR value is not an integer or out of range");
+            return None;
+        };
+        let shown = u32::try_from(index).ok().filter(|db| *db == 0 || !self.instance.single_db());
+        let Some(db) = shown else {
+            self.pay_error(request.seq, OUT_OF_RANGE);
+            return None;
+        };
+        let known = {
+            let core = self.instance.core();
+            db == self.state.db || core.lane(core.default_store()).is_usable(db)
+        };
+        if !known {
+            return Some(Task::Select(request));
+        }
+        self.selected(db);
+        self.pay(request.seq, encode::OK);
+        None
+    }
+
+    pub(super) fn selected(&mut self, db: u32) {
+        self.state.db = db;
+        self.io.info.borrow_mut().db = db;
+    }
+
+    /// A database is used only after the store has answered for it.
+    pub(super) async fn select_unknown(&mut self, request: Owned) -> Result<(), Gone> {
+        let Some(db) = request.args.as_slice().int(1).and_then(|db| u32::try_from(db).ok()) else {
+            return Ok(());
+        };
+        let context = Context { db, proto: self.state.proto };
+        match self.ask(context, request.command, &[b"PING"]).await? {
+            Ok(reply) if reply.first() == Some(&b'-') => self.pay(request.seq, &reply),
+            Ok(_) => {
+                self.selected(db);
+                self.pay(request.seq, encode::OK);
+            }
+            Err(error) => self.pay(request.seq, &error),
+        }
+        Ok(())
+    }
+
+    fn reset(&mut self, seq: u64) {
+        let needs_auth = self.instance.config_ref().auth != crate::config::Auth::None;
+        self.answer_multi();
+        self.multi = None;
+        self.pinned = None;
+        self.subscriber = None;
+        self.state = State::new(!needs_auth);
+        self.limits.unauthenticated = needs_auth;
+        let mut info = self.io.info.borrow_mut();
+        info.name.clear();
+        info.db = 0;
+        info.proto = Proto::Resp2;
+        info.subscriptions = [0; 3];
+        info.no_evict = false;
+        info.no_touch = false;
+        drop(info);
+        self.pay(seq, b"+RESET\r\n");
+    }
+
+    // --- MULTI, EXEC, DISCARD, WATCH, UNWATCH ---
+
+    /// `request.seq` is owed.
+    pub(super) fn transaction_command(&mut self, command: TransactionCommand, request: Owned) -> Option<Task> {
+        let seq = request.seq;
+        match command {
+            TransactionCommand::Multi => self.begin_multi(seq),
+            TransactionCommand::Discard if self.multi.is_some() => {
+                self.answer_multi();
+                self.multi = None;
+                self.pinned = None;
+                self.pay(seq, encode::OK);
+            }
+            TransactionCommand::Discard => self.pay_error(seq, "ERR DISCARD without MULTI"),
+            TransactionCommand::Exec if self.multi.is_some() => return self.exec(request),
+            TransactionCommand::Exec => self.pay_error(seq, "ERR EXEC without MULTI"),
+            TransactionCommand::Watch if self.multi.is_some() => {
+                self.answer_multi();
+                self.pay_error(seq, "ERR WATCH inside MULTI is not allowed");
+            }
+            TransactionCommand::Watch => return Some(Task::Watch(request)),
+            TransactionCommand::Unwatch => {
+                self.pinned = None;
+                self.pay(seq, encode::OK);
+            }
+        }
+        None
+    }
+
+    fn exec(&mut self, request: Owned) -> Option<Task> {
+        let seq = request.seq;
+        if self.multi.as_ref().is_some_and(|multi| multi.dirty) {
+            self.answer_multi();
+            self.multi = None;
+            self.pinned = None;
+            self.pay_error(seq, EXEC_ABORT);
+            return None;
+        }
+        if self.pinned.is_some() || self.multi.as_ref().is_some_and(|multi| multi.private) {
+            return Some(Task::PinnedExec(seq));
+        }
+        let Some(mut multi) = self.multi.take() else { return None };
+        encode::command(&mut multi.frames, &[b"EXEC"]);
+        let command = request.command;
+        multi.parts.push(Part { seq, answered: false, rule: crate::command::Rule::Exact });
+        let mut core = self.instance.core_mut();
+        core.submit_transaction(Transaction {
+            client: self.key,
+            parts: multi.parts,
+            command,
+            context: self.state.context(),
+            frame: &multi.frames,
+            footprint: multi.footprint,
+            writes: multi.writes,
+        });
+        core.is_held(self.key).then_some(Task::Held)
+    }
+
+    /// Answers what the open transaction owes, in the store's stead.
+    pub(super) fn answer_multi(&mut self) {
+        if let Some(multi) = &mut self.multi {
+            let mut core = self.instance.core_mut();
+            multi.answer(|seq, reply| core.clients.pay(self.key, seq, reply));
+        }
+    }
+
+    /// A request of the proxy's own to the default store, through its lane. `Err`: an error frame.
+    pub(super) async fn ask(
+        &mut self,
+        context: Context,
+        command: crate::command::CommandId,
+        args: &[&[u8]],
+    ) -> Result<Result<Vec<u8>, Vec<u8>>, Gone> {
+        let store = self.instance.core().default_store();
+        self.ask_store(store, context, command, args).await
+    }
+
+    /// A request of the proxy's own to one store, through its lane. `Err`: an error frame.
+    pub(super) async fn ask_store(
+        &mut self,
+        store: crate::stage::StoreId,
+        context: Context,
+        command: crate::command::CommandId,
+        args: &[&[u8]],
+    ) -> Result<Result<Vec<u8>, Vec<u8>>, Gone> {
+        let mut frame = Vec::new();
+        encode::command(&mut frame, args);
+        let answer = self.instance.core_mut().ask(store, context, command, &frame);
+        self.instance.settle();
+        match answer.await {
+            Ok(Ok(reply)) => Ok(Ok(reply)),
+            Ok(Err(failure)) => Ok(Err(self.instance.core().failure_frame(store, failure))),
+            Err(_) => Err(Gone),
+        }
+    }
+}

@@ -29,7 +29,7 @@ use crate::store::driver::PROBE_EVERY;
 use crate::store::handshake::Identity;
 use crate::store::pool::Pool;
 
-pub use clients::{ClientIo, ClientInfo};
+pub use clients::{ClientInfo, ClientIo};
 
 /// What is known about a store beside its lane.
 #[derive(Clone, Debug, Default)]
@@ -96,8 +96,7 @@ impl Instance {
             table.iter().map(|(_, spec)| self::config::static_name(&spec.name)).collect();
         let reads: Vec<bool> =
             table.iter().map(|(_, spec)| spec.miss != crate::command::Miss::Never).collect();
-        let counters =
-            metrics.instance(name, &names, |index| reads.get(index).copied().unwrap_or_default());
+        let counters = metrics.instance(name, &names, |index| reads.get(index).copied().unwrap_or_default());
         let stage = config.flags(name).stage();
         let core = Sequencer::new(
             table,

@@ -104,8 +104,15 @@ impl Server {
                 share.push((name.clone(), bound));
             }
         }
-        let mut server =
-            Server { metrics, logs, config, admin, workers: Vec::new(), threads: Vec::new(), ready: Vec::new() };
+        let mut server = Server {
+            metrics,
+            logs,
+            config,
+            admin,
+            workers: Vec::new(),
+            threads: Vec::new(),
+            ready: Vec::new(),
+        };
         for (number, share) in shares.into_iter().enumerate().filter(|(_, share)| !share.is_empty()) {
             server.start_worker(number, share)?;
         }
@@ -236,8 +243,7 @@ fn reloaded(metrics: &Metrics, last: &watch::Sender<Option<ReloadStatus>>, outco
         ReloadOutcome::Invalid(error) => (Some(error.to_string()), Vec::new()),
     };
     let at_unix_ms = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
-    let status =
-        ReloadStatus { at_unix_ms, outcome: outcome.name().to_owned(), error, restart_needed_for };
+    let status = ReloadStatus { at_unix_ms, outcome: outcome.name().to_owned(), error, restart_needed_for };
     last.send_replace(Some(status));
 }
 

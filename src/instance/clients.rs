@@ -9,8 +9,8 @@ use super::Instance;
 use crate::net::WriteHalf;
 use crate::resp::Proto;
 use crate::sequencer::Sequencer;
-use crate::sequencer::park::Unblock;
 use crate::sequencer::clients::ClientKey;
+use crate::sequencer::park::Unblock;
 
 /// What CLIENT LIST shows of a client.
 #[derive(Clone, Debug)]

@@ -277,10 +277,7 @@ impl Sequencer {
             request: None,
             batch: None,
             started: self.now,
-            extra: Some(Box::new(Extra {
-                parts: transaction.parts,
-                ..Extra::default()
-            })),
+            extra: Some(Box::new(Extra { parts: transaction.parts, ..Extra::default() })),
         };
         let stores: &[StoreId] = if dual { &StoreId::ALL } else { &[default] };
         self.send_counted(op, transaction.frame, stores, replies);

@@ -60,15 +60,14 @@ pub(super) fn bind_admin(address: &HostPort) -> Result<std::net::TcpListener, St
 fn bind_tcp(address: &HostPort) -> io::Result<std::net::TcpListener> {
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for address in (address.host.as_str(), address.port).to_socket_addrs()? {
-        let bound = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)).and_then(
-            |socket| {
+        let bound =
+            Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)).and_then(|socket| {
                 socket.set_reuse_address(true)?;
                 socket.bind(&address.into())?;
                 socket.listen(BACKLOG)?;
                 socket.set_nonblocking(true)?;
                 Ok(socket.into())
-            },
-        );
+            });
         match bound {
             Ok(listener) => return Ok(listener),
             Err(error) => last = error,

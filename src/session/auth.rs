@@ -119,7 +119,10 @@ impl Session {
             Ok(reply) => reply,
             Err(error) => {
                 let name = self.instance.core().store_name(store).to_owned();
-                self.pay_error(request.seq, format!("MULTISTORE {name} could not check the password: {error}"));
+                self.pay_error(
+                    request.seq,
+                    format!("MULTISTORE {name} could not check the password: {error}"),
+                );
                 return Ok(());
             }
         };

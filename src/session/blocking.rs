@@ -59,7 +59,8 @@ impl Session {
                 Err(gone) => break Err(gone),
             }
             if let (Some(limit), Some(wait)) = (limit, wait) {
-                let Some(left) = limit.checked_sub(since.elapsed()).filter(|left| left.as_millis() > 0) else {
+                let Some(left) = limit.checked_sub(since.elapsed()).filter(|left| left.as_millis() > 0)
+                else {
                     self.pay(request.seq, &ended_reply(Unblock::Timeout, self.state.proto));
                     break Ok(());
                 };
@@ -123,10 +124,14 @@ impl Session {
             let context = self.state.context();
             let info = self.ask(context, request.command, &[b"XINFO", b"STREAM", &name]).await?;
             let last = match info.as_deref().map(OwnedValue::parse) {
-                Ok(Ok(value)) if value.is_error() && value.error_text().is_some_and(|e| e.contains("no such key")) => {
+                Ok(Ok(value))
+                    if value.is_error() && value.error_text().is_some_and(|e| e.contains("no such key")) =>
+                {
                     Some(b"0-0".to_vec())
                 }
-                Ok(Ok(value)) => value.get("last-generated-id").and_then(|id| id.as_bytes().map(<[u8]>::to_vec)),
+                Ok(Ok(value)) => {
+                    value.get("last-generated-id").and_then(|id| id.as_bytes().map(<[u8]>::to_vec))
+                }
                 _ => None,
             };
             if let (Some(last), Some(id)) = (last, request.args.get_mut(at + count)) {

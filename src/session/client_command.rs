@@ -14,8 +14,7 @@ use crate::sequencer::park::Unblock;
 use super::{Owned, Session};
 
 /// The error for a name that would break CLIENT LIST.
-pub(super) const BAD_NAME: &str =
-    "ERR Client names cannot contain spaces, newlines or special characters.";
+pub(super) const BAD_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";
 const SYNTAX: &str = "ERR syntax error";
 const NO_CLIENT: &str = "ERR No such client";
 
@@ -176,7 +175,10 @@ impl Session {
         let field = args.get(2).map(|field| field.to_ascii_lowercase()).unwrap_or_default();
         if !valid_name(&value) {
             let field = String::from_utf8_lossy(&field);
-            self.pay_error(seq, format!("ERR {field} cannot contain spaces, newlines or special characters."));
+            self.pay_error(
+                seq,
+                format!("ERR {field} cannot contain spaces, newlines or special characters."),
+            );
             return;
         }
         let mut info = self.io.info.borrow_mut();

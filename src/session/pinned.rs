@@ -6,8 +6,8 @@
 
 use crate::command::Kind;
 use crate::resp::encode;
-use crate::resp::value::Value;
 use crate::resp::reply::ReplyLimits;
+use crate::resp::value::Value;
 use crate::sequencer::fence::Footprint;
 use crate::sequencer::op::Failure;
 use crate::stage::StoreId;
@@ -38,8 +38,11 @@ impl Session {
             DedicatedError::Io(_) | DedicatedError::Protocol(_) => core.failure_frame(store, Failure::Lost),
             DedicatedError::Down(reason) => {
                 let text = reason.store_error.unwrap_or_else(|| {
-                    format!("MULTISTORE {} is down ({}); the command was not sent; try again",
-                        core.store_name(store), reason.text)
+                    format!(
+                        "MULTISTORE {} is down ({}); the command was not sent; try again",
+                        core.store_name(store),
+                        reason.text
+                    )
                 });
                 let mut frame = Vec::new();
                 encode::error(&mut frame, text);
@@ -160,7 +163,9 @@ impl Session {
 
     /// A transaction has changed the state of its connection: it becomes the client's.
     fn adopt(&mut self, multi: &Multi, elements: &[Value<'_>]) {
-        for (change, element) in multi.changes.iter().filter_map(|(at, change)| Some((change, elements.get(*at)?))) {
+        for (change, element) in
+            multi.changes.iter().filter_map(|(at, change)| Some((change, elements.get(*at)?)))
+        {
             if element.is_error() {
                 continue;
             }
@@ -246,4 +251,3 @@ async fn talk(
     loan.clean = true;
     Ok(frames)
 }
-

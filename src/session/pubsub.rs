@@ -96,7 +96,8 @@ impl Subscriber {
     /// How many frames answer this request.
     fn answers_to(&self, request: &Owned) -> usize {
         let named = request.args.len().saturating_sub(1);
-        let leaving = KINDS.iter().position(|(_, leave)| request.args.as_slice().is(0, &leave.to_uppercase()));
+        let leaving =
+            KINDS.iter().position(|(_, leave)| request.args.as_slice().is(0, &leave.to_uppercase()));
         match leaving {
             Some(kind) if named == 0 => self.names[kind].len().max(1),
             _ if request.args.as_slice().is(0, "PING") => 1,
@@ -266,9 +267,13 @@ impl Session {
         encode::command(&mut join, &[b"SUBSCRIBE", marker]);
         let joined = old.loan.send(&join, within).await.is_ok()
             && self
-                .relay_until(&mut old.loan, limits, within, true, |note| {
-                    matches!(note, Note::Confirmed { name, .. } if name == marker)
-                })
+                .relay_until(
+                    &mut old.loan,
+                    limits,
+                    within,
+                    true,
+                    |note| matches!(note, Note::Confirmed { name, .. } if name == marker),
+                )
                 .await;
         let dual = self.instance.core().stage().is_dual();
         if !joined || !dual {

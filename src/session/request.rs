@@ -3,9 +3,7 @@
 use std::hash::BuildHasher;
 
 use crate::command::errors::{unknown_command_error, unknown_subcommand_error, wrong_arity_error};
-use crate::command::{
-    Args, CommandId, Effect, Keys, Kind, Lookup, Spec, can_fill, classify, keys, other_db,
-};
+use crate::command::{Args, CommandId, Effect, Keys, Kind, Lookup, Spec, can_fill, classify, keys, other_db};
 use crate::metrics::{ClientErrorKind, RequestKind};
 use crate::resp::request::{Decoded, Decoder, ProtocolError, Request};
 use crate::resp::{Proto, encode};
@@ -208,7 +206,12 @@ impl Session {
     }
 
     /// What a request touches. Leaves its keys in `self.keys`.
-    pub(super) fn footprint<A: Args + ?Sized>(&mut self, spec: &Spec, effect: &Effect, args: &A) -> Footprint {
+    pub(super) fn footprint<A: Args + ?Sized>(
+        &mut self,
+        spec: &Spec,
+        effect: &Effect,
+        args: &A,
+    ) -> Footprint {
         let listed = keys(spec, args, &mut self.keys);
         footprint(&self.keys, listed.is_ok(), spec, effect, args, self.state.db)
     }

@@ -105,7 +105,11 @@ impl Session {
     // --- MULTI, EXEC, DISCARD, WATCH, UNWATCH ---
 
     /// `request.seq` is owed.
-    pub(super) fn transaction_command(&mut self, command: TransactionCommand, request: Owned) -> Option<Task> {
+    pub(super) fn transaction_command(
+        &mut self,
+        command: TransactionCommand,
+        request: Owned,
+    ) -> Option<Task> {
         let seq = request.seq;
         match command {
             TransactionCommand::Multi => self.begin_multi(seq),

@@ -71,5 +71,4 @@ impl State {
             self.replies = Replies::SkipNext;
         }
     }
-
 }

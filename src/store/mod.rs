@@ -1,7 +1,7 @@
 //! One backend: its address, dialing, the driver of its lane, dedicated connections.
 
 pub mod connection;
-pub mod handshake;
-pub mod driver;
 pub mod dedicated;
+pub mod driver;
+pub mod handshake;
 pub mod pool;

@@ -59,7 +59,8 @@ impl Pool {
         let config = instance.config();
         let limits = instance.reply_limits();
         if pool.out.get() >= config.dedicated_max {
-            let text = format!("all {} dedicated connections are in use (dedicated_max)", config.dedicated_max);
+            let text =
+                format!("all {} dedicated connections are in use (dedicated_max)", config.dedicated_max);
             return Err(DedicatedError::Down(DownReason { text, store_error: None }));
         }
         while let Some(mut connection) = pool.take_idle(store) {
@@ -76,8 +77,7 @@ impl Pool {
     /// A connection to `store` that nobody has authenticated.
     pub async fn bare(instance: &Rc<Instance>, store: StoreId) -> Result<Loan, DedicatedError> {
         let config = instance.config();
-        let mut connection =
-            Dedicated::dial_bare(store, config.store(store), config.connect_timeout).await?;
+        let mut connection = Dedicated::dial_bare(store, config.store(store), config.connect_timeout).await?;
         connection.spoil();
         Ok(instance.pool.lend(instance, connection))
     }

@@ -91,6 +91,8 @@ impl Sequencer {
             StoreId::Primary => secondary,
             StoreId::Secondary => primary,
         };
+        let refused = compare::is_error(primary) || compare::is_error(secondary);
+        let parted = op.write && (refused || !op.blind);
         if op.write && compare::is_error(other_reply) {
             self.metrics.store(self.default_store().other()).mirror_write_failures.inc();
         }
@@ -104,8 +106,12 @@ impl Sequencer {
         } else {
             self.metrics.command_diff.inc(op.command.index());
         }
-        let first_key = extra.map(|extra| &*extra.key).filter(|key| !key.is_empty());
+        let first_key = op.touched.first();
         let name = &self.table.spec(op.command).name;
         self.samples.record(name, first_key, primary, secondary, SystemTime::now());
+        if parted {
+            let (touched, db) = (op.touched.clone(), op.context.db);
+            self.doubt(&touched, db, self.default_store().other());
+        }
     }
 }

@@ -21,6 +21,7 @@ pub mod config;
 pub mod instance;
 pub mod logging;
 pub mod metrics;
+pub mod mirror;
 pub mod net;
 pub mod resp;
 pub mod route;

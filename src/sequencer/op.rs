@@ -9,6 +9,7 @@ use crate::metrics::RequestKind;
 use crate::stage::StoreId;
 
 use super::clients::ClientKey;
+use super::cursors::Scan;
 use super::lane::Context;
 use super::park::ParkKey;
 
@@ -129,8 +130,10 @@ pub struct Extra {
     pub digests: [Option<Box<Digest>>; 2],
     /// The first key, for samples of differences.
     pub key: Box<[u8]>,
-    /// The cursor asked for, of SCAN and its kin.
+    /// The cursor asked for, where the first page may be a miss.
     pub cursor: Option<Box<[u8]>>,
+    /// What is scanned, of SCAN and its kin: the reply brings a cursor.
+    pub scan: Option<Scan>,
 }
 
 /// One reply of a transaction.

@@ -6,6 +6,7 @@ use crate::resp::Proto;
 use crate::stage::{Stage, StoreId};
 
 use super::clients::ClientKey;
+use super::cursors::Scan;
 use super::fence::Footprint;
 use super::lane::{Context, Sink};
 use super::op::{Extra, Failure, Op, OpKey, Owner, Part, Policy, Reply};
@@ -72,6 +73,20 @@ pub struct Transaction<'a> {
     pub writes: bool,
 }
 
+// === impl Submission ===
+
+impl Submission<'_> {
+    /// What is scanned, and the cursor asked for.
+    fn scan(&self) -> Option<(Scan, u64)> {
+        let (of, cursor) = match self.path {
+            Path::Scan(cursor, _) => (self.footprint.keys().first()?.hash, cursor),
+            Path::KeyspaceScan(cursor) => (u64::from(self.context.db), cursor),
+            _ => return None,
+        };
+        Some((Scan { of, client: self.client.id() }, cursor))
+    }
+}
+
 // === impl Sequencer ===
 
 impl Sequencer {
@@ -103,20 +118,14 @@ impl Sequencer {
     }
 
     fn place_single(&mut self, submission: Submission<'_>) {
-        let store = match submission.path {
-            Path::Scan(cursor, _) | Path::KeyspaceScan(cursor) => self.scan_store(cursor),
-            _ => self.default_store(),
-        };
-        let policy = Policy::Single(store);
-        let mut op = self.new_op(&submission, policy);
-        if matches!(submission.path, Path::Scan(..) | Path::KeyspaceScan(_)) {
-            op.extra_mut().cursor = Some(Box::default());
+        let scan = submission.scan();
+        let issuer = scan.and_then(|(scan, cursor)| self.cursors.issuer(scan, cursor));
+        let store = issuer.unwrap_or(self.default_store());
+        let mut op = self.new_op(&submission, Policy::Single(store));
+        if let Some((scan, _)) = scan {
+            op.extra_mut().scan = Some(scan);
         }
         self.send(op, submission.frame, &[store]);
-    }
-
-    fn scan_store(&self, cursor: u64) -> StoreId {
-        self.cursors.issuer(cursor).filter(|_| cursor != 0).unwrap_or(self.default_store())
     }
 
     fn place_scan(&mut self, submission: Submission<'_>, cursor: u64, miss: Option<Miss>) {
@@ -179,8 +188,9 @@ impl Sequencer {
         let mut op = self.new_op(&submission, policy);
         op.miss = miss;
         op.request = Some(submission.frame.into());
-        if let Path::Scan(..) = submission.path {
+        if let Some((scan, _)) = submission.scan() {
             op.extra_mut().cursor = Some(b"0".as_slice().into());
+            op.extra_mut().scan = Some(scan);
         }
         let key = self.send(op, submission.frame, &[StoreId::Primary]);
         if self.ops.contains(key.0 as usize)

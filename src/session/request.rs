@@ -176,9 +176,11 @@ impl Session {
         let instance = self.instance.clone();
         let mut core = instance.core_mut();
         let dual = core.stage().is_dual();
-        let (footprint, fills) = match dual {
-            true => (self.footprint(spec, effect, request), fills(spec, effect, request)),
-            false => (Footprint::Nothing, 0),
+        let (footprint, fills) = match (dual, path) {
+            (true, _) => (self.footprint(spec, effect, request), fills(spec, effect, request)),
+            // A cursor is one of its key, in every stage.
+            (false, Path::Scan(..)) => (self.footprint(spec, effect, request), 0),
+            (false, _) => (Footprint::Nothing, 0),
         };
         let alone = !more && core.clients.get(self.key).is_some_and(|client| client.owed() == 1);
         let key = match dual {

@@ -163,7 +163,7 @@ fn a_second_command_does_not_wait_behind_a_slow_lone_read() {
     });
     let config = ProxyConfig::new(INSTANCE, &primary.url(), &secondary.url())
         .stage(Stage::DualSecondaryDefault)
-        .setting("reply_timeout = \"60s\"");
+        .setting("reply_timeout = \"30s\"");
     let proxy = Proxy::start(config);
     let mut client = proxy.client();
     client.send(&["GET", "a"]);
@@ -174,15 +174,19 @@ fn a_second_command_does_not_wait_behind_a_slow_lone_read() {
 #[test]
 fn ack_both_waits_for_the_other_store() {
     for (ack, reached) in [("default", false), ("both", true)] {
-        let pair =
-            Pair::start_with(Stage::DualSecondaryDefault, &[&format!("ack = \"{ack}\""), "reply_timeout = \"60s\""]);
+        let pair = Pair::start_with(
+            Stage::DualSecondaryDefault,
+            &[&format!("ack = \"{ack}\""), "reply_timeout = \"30s\""],
+        );
         let mut client = pair.client();
         assert_eq!(client.words("SET warm up"), Value::ok());
         pair.quiet();
         pair.primary.stop_signal();
         client.send(&["SET", "key", "value"]);
         if reached {
-            poll_until(SOON, "the default store has it", || pair.secondary.words("GET key") == "value".into());
+            poll_until(SOON, "the default store has it", || {
+                pair.secondary.words("GET key") == "value".into()
+            });
             client.expect_silence(std::time::Duration::from_millis(100));
             pair.primary.cont();
         }

@@ -106,7 +106,8 @@ fn scans_of_two_keys_do_not_mix() {
     while first || cursors.iter().any(|cursor| cursor != "0") {
         for (at, name) in ["new", "old"].into_iter().enumerate() {
             if first || cursors[at] != "0" {
-                let (next, more) = page(&client.words(&format!("SSCAN only:{name} {} COUNT 20", cursors[at])));
+                let (next, more) =
+                    page(&client.words(&format!("SSCAN only:{name} {} COUNT 20", cursors[at])));
                 found[at].extend(more);
                 cursors[at] = next;
             }

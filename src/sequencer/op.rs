@@ -128,8 +128,6 @@ pub struct Extra {
     pub error: Option<Box<[u8]>>,
     /// Digests of replies that flow by in pieces, by store.
     pub digests: [Option<Box<Digest>>; 2],
-    /// The first key, for samples of differences.
-    pub key: Box<[u8]>,
     /// The cursor asked for, where the first page may be a miss.
     pub cursor: Option<Box<[u8]>>,
     /// What is scanned, of SCAN and its kin: the reply brings a cursor.
@@ -170,6 +168,8 @@ pub struct Op {
     pub rule: Rule,
     /// What it is counted as.
     pub kind: RequestKind,
+    /// The first key of what is compared, for samples of differences.
+    pub key: Box<[u8]>,
     /// Is it a write: then a failure of the other store is a lost write.
     pub write: bool,
     /// Database and protocol.
@@ -228,6 +228,16 @@ impl Kept {
     pub fn digest(digest: &Digest) -> Kept {
         let (len, hash) = digest.finish();
         Kept::Digest { len, hash }
+    }
+
+    /// Length and hash of the frame.
+    pub fn fingerprint(&self) -> (u64, u64) {
+        if let Kept::Digest { len, hash } = self {
+            return (*len, *hash);
+        }
+        let mut digest = Digest::new();
+        digest.update(self.frame().unwrap_or_default());
+        digest.finish()
     }
 
     /// The whole frame, unless only its digest was kept.

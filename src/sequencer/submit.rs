@@ -218,6 +218,7 @@ impl Sequencer {
         let mut op = self.new_op(&submission, policy);
         op.miss = miss;
         op.compare = compare;
+        op.key = submission.key.into();
         self.send(op, submission.frame, &StoreId::ALL);
     }
 
@@ -227,9 +228,7 @@ impl Sequencer {
         let mut op = self.new_op(&submission, policy);
         op.write = true;
         op.compare = true;
-        if !submission.key.is_empty() && !submission.alone {
-            op.extra_mut().key = submission.key.into();
-        }
+        op.key = submission.key.into();
         self.send(op, submission.frame, &StoreId::ALL);
         self.note_write(&submission.footprint);
         if submission.fills > 0 && !self.parks.is_empty() {
@@ -279,6 +278,7 @@ impl Sequencer {
             miss: Miss::Never,
             rule: Rule::Exact,
             kind: RequestKind::Transaction,
+            key: Box::default(),
             write: dual && transaction.writes,
             context: transaction.context,
             request: None,
@@ -306,6 +306,7 @@ impl Sequencer {
             miss: Miss::Never,
             rule: submission.rule,
             kind: submission.kind,
+            key: Box::default(),
             write: false,
             context: submission.context,
             request: None,
@@ -458,6 +459,7 @@ impl Sequencer {
             miss: Miss::Never,
             rule: Rule::Exact,
             kind: RequestKind::Other,
+            key: Box::default(),
             write: false,
             context,
             request: None,

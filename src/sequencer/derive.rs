@@ -1,7 +1,8 @@
 //! Effects made from the default store's replies, put into the places reserved for them.
 
 use crate::compare;
-use crate::mirror::{self, Dialect, Effect, Extra, Part, Way};
+use crate::command::Table;
+use crate::mirror::{self, Derivation, Dialect, Effect, Extra, Part, Way};
 use crate::resp::request::{Decoded, Decoder, Request, RequestLimits, Span};
 use crate::stage::StoreId;
 
@@ -9,41 +10,69 @@ use super::Sequencer;
 use super::lane::Arrived;
 use super::op::{Failure, OpKey, Owner, Reply};
 
-/// Appends the reads that the effect of a request (or of a whole transaction) needs answered right
-/// behind it. Says how many replies they have.
-pub(super) fn append_companions(ways: &[Way], frame: &[u8], out: &mut Vec<u8>) -> u32 {
-    let requests = split(frame);
-    match (requests.as_slice(), ways) {
-        ([(bytes, spans)], [Way::Derived(derivation)]) => {
-            mirror::companions(*derivation, &Request { frame: bytes, args: spans }, out)
-        }
-        (requests, ways) if requests.len() == ways.len() + 2 => {
-            mirror::exec_companions(&exec_parts(requests, ways), out)
-        }
-        _ => 0,
-    }
+/// Requests one behind the other, taken apart: one command, or a whole transaction.
+pub(super) struct Taken<'a> {
+    table: &'a Table,
+    requests: Vec<(&'a [u8], Vec<Span>)>,
+    ways: &'a [Way],
 }
 
-/// The effect of a request, or of a whole transaction.
-pub(super) fn derive_frames(ways: &[Way], frame: &[u8], reply: &[u8], companions: &[Box<[u8]>]) -> Effect {
-    let requests = split(frame);
-    let replies: Vec<&[u8]> = companions.iter().map(|reply| &**reply).collect();
-    let extra = Extra { replies: &replies, dialect: Dialect::default() };
-    match (requests.as_slice(), ways) {
-        ([(bytes, spans)], [Way::Derived(derivation)]) => {
-            mirror::derive(*derivation, &Request { frame: bytes, args: spans }, reply, extra)
-        }
-        (requests, ways) if requests.len() == ways.len() + 2 => {
-            mirror::derive_exec(&exec_parts(requests, ways), reply, extra)
-        }
-        _ => Effect::Copy,
-    }
-}
+// === impl Taken ===
 
-/// The commands between MULTI and EXEC.
-fn exec_parts<'a>(requests: &'a [(&'a [u8], Vec<Span>)], ways: &[Way]) -> Vec<Part<Request<'a>>> {
-    let queued = requests.iter().skip(1).zip(ways);
-    queued.map(|((frame, args), way)| Part { way: *way, args: Request { frame, args } }).collect()
+impl<'a> Taken<'a> {
+    pub fn apart(table: &'a Table, frame: &'a [u8], ways: &'a [Way]) -> Taken<'a> {
+        Taken { table, requests: split(frame), ways }
+    }
+
+    fn views(&self) -> Vec<Request<'_>> {
+        self.requests.iter().map(|(frame, args)| Request { frame, args }).collect()
+    }
+
+    /// The commands between MULTI and EXEC, if that is what this is.
+    fn parts<'b>(&'b self, views: &'b [Request<'b>]) -> Option<Vec<Part<'b, Request<'b>>>> {
+        let queued = views.get(1..views.len().checked_sub(1)?)?;
+        if queued.len() != self.ways.len() {
+            return None;
+        }
+        let part = |(args, way): (&'b Request<'b>, &Way)| {
+            Some(Part { spec: self.table.spec(self.table.find(args)?), args, way: *way })
+        };
+        queued.iter().zip(self.ways).map(part).collect()
+    }
+
+    fn alone(&self) -> Option<Derivation> {
+        match (self.requests.len(), self.ways) {
+            (1, [Way::Derived(derivation)]) => Some(*derivation),
+            _ => None,
+        }
+    }
+
+    /// Appends the reads that the effect needs answered right behind the request. Says how many
+    /// replies they have.
+    pub fn companions(&self, dialect: Dialect, out: &mut Vec<u8>) -> u32 {
+        let views = self.views();
+        match (self.alone(), views.as_slice()) {
+            (Some(derivation), [request]) => mirror::companions(derivation, request, dialect, out),
+            (_, views) => self.parts(views).map_or(0, |parts| mirror::exec_companions(&parts, out)),
+        }
+    }
+
+    /// What the other store gets, and whether the keys must be copied beside it.
+    pub fn effect(&self, dialect: Dialect, reply: &[u8], companions: &[Box<[u8]>]) -> (Effect, bool) {
+        let replies: Vec<&[u8]> = companions.iter().map(|reply| &**reply).collect();
+        let extra = Extra { replies: &replies, dialect };
+        let views = self.views();
+        match (self.alone(), views.as_slice()) {
+            (Some(derivation), [request]) => (mirror::derive(derivation, request, reply, extra), false),
+            (_, views) => match self.parts(views) {
+                Some(parts) => {
+                    let made = mirror::derive_exec(&parts, reply, extra);
+                    (made.effect, !made.copy.is_empty())
+                }
+                None => (Effect::Copy, true),
+            },
+        }
+    }
 }
 
 /// The requests that stand one behind the other in `frames`.
@@ -67,7 +96,7 @@ impl Sequencer {
     /// replies those have.
     pub fn with_companions(&self, ways: &[Way], frame: &[u8]) -> (Vec<u8>, u32) {
         let mut bytes = frame.to_vec();
-        let companions = append_companions(ways, frame, &mut bytes);
+        let companions = Taken::apart(&self.table, frame, ways).companions(self.dialect(), &mut bytes);
         (bytes, companions)
     }
 
@@ -117,7 +146,13 @@ impl Sequencer {
         let db = op.context.db;
         let touched = std::mem::take(&mut op.touched);
         let now = self.now;
-        match derive_frames(&extra.ways, &request, &reply, &extra.companions) {
+        let table = self.table.clone();
+        let taken = Taken::apart(&table, &request, &extra.ways);
+        let (effect, copies) = taken.effect(self.dialect(), &reply, &extra.companions);
+        if copies {
+            self.doubt(&touched, db, other);
+        }
+        match effect {
             Effect::Frames { bytes, replies } if self.lane(other).accepts() => {
                 if let Some(op) = self.ops.get_mut(key.0 as usize) {
                     op.touched = touched;

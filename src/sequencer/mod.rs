@@ -47,6 +47,7 @@ use crate::command::Table;
 use crate::compare::Samples;
 use crate::config::{Ack, OnLag, Reads};
 use crate::metrics::InstanceMetrics;
+use crate::mirror::Dialect;
 use crate::stage::{Flags, Stage, StoreId};
 
 use clients::Clients;
@@ -127,6 +128,7 @@ pub struct Sequencer {
     known: Knowledge,
     copies: Copies,
     copy_counts: CopyCounts,
+    dialects: [Dialect; 2],
     /// Clients that wait for a copy before they take a fence.
     hydration_waiters: Vec<clients::ClientKey>,
     /// A store that may itself have lost writes: nothing is deleted elsewhere on its word.
@@ -174,6 +176,7 @@ impl Sequencer {
             known: Knowledge::new(Sync::Unknown, Limits::default()),
             copies: Copies::default(),
             copy_counts: CopyCounts::default(),
+            dialects: [Dialect::default(); 2],
             hydration_waiters: Vec::new(),
             doubted_source: None,
             repairs_held: false,

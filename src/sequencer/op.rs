@@ -11,6 +11,7 @@ use crate::stage::StoreId;
 
 use super::clients::ClientKey;
 use super::copy::CopyKey;
+use super::cursors::Scan;
 use super::lane::Context;
 use super::touched::Touched;
 use super::park::ParkKey;
@@ -142,8 +143,10 @@ pub struct Extra {
     pub reply: Option<Box<[u8]>>,
     /// The replies to its companions.
     pub companions: Vec<Box<[u8]>>,
-    /// The cursor asked for, of SCAN and its kin.
+    /// The cursor asked for, where the first page may be a miss.
     pub cursor: Option<Box<[u8]>>,
+    /// What is scanned, of SCAN and its kin: the reply brings a cursor.
+    pub scan: Option<Scan>,
 }
 
 /// One reply of a transaction.
@@ -248,6 +251,16 @@ impl Kept {
     pub fn digest(digest: &Digest) -> Kept {
         let (len, hash) = digest.finish();
         Kept::Digest { len, hash }
+    }
+
+    /// Length and hash of the frame.
+    pub fn fingerprint(&self) -> (u64, u64) {
+        if let Kept::Digest { len, hash } = self {
+            return (*len, *hash);
+        }
+        let mut digest = Digest::new();
+        digest.update(self.frame().unwrap_or_default());
+        digest.finish()
     }
 
     /// The whole frame, unless only its digest was kept.

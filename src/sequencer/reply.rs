@@ -79,6 +79,10 @@ impl Sequencer {
             self.part_reply(key, store, arrived.index, frame);
             return;
         }
+        if op.relative {
+            self.note_delay(key);
+        }
+        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
         if let owner @ (Owner::CopyRead(copy) | Owner::CopyWrite(copy)) = op.owner {
             op.answered = true;
             op.replies[store.index()] = Reply::Gone;
@@ -125,10 +129,10 @@ impl Sequencer {
     /// The one reply (or EXEC's) of `store` is complete.
     fn resolve(&mut self, key: OpKey, store: StoreId, frame: &[u8]) {
         let Some(op) = self.ops.get(key.0 as usize) else { return };
-        if op.extra.as_ref().is_some_and(|extra| extra.cursor.is_some())
+        if let Some(scan) = op.extra.as_ref().and_then(|extra| extra.scan)
             && let Some(cursor) = cursor_in_reply(frame)
         {
-            self.cursors.issue(cursor, store);
+            self.cursors.issue(scan, cursor, store);
         }
         let Some(op) = self.ops.get(key.0 as usize) else { return };
         if op.answered {
@@ -377,7 +381,9 @@ impl Sequencer {
         let Sink::Op(key) = sink else { return sink == Sink::Nobody };
         let Some(op) = self.ops.get(key.0 as usize) else { return true };
         let last = op.extra.as_ref().is_none_or(|extra| index as usize + 1 >= extra.parts.len());
-        if !last {
+        // The cursor in a page is noted before the client has it.
+        let scan = op.extra.as_ref().is_some_and(|extra| extra.scan.is_some());
+        if !last || scan {
             return false;
         }
         if op.answered && op.streaming != Some(store) {

@@ -9,10 +9,11 @@ use crate::resp::Proto;
 use crate::stage::{Stage, StoreId};
 
 use super::clients::ClientKey;
+use super::cursors::Scan;
 use super::fence::Footprint;
 use super::knowledge::Sync;
 use super::lane::{Context, Sink};
-use super::derive::{append_companions, derive_frames};
+use super::derive::Taken;
 use super::op::{Failure, Op, OpKey, Owner, Part, Policy, Reply};
 use super::plan::Plan;
 use super::touched::Touched;
@@ -123,6 +124,20 @@ impl Transaction<'_> {
     }
 }
 
+// === impl Submission ===
+
+impl Submission<'_> {
+    /// What is scanned, and the cursor asked for.
+    fn scan(&self) -> Option<(Scan, u64)> {
+        let (of, cursor) = match self.path {
+            Path::Scan(cursor, _) => (self.footprint.keys().first()?.hash, cursor),
+            Path::KeyspaceScan(cursor) => (u64::from(self.context.db), cursor),
+            _ => return None,
+        };
+        Some((Scan { of, client: self.client.id() }, cursor))
+    }
+}
+
 // === impl Sequencer ===
 
 impl Sequencer {
@@ -154,20 +169,14 @@ impl Sequencer {
     }
 
     fn place_single(&mut self, submission: Submission<'_>) {
-        let store = match submission.path {
-            Path::Scan(cursor, _) | Path::KeyspaceScan(cursor) => self.scan_store(cursor),
-            _ => self.default_store(),
-        };
-        let policy = Policy::Single(store);
-        let mut op = self.new_op(&submission, policy);
-        if matches!(submission.path, Path::Scan(..) | Path::KeyspaceScan(_)) {
-            op.extra_mut().cursor = Some(Box::default());
+        let scan = submission.scan();
+        let issuer = scan.and_then(|(scan, cursor)| self.cursors.issuer(scan, cursor));
+        let store = issuer.unwrap_or(self.default_store());
+        let mut op = self.new_op(&submission, Policy::Single(store));
+        if let Some((scan, _)) = scan {
+            op.extra_mut().scan = Some(scan);
         }
         self.send(op, &submission.frame, &[store]);
-    }
-
-    fn scan_store(&self, cursor: u64) -> StoreId {
-        self.cursors.issuer(cursor).filter(|_| cursor != 0).unwrap_or(self.default_store())
     }
 
     fn place_scan(&mut self, submission: Submission<'_>, cursor: u64, miss: Option<Miss>) {
@@ -250,8 +259,9 @@ impl Sequencer {
         op.miss = miss;
         op.request = Some((&*submission.frame).into());
         op.touched = Touched::of(&submission.footprint, &submission.frame, false);
-        if let Path::Scan(..) = submission.path {
+        if let Some((scan, _)) = submission.scan() {
             op.extra_mut().cursor = Some(b"0".as_slice().into());
+            op.extra_mut().scan = Some(scan);
         }
         let key = self.send(op, &submission.frame, &[StoreId::Primary]);
         if self.ops.contains(key.0 as usize)
@@ -283,6 +293,7 @@ impl Sequencer {
         let mut op = self.new_op(&submission, policy);
         op.miss = miss;
         op.compare = compare;
+        op.touched = Touched::of(&submission.footprint, &submission.frame, false);
         self.send(op, &submission.frame, &StoreId::ALL);
     }
 
@@ -344,8 +355,7 @@ impl Sequencer {
     pub(super) fn send_derived(&mut self, mut op: Op, frame: &[u8], proper: u32, ways: Vec<Way>) {
         let default = self.default_store();
         let other = default.other();
-        let mut bytes = frame.to_vec();
-        let companions = append_companions(&ways, frame, &mut bytes);
+        let (bytes, companions) = self.with_companions(&ways, frame);
         op.write = true;
         op.derived = true;
         op.request = Some(frame.into());
@@ -614,7 +624,15 @@ impl Sequencer {
         let plan = self.plan_of(combined(&effect.ways), &effect.footprint, effect.scope);
         let made = match plan {
             Plan::Verbatim => Effect::Frames { bytes: effect.frame.to_vec(), replies: effect.replies },
-            Plan::Derived => derive_frames(&effect.ways, effect.frame, effect.reply, effect.companions),
+            Plan::Derived => {
+                let table = self.table.clone();
+                let taken = Taken::apart(&table, effect.frame, &effect.ways);
+                let (made, copies) = taken.effect(self.dialect(), effect.reply, effect.companions);
+                if copies {
+                    self.doubt(&written, effect.context.db, other);
+                }
+                made
+            }
             Plan::Copied | Plan::Hydrate => Effect::Copy,
         };
         match made {

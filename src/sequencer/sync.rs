@@ -1,12 +1,13 @@
 //! What the sequencer does with its knowledge of the keys.
 
 use crate::command::{Args, CommandId};
-use crate::mirror::{self, Way};
+use crate::mirror::{self, Dialect, Way};
 use crate::stage::{Stage, StoreId};
 
 use super::clients::ClientKey;
 use super::fence::Footprint;
 use super::knowledge::Sync;
+use super::op::OpKey;
 use super::plan::{self, Plan, plan};
 use super::touched::Touched;
 use super::{Scope, Sequencer};
@@ -81,6 +82,25 @@ impl Sequencer {
         });
     }
 
+    /// The stores have parted over this operation: the other one is behind in its keys.
+    pub(super) fn doubt_op(&mut self, key: OpKey) {
+        let Some(op) = self.ops.get(key.0 as usize) else { return };
+        let (touched, db) = (op.touched.clone(), op.context.db);
+        self.doubt(&touched, db, self.default_store().other());
+    }
+
+    /// A write that counts its time to live from when it runs has run at times too far apart.
+    pub(super) fn note_delay(&mut self, key: OpKey) {
+        let now = self.now;
+        let tolerance = self.settings.ttl_tolerance.as_micros() as u64;
+        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        if op.first_at == 0 {
+            op.first_at = now;
+        } else if now.saturating_sub(op.first_at) > tolerance {
+            self.doubt_op(key);
+        }
+    }
+
     /// A write on a dedicated connection has an unknown outcome.
     pub fn doubt_effect(&mut self, footprint: &Footprint, frame: &[u8], scope: Scope, db: u32) {
         let touched = match scope {
@@ -88,6 +108,16 @@ impl Sequencer {
             _ => Touched::Everything,
         };
         self.doubt(&touched, db, self.default_store().other());
+    }
+
+    /// What the two stores know, as far as effects need it.
+    pub(super) fn dialect(&self) -> Dialect {
+        self.dialects[self.default_store().index()]
+    }
+
+    /// Tells what the stores know; indexed by default store.
+    pub fn set_dialects(&mut self, dialects: [Dialect; 2]) {
+        self.dialects = dialects;
     }
 
     /// How a command may be mirrored.

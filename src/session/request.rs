@@ -179,9 +179,11 @@ impl Session {
         let instance = self.instance.clone();
         let mut core = instance.core_mut();
         let dual = core.stage().is_dual();
-        let (footprint, fills) = match dual {
-            true => (self.footprint(spec, effect, request), fills(spec, effect, request)),
-            false => (Footprint::Nothing, 0),
+        let (footprint, fills) = match (dual, path) {
+            (true, _) => (self.footprint(spec, effect, request), fills(spec, effect, request)),
+            // A cursor is one of its key, in every stage.
+            (false, Path::Scan(..)) => (self.footprint(spec, effect, request), 0),
+            (false, _) => (Footprint::Nothing, 0),
         };
         let alone = !more && core.clients.get(self.key).is_some_and(|client| client.owed() == 1);
         let writes = dual && path == Path::Write;
@@ -246,7 +248,10 @@ impl Session {
             self.pay_error(seq, text);
             return None;
         }
-        self.instance.metrics.method_missing.inc_other();
+        if self.instance.core().stage().is_dual() {
+            // With one store in use nothing is missing from the other.
+            self.instance.metrics.method_missing.inc_other();
+        }
         let Some(any) = table.by_name("ping").map(|id| (id, table.spec(id))) else { return None };
         let effect = Effect { kind: Kind::Admin, writes: false, ..classify(any.1, request) };
         self.submit(request, any.0, any.1, &effect, Path::Default, more)

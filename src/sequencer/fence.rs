@@ -9,14 +9,29 @@
 
 use std::collections::HashMap;
 
-/// What a submission touches, as hashes of (database, key).
+use crate::command::Access;
+
+/// One key of a request: what stands for it, what happens to it, where it stands in the frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyRef {
+    /// The hash of (database, key). A collision only makes somebody wait, or ask or copy once more.
+    pub hash: u64,
+    /// What the request does to it.
+    pub access: Access,
+    /// Where the key begins in the request's frame.
+    pub start: u32,
+    /// Where it ends.
+    pub end: u32,
+}
+
+/// What a submission touches. The spans of its keys refer to the frame that it goes with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Footprint {
     /// No data.
     #[default]
     Nothing,
-    /// These keys. A collision of hashes only makes somebody wait.
-    Keys(Vec<u64>),
+    /// These keys.
+    Keys(Vec<KeyRef>),
     /// Possibly everything: keyless writes, scripts without declared keys, unknown commands.
     Everything,
 }
@@ -34,16 +49,45 @@ pub struct Fences {
     whole: u32,
 }
 
+// === impl KeyRef ===
+
+impl KeyRef {
+    /// The key itself.
+    pub fn of<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
+        frame.get(self.start as usize..self.end as usize).unwrap_or_default()
+    }
+}
+
 // === impl Footprint ===
 
 impl Footprint {
-    /// The footprint of one more submission together with this one.
-    pub fn join(&mut self, other: &Footprint) {
+    /// Adds the footprint of a request whose frame is appended at `offset` of this one's.
+    pub fn join(&mut self, other: Footprint, offset: usize) {
         match (&mut *self, other) {
             (Footprint::Everything, _) | (_, Footprint::Nothing) => {}
             (_, Footprint::Everything) => *self = Footprint::Everything,
-            (Footprint::Nothing, keys) => *self = keys.clone(),
-            (Footprint::Keys(mine), Footprint::Keys(more)) => mine.extend_from_slice(more),
+            (Footprint::Nothing, more) => *self = more.shifted(offset),
+            (Footprint::Keys(mine), more) => mine.extend_from_slice(more.shifted(offset).keys()),
+        }
+    }
+
+    /// The same, for a frame with `offset` more bytes before it.
+    pub fn shifted(mut self, offset: usize) -> Footprint {
+        if let Footprint::Keys(keys) = &mut self {
+            let offset = u32::try_from(offset).unwrap_or(u32::MAX);
+            for key in keys {
+                key.start = key.start.saturating_add(offset);
+                key.end = key.end.saturating_add(offset);
+            }
+        }
+        self
+    }
+
+    /// The keys, where they are known.
+    pub fn keys(&self) -> &[KeyRef] {
+        match self {
+            Footprint::Keys(keys) => keys,
+            Footprint::Nothing | Footprint::Everything => &[],
         }
     }
 }
@@ -61,7 +105,7 @@ impl Fences {
         match footprint {
             Footprint::Nothing => false,
             Footprint::Everything => !self.is_open(),
-            Footprint::Keys(keys) => self.whole > 0 || keys.iter().any(|k| self.keys.contains_key(k)),
+            Footprint::Keys(keys) => self.whole > 0 || keys.iter().any(|k| self.keys.contains_key(&k.hash)),
         }
     }
 
@@ -86,7 +130,7 @@ impl Fences {
         match footprint {
             Footprint::Nothing => {}
             Footprint::Everything => self.whole += 1,
-            Footprint::Keys(keys) => keys.iter().for_each(|k| *self.keys.entry(*k).or_default() += 1),
+            Footprint::Keys(keys) => keys.iter().for_each(|k| *self.keys.entry(k.hash).or_default() += 1),
         }
     }
 
@@ -95,7 +139,7 @@ impl Fences {
         match footprint {
             Footprint::Nothing => {}
             Footprint::Everything => self.whole = self.whole.saturating_sub(1),
-            Footprint::Keys(keys) => keys.iter().for_each(|k| self.free_key(*k)),
+            Footprint::Keys(keys) => keys.iter().for_each(|k| self.free_key(k.hash)),
         }
     }
 
@@ -113,19 +157,24 @@ impl Fences {
 mod tests {
     use super::*;
 
+    fn keys(hashes: &[u64]) -> Footprint {
+        let key = |hash: &u64| KeyRef { hash: *hash, access: Access::Modify, start: 0, end: 0 };
+        Footprint::Keys(hashes.iter().map(key).collect())
+    }
+
     #[test]
     fn a_fence_holds_its_keys_and_the_keyless() {
         let mut fences = Fences::default();
         assert!(fences.is_open());
-        let fence = fences.raise(Footprint::Keys(vec![1, 2]));
-        assert!(fences.blocks(&Footprint::Keys(vec![2, 9])));
-        assert!(!fences.blocks(&Footprint::Keys(vec![9])));
+        let fence = fences.raise(keys(&[1, 2]));
+        assert!(fences.blocks(&keys(&[2, 9])));
+        assert!(!fences.blocks(&keys(&[9])));
         assert!(fences.blocks(&Footprint::Everything));
         assert!(!fences.blocks(&Footprint::Nothing));
-        fences.reserve(&Footprint::Keys(vec![2]));
+        fences.reserve(&keys(&[2]));
         fences.lower(fence);
-        assert!(fences.blocks(&Footprint::Keys(vec![2])), "a held submission still speaks for its key");
-        fences.free(&Footprint::Keys(vec![2]));
+        assert!(fences.blocks(&keys(&[2])), "a held submission still speaks for its key");
+        fences.free(&keys(&[2]));
         assert!(fences.is_open());
     }
 
@@ -133,7 +182,7 @@ mod tests {
     fn a_fence_around_everything_holds_every_key() {
         let mut fences = Fences::default();
         let fence = fences.raise(Footprint::Everything);
-        assert!(fences.blocks(&Footprint::Keys(vec![7])));
+        assert!(fences.blocks(&keys(&[7])));
         fences.lower(fence);
         assert!(fences.is_open());
     }

@@ -39,8 +39,8 @@ pub struct Parking {
     pub context: Context,
     /// MULTI, the command, EXEC: encoded.
     pub frame: Box<[u8]>,
-    /// Hashes of the keys.
-    pub keys: Vec<u64>,
+    /// What the command touches; spans refer to `frame`.
+    pub footprint: Footprint,
     /// When the client's time is up, on the sequencer's clock.
     pub deadline: Option<u64>,
 }
@@ -78,6 +78,14 @@ const ATTEMPT_REPLIES: u32 = 3;
 /// Waiting lines looked at in one go behind a command of unknown effect, or by the poll.
 const MAX_LINES: usize = 1024;
 
+// === impl Parking ===
+
+impl Parking {
+    fn hashes(&self) -> Vec<u64> {
+        self.footprint.keys().iter().map(|key| key.hash).collect()
+    }
+}
+
 // === impl Parks ===
 
 impl Parks {
@@ -96,7 +104,7 @@ impl Parks {
     fn insert(&mut self, parking: Parking) -> ParkKey {
         self.next += 1;
         let id = self.next;
-        let (client, keys, deadline) = (parking.client, parking.keys.clone(), parking.deadline);
+        let (client, keys, deadline) = (parking.client, parking.hashes(), parking.deadline);
         let index = self.slab.insert(Park { id, parking, in_flight: false, again: false, ended: None });
         let key = ParkKey { index: index as u32, id };
         for hash in keys {
@@ -112,13 +120,13 @@ impl Parks {
     fn remove(&mut self, key: ParkKey) -> Option<Park> {
         self.get_mut(key)?;
         let park = self.slab.remove(key.index as usize);
-        for hash in &park.parking.keys {
-            if let Some(line) = self.by_key.get_mut(hash) {
+        for hash in park.parking.hashes() {
+            if let Some(line) = self.by_key.get_mut(&hash) {
                 if let Some(at) = line.iter().position(|k| *k == key) {
                     line.remove(at);
                 }
                 if line.is_empty() {
-                    self.by_key.remove(hash);
+                    self.by_key.remove(&hash);
                 }
             }
         }
@@ -203,7 +211,7 @@ impl Sequencer {
             Footprint::Everything => candidates = self.parks.fronts(),
             Footprint::Keys(keys) => {
                 let count = count.min(MAX_LINES);
-                keys.iter().for_each(|key| self.parks.first_in_line(*key, count, &mut candidates));
+                keys.iter().for_each(|key| self.parks.first_in_line(key.hash, count, &mut candidates));
             }
         }
         candidates.into_iter().for_each(|key| self.attempt(key));
@@ -216,7 +224,7 @@ impl Sequencer {
             park.again = true;
             return;
         }
-        let footprint = Footprint::Keys(park.parking.keys.clone());
+        let footprint = park.parking.footprint.clone();
         if !self.holds.is_open() && self.holds.blocks(&footprint) {
             park.again = true;
             return;
@@ -269,7 +277,7 @@ impl Sequencer {
         let Some(park) = self.parks.remove(key) else { return };
         self.clients.pay(park.parking.client, park.parking.seq, reply);
         self.clients.wake(park.parking.client);
-        self.serve_parked(&Footprint::Keys(park.parking.keys), 1);
+        self.serve_parked(&park.parking.footprint, 1);
     }
 
     fn end_park(&mut self, key: ParkKey, how: Unblock) {

@@ -142,10 +142,7 @@ impl Sequencer {
 
     /// A read that is alone in its batch: the primary's answer if it has one, else the secondary's.
     fn place_lone(&mut self, submission: Submission<'_>, miss: Miss) {
-        let keys = match &submission.footprint {
-            Footprint::Keys(keys) => keys.len(),
-            _ => 0,
-        };
+        let keys = submission.footprint.keys().len();
         let default = self.default_store();
         if miss == Miss::AnyNil {
             self.place_pair(submission, miss, Policy::Merge { default }, false);
@@ -166,7 +163,7 @@ impl Sequencer {
     fn diverts(&mut self, footprint: &Footprint) -> bool {
         let answered = self.lane(self.default_store()).answered();
         if let Footprint::Keys(keys) = footprint
-            && keys.iter().any(|key| self.recent.is_pending(*key, answered))
+            && keys.iter().any(|key| self.recent.is_pending(key.hash, answered))
         {
             return true;
         }
@@ -243,7 +240,7 @@ impl Sequencer {
         match footprint {
             Footprint::Nothing => {}
             Footprint::Everything => self.recent.wrote_everything(position),
-            Footprint::Keys(keys) => keys.iter().for_each(|key| self.recent.wrote(*key, position)),
+            Footprint::Keys(keys) => keys.iter().for_each(|key| self.recent.wrote(key.hash, position)),
         }
     }
 

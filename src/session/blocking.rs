@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use crate::command::{Args, TimeoutUnit, timeout};
 use crate::resp::encode;
 use crate::resp::value::OwnedValue;
-use crate::sequencer::fence::Footprint;
 use crate::sequencer::park::{Parking, Unblock, ended_reply};
 use crate::store::pool::Loan;
 
@@ -41,17 +40,13 @@ impl Session {
             let seconds = if wait.unit == TimeoutUnit::Millis { units / 1000.0 } else { units };
             Duration::try_from_secs_f64(seconds).ok().filter(|limit| !limit.is_zero())
         });
-        let footprint = self.footprint(spec, &request.effect, request.args.as_slice());
-        let keys = match footprint {
-            Footprint::Keys(keys) => keys,
-            _ => Vec::new(),
-        };
+        let has_keys = !self.footprint_of(&request).keys().is_empty();
         self.io.info.borrow_mut().blocked = true;
         let outcome = loop {
             let dual = self.instance.core().stage().is_dual();
-            let step = match dual && !keys.is_empty() {
-                true => self.block_parked(&mut request, &keys, limit.map(|limit| since + limit)).await,
-                false => self.block_on_store(&request, !keys.is_empty()).await,
+            let step = match dual && has_keys {
+                true => self.block_parked(&mut request, limit.map(|limit| since + limit)).await,
+                false => self.block_on_store(&request, has_keys).await,
             };
             match step {
                 Ok(true) => break Ok(()),
@@ -75,12 +70,12 @@ impl Session {
     async fn block_parked(
         &mut self,
         request: &mut Owned,
-        keys: &[u64],
         deadline: Option<Instant>,
     ) -> Result<bool, Gone> {
         self.resolve_last_ids(request).await?;
         let mut frame = Vec::new();
         encode::command(&mut frame, &[b"MULTI"]);
+        let footprint = self.footprint_of(request).shifted(frame.len());
         frame.extend_from_slice(&request.frame);
         encode::command(&mut frame, &[b"EXEC"]);
         let (key, seq) = (self.key, request.seq);
@@ -97,7 +92,7 @@ impl Session {
                 command: request.command,
                 context: self.state.context(),
                 frame: frame.into(),
-                keys: keys.to_vec(),
+                footprint,
                 deadline: left.map(|left| now + left),
             });
         }

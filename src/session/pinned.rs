@@ -7,6 +7,7 @@
 use crate::command::Kind;
 use crate::resp::encode;
 use crate::resp::reply::ReplyLimits;
+use crate::resp::request::{Request, spans_of};
 use crate::resp::value::Value;
 use crate::sequencer::fence::Footprint;
 use crate::sequencer::op::Failure;
@@ -92,9 +93,11 @@ impl Session {
         Ok(())
     }
 
-    fn footprint_of(&mut self, request: &Owned) -> Footprint {
+    pub(super) fn footprint_of(&mut self, request: &Owned) -> Footprint {
         let table = self.instance.core().table.clone();
-        self.footprint(table.spec(request.command), &request.effect, request.args.as_slice())
+        let spans = spans_of(&request.frame);
+        let view = Request { frame: &request.frame, args: &spans };
+        self.footprint(table.spec(request.command), &request.effect, &view)
     }
 
     /// EXEC of a transaction that watched keys, or that changes connection state.

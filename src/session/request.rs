@@ -8,7 +8,7 @@ use crate::metrics::{ClientErrorKind, RequestKind};
 use crate::resp::request::{Decoded, Decoder, ProtocolError, Request};
 use crate::resp::{Proto, encode};
 use crate::route::{self, Route, SessionCommand, TransactionCommand};
-use crate::sequencer::fence::Footprint;
+use crate::sequencer::fence::{Footprint, KeyRef};
 use crate::sequencer::{Path, Submission};
 
 use super::transaction::{Change, Multi};
@@ -206,14 +206,9 @@ impl Session {
     }
 
     /// What a request touches. Leaves its keys in `self.keys`.
-    pub(super) fn footprint<A: Args + ?Sized>(
-        &mut self,
-        spec: &Spec,
-        effect: &Effect,
-        args: &A,
-    ) -> Footprint {
-        let listed = keys(spec, args, &mut self.keys);
-        footprint(&self.keys, listed.is_ok(), spec, effect, args, self.state.db)
+    pub(super) fn footprint(&mut self, spec: &Spec, effect: &Effect, request: &Request<'_>) -> Footprint {
+        let listed = keys(spec, request, &mut self.keys);
+        footprint(&self.keys, listed.is_ok(), spec, effect, request, self.state.db)
     }
 
     fn unknown(&mut self, request: &Request<'_>, lookup: Lookup, more: bool) -> Option<Task> {
@@ -358,7 +353,7 @@ impl Session {
         let change = change(route, request);
         let flush_all = self.instance.single_db() && spec.name == "flushall";
         let Some(multi) = &mut self.multi else { return None };
-        multi.footprint.join(&footprint);
+        multi.footprint.join(footprint, multi.frames.len());
         multi.writes |= effect.writes || effect.kind == Kind::Publish;
         multi.private |= matches!(route, Route::Session(_));
         if let Some(change) = change {
@@ -425,12 +420,12 @@ impl Session {
 }
 
 /// What a request touches, its keys having been listed.
-fn footprint<A: Args + ?Sized>(
+fn footprint(
     keys: &Keys,
     listed: bool,
     spec: &Spec,
     effect: &Effect,
-    args: &A,
+    request: &Request<'_>,
     db: u32,
 ) -> Footprint {
     let keyless = match effect.kind {
@@ -438,19 +433,18 @@ fn footprint<A: Args + ?Sized>(
         Kind::Script | Kind::ScriptRead => keys.is_empty(),
         _ => false,
     };
-    if keyless || (listed && keys.unlisted()) || (effect.writes && other_db(spec, args).is_some()) {
+    if keyless || (listed && keys.unlisted()) || (effect.writes && other_db(spec, request).is_some()) {
         return Footprint::Everything;
     }
     if !listed || keys.is_empty() {
         return Footprint::Nothing;
     }
-    let mut hashes: Vec<u64> =
-        keys.iter().filter_map(|key| args.arg(key.arg as usize)).map(|key| hash_key(db, key)).collect();
-    if hashes.len() > 1 {
-        hashes.sort_unstable();
-        hashes.dedup();
-    }
-    Footprint::Keys(hashes)
+    let refs = keys.iter().filter_map(|key| {
+        let span = request.args.get(key.arg as usize)?;
+        let hash = hash_key(db, request.arg(key.arg as usize));
+        Some(KeyRef { hash, access: key.access, start: span.start, end: span.end })
+    });
+    Footprint::Keys(refs.collect())
 }
 
 /// The hash that stands for a key. Fixed: a collision only makes somebody wait or ask twice.

@@ -67,11 +67,7 @@ impl Session {
     }
 
     /// Waits in the sequencer. False: the stage is not dual any more.
-    async fn block_parked(
-        &mut self,
-        request: &mut Owned,
-        deadline: Option<Instant>,
-    ) -> Result<bool, Gone> {
+    async fn block_parked(&mut self, request: &mut Owned, deadline: Option<Instant>) -> Result<bool, Gone> {
         self.resolve_last_ids(request).await?;
         let mut frame = Vec::new();
         encode::command(&mut frame, &[b"MULTI"]);

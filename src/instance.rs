@@ -93,8 +93,7 @@ impl Instance {
             unreachable!("an instance is made from the configuration that names it")
         };
         let table = Rc::new(Table::builtin());
-        let names: Vec<&'static str> =
-            table.iter().map(|(_, spec)| self::config::static_name(&spec.name)).collect();
+        let names: Vec<&'static str> = table.iter().map(|(_, spec)| spec.label()).collect();
         let reads: Vec<bool> =
             table.iter().map(|(_, spec)| spec.miss != crate::command::Miss::Never).collect();
         let counters = metrics.instance(name, &names, |index| reads.get(index).copied().unwrap_or_default());

@@ -33,11 +33,3 @@ pub(super) fn faces(config: &InstanceConfig) -> [StoreFace; 2] {
         }
     })
 }
-
-/// Names of built-in commands live as long as the process: they are label values.
-pub(super) fn static_name(name: &std::borrow::Cow<'static, str>) -> &'static str {
-    match name {
-        std::borrow::Cow::Borrowed(name) => name,
-        std::borrow::Cow::Owned(_) => "other",
-    }
-}

@@ -397,7 +397,7 @@ impl Sequencer {
 
     /// Is nothing in flight and nothing owed? What a drain waits for.
     pub fn is_idle(&self) -> bool {
-        self.ops.is_empty() && self.parks.len() == 0 && self.holds.is_open()
+        self.ops.is_empty() && self.parks.is_empty() && self.holds.is_open()
     }
 }
 

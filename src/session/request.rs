@@ -252,9 +252,10 @@ impl Session {
             // With one store in use nothing is missing from the other.
             self.instance.metrics.method_missing.inc_other();
         }
-        let Some(any) = table.by_name("ping").map(|id| (id, table.spec(id))) else { return None };
-        let effect = Effect { kind: Kind::Admin, writes: false, ..classify(any.1, request) };
-        self.submit(request, any.0, any.1, &effect, Path::Default, more)
+        let any = table.by_name("ping")?;
+        let spec = table.spec(any);
+        let effect = Effect { kind: Kind::Admin, writes: false, ..classify(spec, request) };
+        self.submit(request, any, spec, &effect, Path::Default, more)
     }
 
     /// Everything that is not simply put into the order.

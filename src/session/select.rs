@@ -149,7 +149,7 @@ impl Session {
         if self.pinned.is_some() || self.multi.as_ref().is_some_and(|multi| multi.private) {
             return Some(Task::PinnedExec(seq));
         }
-        let Some(mut multi) = self.multi.take() else { return None };
+        let mut multi = self.multi.take()?;
         encode::command(&mut multi.frames, &[b"EXEC"]);
         let command = request.command;
         multi.parts.push(Part { seq, answered: false, rule: crate::command::Rule::Exact });

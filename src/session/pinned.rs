@@ -11,8 +11,8 @@ use crate::resp::reply::ReplyLimits;
 use crate::resp::request::{Request, spans_of};
 use crate::resp::value::Value;
 use crate::sequencer::fence::Footprint;
-use crate::sequencer::{Dedicated, Scope};
 use crate::sequencer::op::Failure;
+use crate::sequencer::{Dedicated, Scope};
 use crate::stage::StoreId;
 use crate::store::dedicated::DedicatedError;
 use crate::store::pool::{Loan, Pool};
@@ -82,7 +82,8 @@ impl Session {
         let ways = vec![self.instance.core_mut().way(request.command, request.args.as_slice())];
         self.hydrate(&footprint, &request.frame).await?;
         let fenced = self.raise_fence(writes, &footprint).await?;
-        let work = Work { command: request.command, frame: &request.frame, replies: 1, footprint, ways, scope };
+        let work =
+            Work { command: request.command, frame: &request.frame, replies: 1, footprint, ways, scope };
         let outcome = self.run_fenced(work, fenced, false).await;
         let reply = match &outcome {
             Ok(replies) => replies.first().map_or(&[][..], Vec::as_slice),
@@ -155,7 +156,12 @@ impl Session {
     }
 
     /// Runs a request on the client's own connection, and places its effect if it is fenced.
-    async fn run_fenced(&mut self, work: Work<'_>, fenced: bool, selects: bool) -> Result<Vec<Vec<u8>>, Vec<u8>> {
+    async fn run_fenced(
+        &mut self,
+        work: Work<'_>,
+        fenced: bool,
+        selects: bool,
+    ) -> Result<Vec<Vec<u8>>, Vec<u8>> {
         let (frame, companions) = match fenced {
             true => self.instance.core().with_companions(&work.ways, work.frame),
             false => (work.frame.to_vec(), 0),

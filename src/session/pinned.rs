@@ -4,7 +4,7 @@
 //! order through a fence on the keys: earlier commands are answered first, later ones on these keys
 //! wait, and the effect is in the other store's lane before they go on.
 
-use crate::command::Kind;
+use crate::command::{Args, Kind};
 use crate::resp::encode;
 use crate::resp::reply::ReplyLimits;
 use crate::resp::request::{Request, spans_of};
@@ -73,7 +73,8 @@ impl Session {
         let footprint = self.footprint_of(&request);
         let writes = request.effect.writes || request.effect.kind == Kind::Publish;
         let fenced = self.raise_fence(writes, &footprint).await?;
-        let outcome = match self.own_connection().await {
+        let watches = request.args.as_slice().is(0, "WATCH");
+        let outcome = match self.own_connection(watches).await {
             Ok(()) => self.exchange(&request.frame, 1).await,
             Err(error) => Err(error),
         };
@@ -108,21 +109,20 @@ impl Session {
             multi.answer(|seq, reply| core.clients.pay(self.key, seq, reply));
         }
         self.drained(1).await?;
-        let watched = self.pinned.is_some();
         let fenced = self.raise_fence(multi.writes, &multi.footprint).await?;
-        let moved = {
-            let store = self.instance.core().default_store();
-            self.pinned.as_ref().is_some_and(|loan| loan.store != store)
-        };
-        if watched && moved {
-            // The keys were watched on a store that is not the authority any more.
+        let store = self.instance.core().default_store();
+        if self.watch_lost || self.pinned.as_ref().is_some_and(|loan| loan.watching && loan.store != store) {
+            // What was watched, on a connection or a store that does not count any more, may have changed.
             self.pay_with(seq, |out| encode::nil_array(out, self.state.proto));
         } else {
             encode::command(&mut multi.frames, &[b"EXEC"]);
-            let outcome = match self.own_connection().await {
+            let outcome = match self.own_connection(false).await {
                 Ok(()) => self.exchange(&multi.frames, multi.parts.len() + 1).await,
                 Err(error) => Err(error),
             };
+            if let Some(loan) = &mut self.pinned {
+                loan.watching = false;
+            }
             self.exec_done(seq, &multi, outcome, fenced);
         }
         if multi.private
@@ -130,7 +130,7 @@ impl Session {
         {
             loan.spoil();
         }
-        self.pinned = None;
+        self.unpin();
         self.lower_fence(fenced);
         Ok(())
     }
@@ -201,21 +201,28 @@ impl Session {
     }
 
     /// Makes sure that the client's own connection leads to the default store, in its context.
-    async fn own_connection(&mut self) -> Result<(), Vec<u8>> {
+    /// `watches`: the request to come watches keys on it.
+    async fn own_connection(&mut self, watches: bool) -> Result<(), Vec<u8>> {
         let store = self.instance.core().default_store();
         let context = self.state.context();
         let within = self.instance.config().reply_timeout;
         let limits = self.instance.reply_limits();
-        if let Some(loan) = self.pinned.as_mut().filter(|loan| loan.store == store) {
-            return match loan.enter(context, &limits, within).await {
-                Ok(()) => Ok(()),
-                Err(error) => {
-                    self.pinned = None;
-                    Err(self.dedicated_error(store, error))
+        let mut loan = match self.pinned.take() {
+            Some(mut loan) if loan.store == store => {
+                let entered = loan.enter(context, &limits, within).await;
+                if let Err(error) = entered {
+                    self.watch_lost |= loan.watching;
+                    return Err(self.dedicated_error(store, error));
                 }
-            };
-        }
-        self.pinned = Some(self.acquire().await?);
+                loan
+            }
+            old => {
+                self.watch_lost |= old.is_some_and(|loan| loan.watching);
+                self.acquire().await?
+            }
+        };
+        loan.watching |= watches;
+        self.pinned = Some(loan);
         Ok(())
     }
 
@@ -232,6 +239,7 @@ impl Session {
             }
             Err(error) => {
                 loan.spoil();
+                self.watch_lost |= loan.watching;
                 Err(self.dedicated_error(store, error))
             }
         }

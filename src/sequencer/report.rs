@@ -103,6 +103,8 @@ impl Sequencer {
             StoreId::Primary => secondary,
             StoreId::Secondary => primary,
         };
+        let refused = compare::is_error(primary) || compare::is_error(secondary);
+        let parted = op.write && (refused || !op.blind);
         if op.write && compare::is_error(other_reply) {
             self.metrics.store(self.default_store().other()).mirror_write_failures.inc();
         }
@@ -110,6 +112,9 @@ impl Sequencer {
         self.record_difference(key, |samples, name, first_key| {
             samples.record(name, first_key, primary, secondary, SystemTime::now());
         });
+        if parted {
+            self.doubt_op(key);
+        }
     }
 
     /// A batch counts once; a transaction as one; what stands alone under its own name.
@@ -128,7 +133,7 @@ impl Sequencer {
 
     fn record_difference(&mut self, key: OpKey, record: impl FnOnce(&mut Samples, &str, Option<&[u8]>)) {
         let Some(op) = self.ops.get(key.0 as usize) else { return };
-        let first_key = Some(&*op.key).filter(|key| !key.is_empty());
+        let first_key = op.touched.first();
         record(&mut self.samples, &self.table.spec(op.command).name, first_key);
     }
 }

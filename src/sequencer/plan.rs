@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn the_table_of_events() {
         use StoreId::{Primary, Secondary};
-        use Sync::{InSync, Suspect, Unknown};
+        use super::Sync::{InSync, Suspect, Unknown};
         let modify = [key(1, Access::Modify)];
         let overwrite = [key(1, Access::Overwrite)];
         for (keys, default, known, expected) in [

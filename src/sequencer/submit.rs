@@ -625,8 +625,11 @@ impl Sequencer {
         let written = touched(&effect.footprint, effect.frame, effect.scope);
         let plan = self.plan_of(combined(&effect.ways), &effect.footprint, effect.scope);
         let made = match plan {
-            Plan::Verbatim => Effect::Frames { bytes: effect.frame.to_vec(), replies: effect.replies },
-            Plan::Derived => {
+            Plan::Verbatim if effect.replies == 1 => {
+                Effect::Frames { bytes: effect.frame.to_vec(), replies: effect.replies }
+            }
+            // Of a transaction too: what it did to its own connection must not happen to the lane.
+            Plan::Verbatim | Plan::Derived => {
                 let table = self.table.clone();
                 let taken = Taken::apart(&table, effect.frame, &effect.ways);
                 let (made, copies) = taken.effect(self.dialect(), effect.reply, effect.companions);

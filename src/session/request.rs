@@ -268,8 +268,7 @@ impl Session {
     ) -> Option<Task> {
         let seq = self.owe();
         if !spec.arity_ok(request.argc()) {
-            self.fail_in_multi(route);
-            self.pay_error(seq, wrong_arity_error(spec));
+            self.wrong_arity(spec, route, seq);
             return None;
         }
         let owned = || Owned {
@@ -308,12 +307,20 @@ impl Session {
         );
     }
 
-    fn fail_in_multi(&mut self, route: Route) {
-        if let Some(multi) = &mut self.multi
-            && !matches!(route, Route::Transaction(TransactionCommand::Exec | TransactionCommand::Discard))
-        {
+    /// Refuses a command with the wrong number of arguments, as Redis does inside and outside MULTI.
+    fn wrong_arity(&mut self, spec: &Spec, route: Route, seq: u64) {
+        let error = wrong_arity_error(spec);
+        if route == Route::Transaction(TransactionCommand::Exec) {
+            self.abort_multi();
+            let why = error.strip_prefix(b"ERR ").unwrap_or(&error);
+            self.pay_error(seq, [b"EXECABORT Transaction discarded because of: ", why].concat());
+            return;
+        }
+        if let Some(multi) = &mut self.multi {
             multi.dirty = true;
         }
+        self.answer_queued();
+        self.pay_error(seq, error);
     }
 
     // --- MULTI ---

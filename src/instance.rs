@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 use crate::command::{LiveCommand, Offered, Table};
 use crate::config::{Config, InstanceConfig};
 use crate::metrics::{InstanceMetrics, Metrics, StoreErrorKind};
+use crate::mirror::Dialect;
 use crate::resp::reply::ReplyLimits;
 use crate::sequencer::Sequencer;
 use crate::sequencer::clients::ClientKey;
@@ -92,8 +93,7 @@ impl Instance {
             unreachable!("an instance is made from the configuration that names it")
         };
         let table = Rc::new(Table::builtin());
-        let names: Vec<&'static str> =
-            table.iter().map(|(_, spec)| self::config::static_name(&spec.name)).collect();
+        let names: Vec<&'static str> = table.iter().map(|(_, spec)| spec.label()).collect();
         let reads: Vec<bool> =
             table.iter().map(|(_, spec)| spec.miss != crate::command::Miss::Never).collect();
         let counters = metrics.instance(name, &names, |index| reads.get(index).copied().unwrap_or_default());
@@ -277,6 +277,14 @@ impl Instance {
             }
         }
         core.table = table;
+        let offered = StoreId::ALL.map(|store| self.with_facts(store, |facts| facts.offered.clone()));
+        if let [Some(primary), Some(secondary)] = &offered {
+            let dialects = [
+                Dialect::new(&core.table, primary, secondary),
+                Dialect::new(&core.table, secondary, primary),
+            ];
+            core.set_dialects(dialects);
+        }
     }
 
     /// A write must never be applied twice to one store: by run_id and database, not by name.

@@ -7,6 +7,7 @@ use crate::stage::StoreId;
 /// The settings that the sequencer obeys.
 pub(super) fn settings(config: &InstanceConfig) -> Settings {
     Settings {
+        hydrate: config.hydrate,
         reads: config.reads,
         ack: config.ack,
         on_lag: config.on_lag,
@@ -31,12 +32,4 @@ pub(super) fn faces(config: &InstanceConfig) -> [StoreFace; 2] {
             base_db: address.database.unwrap_or(0),
         }
     })
-}
-
-/// Names of built-in commands live as long as the process: they are label values.
-pub(super) fn static_name(name: &std::borrow::Cow<'static, str>) -> &'static str {
-    match name {
-        std::borrow::Cow::Borrowed(name) => name,
-        std::borrow::Cow::Owned(_) => "other",
-    }
 }

@@ -67,11 +67,7 @@ impl Session {
     }
 
     /// Waits in the sequencer. False: the stage is not dual any more.
-    async fn block_parked(
-        &mut self,
-        request: &mut Owned,
-        deadline: Option<Instant>,
-    ) -> Result<bool, Gone> {
+    async fn block_parked(&mut self, request: &mut Owned, deadline: Option<Instant>) -> Result<bool, Gone> {
         self.resolve_last_ids(request).await?;
         let mut frame = Vec::new();
         encode::command(&mut frame, &[b"MULTI"]);
@@ -86,7 +82,9 @@ impl Session {
             }
             let now = core.now();
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()).as_micros() as u64);
+            let way = core.way(request.command, request.args.as_slice());
             core.park(Parking {
+                way,
                 client: key,
                 seq,
                 command: request.command,

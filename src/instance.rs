@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 use crate::command::{LiveCommand, Offered, Table};
 use crate::config::{Config, InstanceConfig};
 use crate::metrics::{InstanceMetrics, Metrics, StoreErrorKind};
+use crate::mirror::Dialect;
 use crate::resp::reply::ReplyLimits;
 use crate::sequencer::Sequencer;
 use crate::sequencer::clients::ClientKey;
@@ -276,6 +277,14 @@ impl Instance {
             }
         }
         core.table = table;
+        let offered = StoreId::ALL.map(|store| self.with_facts(store, |facts| facts.offered.clone()));
+        if let [Some(primary), Some(secondary)] = &offered {
+            let dialects = [
+                Dialect::new(&core.table, primary, secondary),
+                Dialect::new(&core.table, secondary, primary),
+            ];
+            core.set_dialects(dialects);
+        }
     }
 
     /// A write must never be applied twice to one store: by run_id and database, not by name.

@@ -7,6 +7,7 @@ use crate::stage::StoreId;
 /// The settings that the sequencer obeys.
 pub(super) fn settings(config: &InstanceConfig) -> Settings {
     Settings {
+        hydrate: config.hydrate,
         reads: config.reads,
         ack: config.ack,
         on_lag: config.on_lag,

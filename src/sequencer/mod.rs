@@ -16,18 +16,24 @@
 //! - a request that has left the process is never sent to the same store again.
 
 pub mod clients;
+pub mod copy;
 pub mod cursors;
+mod derive;
 pub mod errors;
 pub mod fence;
 pub mod hold;
+pub mod knowledge;
 pub mod lane;
 pub mod op;
 pub mod park;
+pub mod plan;
 pub mod policy;
 mod recent;
 mod reply;
 mod report;
 mod submit;
+mod sync;
+mod touched;
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -41,23 +47,28 @@ use crate::command::Table;
 use crate::compare::Samples;
 use crate::config::{Ack, OnLag, Reads};
 use crate::metrics::InstanceMetrics;
+use crate::mirror::Dialect;
 use crate::stage::{Flags, Stage, StoreId};
 
 use clients::Clients;
+use copy::{Copies, CopyCounts};
 use cursors::Cursors;
 use fence::Footprint;
 use hold::Holds;
+use knowledge::{Knowledge, Limits, Sync};
 use lane::{DownReason, Lane};
 use op::{Failure, Op, OpKey};
 use park::Parks;
 use recent::Recent;
 
 pub use reply::OutOfStep;
-pub use submit::{Path, Submission, Transaction};
+pub use submit::{Dedicated, Path, Scope, Submission, Transaction};
 
 /// The settings of an instance that the sequencer obeys. All of them can change while it runs.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Are keys copied that only one store has?
+    pub hydrate: bool,
     /// Read policy.
     pub reads: Reads,
     /// Acknowledgement of writes.
@@ -114,6 +125,16 @@ pub struct Sequencer {
     parks: Parks,
     recent: Recent,
     cursors: Cursors,
+    known: Knowledge,
+    copies: Copies,
+    copy_counts: CopyCounts,
+    dialects: [Dialect; 2],
+    /// Clients that wait for a copy before they take a fence.
+    hydration_waiters: Vec<clients::ClientKey>,
+    /// A store that may itself have lost writes: nothing is deleted elsewhere on its word.
+    doubted_source: Option<StoreId>,
+    /// Repairs are held back (a test, an operator).
+    repairs_held: bool,
     tickets: HashMap<u64, oneshot::Sender<Result<Vec<u8>, Failure>>>,
     next_ticket: u64,
     now: u64,
@@ -152,6 +173,13 @@ impl Sequencer {
             parks: Parks::default(),
             recent: Recent::default(),
             cursors: Cursors::default(),
+            known: Knowledge::new(Sync::Unknown, Limits::default()),
+            copies: Copies::default(),
+            copy_counts: CopyCounts::default(),
+            dialects: [Dialect::default(); 2],
+            hydration_waiters: Vec::new(),
+            doubted_source: None,
+            repairs_held: false,
             tickets: HashMap::new(),
             next_ticket: 0,
             now: 0,
@@ -206,7 +234,7 @@ impl Sequencer {
         let before = self.stage();
         self.same_server = same;
         if self.stage() != before {
-            self.flipped();
+            self.flipped(before);
         }
     }
 
@@ -224,14 +252,16 @@ impl Sequencer {
     }
 
     fn apply_stage(&mut self, stage: Stage) {
+        let before = self.stage();
         self.stage = stage;
         self.metrics.set_flags(stage.flags());
         self.metrics.flips.inc();
-        self.flipped();
+        self.flipped(before);
     }
 
-    fn flipped(&mut self) {
+    fn flipped(&mut self, before: Stage) {
         self.flips += 1;
+        self.know_stage(before);
         self.primary_behind = false;
         let default = self.stage().default_store();
         self.recent.reset(self.lanes[default.index()].appended());
@@ -310,6 +340,7 @@ impl Sequencer {
         self.expire_replies();
         self.notice_slow_primary();
         self.tick_parks();
+        self.repair();
         self.refresh_gauges();
     }
 

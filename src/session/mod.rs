@@ -19,6 +19,7 @@ mod request;
 mod select;
 mod state;
 mod transaction;
+mod writes;
 
 use std::future::poll_fn;
 use std::rc::Rc;

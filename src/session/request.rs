@@ -1,17 +1,20 @@
 //! One request, from its bytes to its place in the order. Synchronous: nothing here waits.
 
+use std::borrow::Cow;
 use std::hash::BuildHasher;
 
 use crate::command::errors::{unknown_command_error, unknown_subcommand_error, wrong_arity_error};
 use crate::command::{Args, CommandId, Effect, Keys, Kind, Lookup, Spec, can_fill, classify, keys, other_db};
 use crate::metrics::{ClientErrorKind, RequestKind};
+use crate::mirror::Way;
 use crate::resp::request::{Decoded, Decoder, ProtocolError, Request};
 use crate::resp::{Proto, encode};
 use crate::route::{self, Route, SessionCommand, TransactionCommand};
 use crate::sequencer::fence::{Footprint, KeyRef};
-use crate::sequencer::{Path, Submission};
+use crate::sequencer::{Path, Scope, Submission};
 
 use super::transaction::{Change, Multi};
+use super::writes::{is_relative, scope, wider};
 use super::{Owned, Session, Task};
 
 /// Requests of one client that are taken in one turn before others have theirs.
@@ -176,18 +179,17 @@ impl Session {
         let instance = self.instance.clone();
         let mut core = instance.core_mut();
         let dual = core.stage().is_dual();
-        let (footprint, fills) = match dual {
-            true => (self.footprint(spec, effect, request), fills(spec, effect, request)),
-            false => (Footprint::Nothing, 0),
+        let (footprint, fills) = match (dual, path) {
+            (true, _) => (self.footprint(spec, effect, request), fills(spec, effect, request)),
+            // A cursor is one of its key, in every stage.
+            (false, Path::Scan(..)) => (self.footprint(spec, effect, request), 0),
+            (false, _) => (Footprint::Nothing, 0),
         };
         let alone = !more && core.clients.get(self.key).is_some_and(|client| client.owed() == 1);
-        let key = match dual {
-            true => self.keys.iter().next().and_then(|key| request.args.get(key.arg as usize)),
-            false => None,
-        };
-        let key = key.map_or(&[][..], |span| {
-            request.frame.get(span.start as usize..span.end as usize).unwrap_or_default()
-        });
+        let writes = dual && path == Path::Write;
+        let way = if writes { core.way(id, request) } else { Way::Nothing };
+        let scope = if writes { scope(spec, effect, &footprint) } else { Scope::Keys };
+        let relative = writes && is_relative(spec, request);
         core.submit(Submission {
             client: self.key,
             seq,
@@ -196,9 +198,11 @@ impl Session {
             rule: effect.rule,
             kind: route::request_kind(effect),
             context: self.state.context(),
-            frame: request.frame,
+            frame: Cow::Borrowed(request.frame),
             footprint,
-            key,
+            way,
+            scope,
+            relative,
             alone,
             fills,
         });
@@ -244,7 +248,10 @@ impl Session {
             self.pay_error(seq, text);
             return None;
         }
-        self.instance.metrics.method_missing.inc_other();
+        if self.instance.core().stage().is_dual() {
+            // With one store in use nothing is missing from the other.
+            self.instance.metrics.method_missing.inc_other();
+        }
         let any = table.by_name("ping")?;
         let spec = table.spec(any);
         let effect = Effect { kind: Kind::Admin, writes: false, ..classify(spec, request) };
@@ -350,11 +357,15 @@ impl Session {
             return None;
         }
         let footprint = self.footprint(spec, effect, request);
+        let reach = scope(spec, effect, &footprint);
+        let way = self.instance.core_mut().way(id, request);
         let change = change(route, request);
         let flush_all = self.instance.single_db() && spec.name == "flushall";
         let Some(multi) = &mut self.multi else { return None };
         multi.footprint.join(footprint, multi.frames.len());
         multi.writes |= effect.writes || effect.kind == Kind::Publish;
+        multi.scope = wider(multi.scope, reach);
+        multi.ways.push(way);
         multi.private |= matches!(route, Route::Session(_));
         if let Some(change) = change {
             if let Change::Db(db) = change {

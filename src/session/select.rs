@@ -1,5 +1,7 @@
 //! SELECT, RESET, QUIT and the commands of a transaction, as far as they need not wait.
 
+use std::borrow::Cow;
+
 use crate::command::Args;
 use crate::resp::Proto;
 use crate::resp::encode;
@@ -157,9 +159,11 @@ impl Session {
             parts: multi.parts,
             command,
             context: self.state.context(),
-            frame: &multi.frames,
+            frame: Cow::Borrowed(&multi.frames),
             footprint: multi.footprint,
             writes: multi.writes,
+            ways: multi.ways,
+            scope: multi.scope,
         });
         core.is_held(self.key).then_some(Task::Held)
     }

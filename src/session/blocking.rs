@@ -82,7 +82,9 @@ impl Session {
             }
             let now = core.now();
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()).as_micros() as u64);
+            let way = core.way(request.command, request.args.as_slice());
             core.park(Parking {
+                way,
                 client: key,
                 seq,
                 command: request.command,

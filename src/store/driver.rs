@@ -194,11 +194,9 @@ impl Reading {
 
     fn hand_over(&mut self, limits: &ReplyLimits) -> Result<(), Ended> {
         let mut core = self.instance.core_mut();
-        loop {
-            let Some(bytes) = self.buf.get(self.start..self.end) else { break };
-            if bytes.is_empty() {
-                break;
-            }
+        while let Some(bytes) = self.buf.get(self.start..self.end)
+            && !bytes.is_empty()
+        {
             match self.scanner.scan(bytes, limits)? {
                 Scanned::Complete { len, push } => {
                     let frame = bytes.get(..len).unwrap_or_default();

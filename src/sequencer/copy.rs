@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use slab::Slab;
 
 use crate::command::Access;
+use crate::metrics::CopyOutcome;
 use crate::resp::value::Value;
 use crate::resp::{Proto, encode};
 use crate::stage::StoreId;
@@ -292,7 +293,8 @@ impl Sequencer {
     /// A key that changes faster than it can be copied is copied under a fence.
     fn fence_copy(&mut self, key: CopyKey) {
         let Some(copy) = self.copies.get_mut(key) else { return };
-        let footprint = Footprint::Keys(vec![KeyRef { hash: copy.hash, access: Access::Modify, start: 0, end: 0 }]);
+        let footprint =
+            Footprint::Keys(vec![KeyRef { hash: copy.hash, access: Access::Modify, start: 0, end: 0 }]);
         if self.holds.blocks(&footprint) {
             self.copy_failed(key);
             return;
@@ -365,11 +367,13 @@ impl Sequencer {
         }
         if refused {
             self.copy_counts.failed += 1;
+            self.metrics.copies[CopyOutcome::Failed].inc();
             self.known.doubt(hash, db, &name, from.other(), now);
             self.known.postpone(hash, now);
             return;
         }
         self.copy_counts.done += 1;
+        self.metrics.copies[CopyOutcome::Done].inc();
     }
 
     /// A copy could not be made now: the key stays, or becomes, suspect.
@@ -377,6 +381,7 @@ impl Sequencer {
         let Some(copy) = self.copies.remove(key) else { return };
         let now = self.now;
         self.copy_counts.failed += 1;
+        self.metrics.copies[CopyOutcome::Failed].inc();
         let behind = copy.from.other();
         if copy.replace || copy.applied {
             self.known.doubt(copy.hash, copy.db, &copy.key, behind, now);
@@ -397,4 +402,3 @@ impl Sequencer {
         }
     }
 }
-

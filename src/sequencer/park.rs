@@ -18,13 +18,13 @@ use crate::mirror::Way;
 use crate::resp::{Proto, encode};
 use crate::stage::StoreId;
 
-use super::{Scope, Sequencer};
 use super::clients::ClientKey;
 use super::fence::Footprint;
 use super::lane::Context;
 use super::op::{Kept, OpKey, Owner, Policy, Reply};
 use super::plan::Plan;
 use super::touched::Touched;
+use super::{Scope, Sequencer};
 
 /// A parked client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -308,7 +308,10 @@ impl Sequencer {
         let theirs = op.replies[default.other().index()].frame();
         let took = mine.is_some_and(|frame| !is_nil(frame.strip_prefix(b"*1\r\n").unwrap_or(frame)));
         let alike = match (mine, theirs) {
-            (Some(mine), Some(theirs)) => mine == theirs || crate::compare::equal(Rule::Exact, mine, theirs, Duration::ZERO) == Verdict::Same,
+            (Some(mine), Some(theirs)) => {
+                mine == theirs
+                    || crate::compare::equal(Rule::Exact, mine, theirs, Duration::ZERO) == Verdict::Same
+            }
             _ => !took,
         };
         if !alike {

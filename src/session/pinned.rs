@@ -11,8 +11,8 @@ use crate::resp::reply::ReplyLimits;
 use crate::resp::request::{Request, spans_of};
 use crate::resp::value::Value;
 use crate::sequencer::fence::Footprint;
-use crate::sequencer::{Dedicated, Scope};
 use crate::sequencer::op::Failure;
+use crate::sequencer::{Dedicated, Scope};
 use crate::stage::StoreId;
 use crate::store::dedicated::DedicatedError;
 use crate::store::pool::{Loan, Pool};
@@ -82,7 +82,8 @@ impl Session {
         let ways = vec![self.instance.core_mut().way(request.command, request.args.as_slice())];
         self.hydrate(&footprint, &request.frame).await?;
         let fenced = self.raise_fence(writes, &footprint).await?;
-        let work = Work { command: request.command, frame: &request.frame, replies: 1, footprint, ways, scope };
+        let work =
+            Work { command: request.command, frame: &request.frame, replies: 1, footprint, ways, scope };
         let outcome = self.run_fenced(work, fenced, false).await;
         let reply = match &outcome {
             Ok(replies) => replies.first().map_or(&[][..], Vec::as_slice),
@@ -108,15 +109,13 @@ impl Session {
             multi.answer(|seq, reply| core.clients.pay(self.key, seq, reply));
         }
         self.drained(1).await?;
-        let watched = self.pinned.is_some();
         self.hydrate(&multi.footprint, &multi.frames).await?;
         let fenced = self.raise_fence(multi.writes, &multi.footprint).await?;
-        let moved = {
-            let store = self.instance.core().default_store();
-            self.pinned.as_ref().is_some_and(|loan| loan.store != store)
-        };
+        let store = self.instance.core().default_store();
+        let left = self.pinned.as_ref().is_some_and(|loan| loan.watching && loan.store != store);
+        let lost = self.watch_lost || left;
         let exec = self.instance.core().table.by_name("exec");
-        if let Some(command) = exec.filter(|_| !(watched && moved)) {
+        if let Some(command) = exec.filter(|_| !lost) {
             encode::command(&mut multi.frames, &[b"EXEC"]);
             let work = Work {
                 command,
@@ -127,9 +126,12 @@ impl Session {
                 scope: multi.scope,
             };
             let outcome = self.run_fenced(work, fenced, multi.selects.is_some()).await;
+            if let Some(loan) = &mut self.pinned {
+                loan.watching = false;
+            }
             self.exec_done(seq, &multi, outcome);
         } else {
-            // The keys were watched on a store that is not the authority any more.
+            // What was watched, on a connection or a store that does not count any more, may have changed.
             self.pay_with(seq, |out| encode::nil_array(out, self.state.proto));
         }
         if multi.private
@@ -137,7 +139,7 @@ impl Session {
         {
             loan.spoil();
         }
-        self.pinned = None;
+        self.unpin();
         self.lower_fence(fenced);
         Ok(())
     }
@@ -155,12 +157,18 @@ impl Session {
     }
 
     /// Runs a request on the client's own connection, and places its effect if it is fenced.
-    async fn run_fenced(&mut self, work: Work<'_>, fenced: bool, selects: bool) -> Result<Vec<Vec<u8>>, Vec<u8>> {
+    async fn run_fenced(
+        &mut self,
+        work: Work<'_>,
+        fenced: bool,
+        selects: bool,
+    ) -> Result<Vec<Vec<u8>>, Vec<u8>> {
         let (frame, companions) = match fenced {
             true => self.instance.core().with_companions(&work.ways, work.frame),
             false => (work.frame.to_vec(), 0),
         };
-        self.own_connection().await?;
+        let watches = self.instance.core().table.spec(work.command).name == "watch";
+        self.own_connection(watches).await?;
         let replies = match self.exchange(&frame, work.replies + companions as usize).await {
             Ok(replies) => replies,
             Err(error) => {
@@ -240,21 +248,28 @@ impl Session {
     }
 
     /// Makes sure that the client's own connection leads to the default store, in its context.
-    async fn own_connection(&mut self) -> Result<(), Vec<u8>> {
+    /// `watches`: the request to come watches keys on it.
+    async fn own_connection(&mut self, watches: bool) -> Result<(), Vec<u8>> {
         let store = self.instance.core().default_store();
         let context = self.state.context();
         let within = self.instance.config().reply_timeout;
         let limits = self.instance.reply_limits();
-        if let Some(loan) = self.pinned.as_mut().filter(|loan| loan.store == store) {
-            return match loan.enter(context, &limits, within).await {
-                Ok(()) => Ok(()),
-                Err(error) => {
-                    self.pinned = None;
-                    Err(self.dedicated_error(store, error))
+        let mut loan = match self.pinned.take() {
+            Some(mut loan) if loan.store == store => {
+                let entered = loan.enter(context, &limits, within).await;
+                if let Err(error) = entered {
+                    self.watch_lost |= loan.watching;
+                    return Err(self.dedicated_error(store, error));
                 }
-            };
-        }
-        self.pinned = Some(self.acquire().await?);
+                loan
+            }
+            old => {
+                self.watch_lost |= old.is_some_and(|loan| loan.watching);
+                self.acquire().await?
+            }
+        };
+        loan.watching |= watches;
+        self.pinned = Some(loan);
         Ok(())
     }
 
@@ -271,6 +286,7 @@ impl Session {
             }
             Err(error) => {
                 loan.spoil();
+                self.watch_lost |= loan.watching;
                 Err(self.dedicated_error(store, error))
             }
         }

@@ -5,8 +5,8 @@
 
 use crate::command::Rule;
 use crate::mirror::Way;
-use crate::sequencer::Scope;
 use crate::resp::{Proto, encode};
+use crate::sequencer::Scope;
 use crate::sequencer::fence::Footprint;
 use crate::sequencer::op::Part;
 

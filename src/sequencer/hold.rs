@@ -11,7 +11,7 @@ use crate::stage::StoreId;
 use super::clients::ClientKey;
 use super::fence::{FenceKey, Fences, Footprint};
 use super::lane::Context;
-use super::op::Part;
+use super::op::{Failure, Part};
 use super::{Path, Sequencer, Submission, Transaction};
 
 /// What is held for a client.
@@ -40,6 +40,8 @@ enum What {
 
 struct Waiting {
     client: ClientKey,
+    /// Since when, on the sequencer's clock.
+    at: u64,
     footprint: Footprint,
     what: What,
 }
@@ -59,6 +61,21 @@ pub(super) struct Holds {
     fences: Fences,
     waiting: VecDeque<Waiting>,
     standing: Vec<Standing>,
+}
+
+// === impl What ===
+
+impl What {
+    /// The slots that are owed for it.
+    fn unpaid(&self) -> Vec<u64> {
+        match self {
+            What::Command { seq, .. } => vec![*seq],
+            What::Transaction { parts, .. } => {
+                parts.iter().filter(|part| !part.answered).map(|part| part.seq).collect()
+            }
+            What::Fence => Vec::new(),
+        }
+    }
 }
 
 // === impl Holds ===
@@ -88,6 +105,7 @@ impl Sequencer {
     pub(super) fn hold_submission(&mut self, submission: &Submission<'_>) {
         self.holds.push(Waiting {
             client: submission.client,
+            at: self.now,
             footprint: submission.footprint.clone(),
             what: What::Command {
                 seq: submission.seq,
@@ -107,6 +125,7 @@ impl Sequencer {
     pub(super) fn hold_transaction(&mut self, transaction: Transaction<'_>) {
         self.holds.push(Waiting {
             client: transaction.client,
+            at: self.now,
             footprint: transaction.footprint,
             what: What::Transaction {
                 parts: transaction.parts,
@@ -126,7 +145,7 @@ impl Sequencer {
     /// Asks for a fence around `footprint`. The client is woken when [`Sequencer::fence_ready`].
     pub fn request_fence(&mut self, client: ClientKey, footprint: Footprint) {
         if self.holds.blocks(&footprint) {
-            self.holds.push(Waiting { client, footprint, what: What::Fence });
+            self.holds.push(Waiting { client, at: self.now, footprint, what: What::Fence });
         } else {
             self.raise(client, footprint);
         }
@@ -149,6 +168,37 @@ impl Sequencer {
         let Some(at) = self.holds.standing.iter().position(|s| s.client == client) else { return };
         let standing = self.holds.standing.swap_remove(at);
         self.holds.fences.lower(standing.fence);
+        self.release_held();
+    }
+
+    /// Gives up a fence, whether it stands or still waits.
+    pub fn cancel_fence(&mut self, client: ClientKey) {
+        self.drop_holds_of(client);
+    }
+
+    /// Is something waiting for its turn?
+    pub fn is_anyone_held(&self) -> bool {
+        !self.holds.waiting.is_empty()
+    }
+
+    /// Refuses commands that have waited since before `before`. Who waits for a fence of its own
+    /// gives up by itself.
+    pub(super) fn expire_holds(&mut self, before: u64) {
+        let late = |entry: &Waiting| entry.at < before && !matches!(entry.what, What::Fence);
+        if !self.holds.waiting.iter().any(late) {
+            return;
+        }
+        let (late, kept): (VecDeque<Waiting>, VecDeque<Waiting>) =
+            std::mem::take(&mut self.holds.waiting).into_iter().partition(late);
+        self.holds.waiting = kept;
+        let frame = self.failure_frame(self.default_store(), Failure::NotSent);
+        for entry in late {
+            self.holds.fences.free(&entry.footprint);
+            for seq in entry.what.unpaid() {
+                self.clients.pay(entry.client, seq, &frame);
+            }
+            self.clients.wake(entry.client);
+        }
         self.release_held();
     }
 
@@ -188,7 +238,7 @@ impl Sequencer {
     }
 
     fn release(&mut self, entry: Waiting) {
-        let Waiting { client, footprint, what } = entry;
+        let Waiting { client, footprint, what, .. } = entry;
         match what {
             What::Command { seq, command, path, rule, kind, context, frame, key, alone, fills } => {
                 self.place(Submission {
@@ -231,5 +281,9 @@ impl Sequencer {
         self.holds.waiting = kept;
         gone.iter().for_each(|w| self.holds.fences.free(&w.footprint));
         self.lower_fence(client);
+        if !gone.is_empty() {
+            // What had lined up behind it may go.
+            self.release_held();
+        }
     }
 }

@@ -124,6 +124,10 @@ pub struct Lane {
     /// Bytes ready for the socket.
     pub out: Vec<u8>,
     awaited: VecDeque<Awaited>,
+    /// How many entries at the front of `awaited` have been expired already.
+    expired: usize,
+    /// How many entries, of `awaited` and then `held`, have been told to be late already.
+    late: usize,
     held: VecDeque<Held>,
     held_bytes: u64,
     awaited_bytes: u64,
@@ -158,6 +162,8 @@ impl Lane {
             link: Link::Dialing,
             out: Vec::new(),
             awaited: VecDeque::new(),
+            expired: 0,
+            late: 0,
             held: VecDeque::new(),
             held_bytes: 0,
             awaited_bytes: 0,
@@ -275,6 +281,10 @@ impl Lane {
             let Some(held) = self.held.pop_front() else { return };
             let frame = held.frame.unwrap_or_default();
             self.held_bytes -= frame.len() as u64;
+            if self.awaited.is_empty() {
+                // The store is silent about it from now on, however long it was held.
+                self.heard_at = self.heard_at.max(now);
+            }
             self.emit(&frame, held.sink, held.replies, held.at);
         }
     }
@@ -355,6 +365,8 @@ impl Lane {
             self.awaited_bytes -= u64::from(front.bytes);
             let own = matches!(front.sink, Sink::Select(_) | Sink::Hello(_) | Sink::Mark(_));
             self.awaited.pop_front();
+            self.expired = self.expired.saturating_sub(1);
+            self.late = self.late.saturating_sub(1);
             if !own {
                 self.answered += 1;
             }
@@ -413,6 +425,7 @@ impl Lane {
             .partition(|h| h.context.db + self.base_db == db && h.frame.is_some());
         self.answered += refused.len() as u64;
         self.held = kept.into();
+        self.late = self.late.min(self.awaited.len());
         self.held_bytes = self.held.iter().map(|h| h.frame.as_ref().map_or(0, |f| f.len() as u64)).sum();
         self.pump(now);
         ContextOutcome::Refused(refused)
@@ -426,6 +439,7 @@ impl Lane {
         self.selecting = None;
         self.usable.clear();
         self.out.clear();
+        self.in_reply = false;
         self.since_mark = 0;
         self.heard_at = now;
         self.pump(now);
@@ -438,7 +452,10 @@ impl Lane {
         self.out = Vec::new();
         self.sent = None;
         self.selecting = None;
+        self.in_reply = false;
         self.awaited_bytes = 0;
+        self.expired = 0;
+        self.late = self.late.saturating_sub(self.awaited.len());
         let gone: Vec<Awaited> = std::mem::take(&mut self.awaited).into();
         self.answered = self.appended - self.held.len() as u64;
         gone
@@ -455,20 +472,29 @@ impl Lane {
         let (gone, places): (Vec<Held>, Vec<Held>) =
             std::mem::take(&mut self.held).into_iter().partition(|h| h.frame.is_some());
         self.held = places.into();
+        self.late = self.late.min(self.awaited.len());
         self.held_bytes = 0;
         self.answered += gone.len() as u64;
         gone
     }
 
     /// Requests older than `before` whose senders stop waiting; their replies will be dropped.
+    ///
+    /// A reply that is coming in may take as long as it needs, while bytes come. Each entry is
+    /// looked at once: a store that hangs may owe millions.
     pub fn expire(&mut self, before: u64) -> Vec<Sink> {
         let mut expired = Vec::new();
-        let flowing = usize::from(self.in_reply);
-        for entry in self.awaited.iter_mut().skip(flowing).take_while(|a| a.at < before) {
-            if matches!(entry.sink, Sink::Op(_)) {
-                expired.push(std::mem::replace(&mut entry.sink, Sink::Nobody));
-            }
+        let flows = self.in_reply && self.heard_at >= before;
+        if let Some(front) = self.awaited.front_mut().filter(|a| a.at < before && !flows) {
+            give_up(front, &mut expired);
         }
+        let from = self.expired.max(1);
+        let mut seen = 0;
+        for entry in self.awaited.iter_mut().skip(from).take_while(|a| a.at < before) {
+            give_up(entry, &mut expired);
+            seen += 1;
+        }
+        self.expired = if seen > 0 { from + seen } else { self.expired };
         expired
     }
 
@@ -476,17 +502,33 @@ impl Lane {
     pub fn expire_held(&mut self, before: u64) -> Vec<Held> {
         let count = self.held.iter().take_while(|h| h.at < before && h.frame.is_some()).count();
         let gone: Vec<Held> = self.held.drain(..count).collect();
+        if count > 0 {
+            self.late = self.late.min(self.awaited.len());
+        }
         self.held_bytes -= gone.iter().map(|h| h.frame.as_ref().map_or(0, |f| f.len() as u64)).sum::<u64>();
         self.answered += gone.len() as u64;
         gone
     }
 
-    /// The operations whose replies are owed, oldest first.
-    pub fn awaited_ops(&self) -> impl Iterator<Item = (OpKey, u64)> + '_ {
-        self.awaited.iter().filter_map(|a| match a.sink {
-            Sink::Op(op) => Some((op, a.at)),
-            _ => None,
-        })
+    /// The operations that have waited for this store since before `before`. Each is told once, or
+    /// seldom twice: a store that hangs may owe millions.
+    pub fn newly_late(&mut self, before: u64) -> Vec<OpKey> {
+        let awaited = self.awaited.iter().map(|a| (a.sink, a.at));
+        let entries = awaited.chain(self.held.iter().map(|h| (h.sink, h.at)));
+        let mut late = Vec::new();
+        for (sink, _) in entries.skip(self.late).take_while(|(_, at)| *at < before) {
+            self.late += 1;
+            if let Sink::Op(op) = sink {
+                late.push(op);
+            }
+        }
+        late
+    }
+}
+
+fn give_up(entry: &mut Awaited, expired: &mut Vec<Sink>) {
+    if matches!(entry.sink, Sink::Op(_)) {
+        expired.push(std::mem::replace(&mut entry.sink, Sink::Nobody));
     }
 }
 

@@ -90,9 +90,7 @@ impl Sequencer {
             self.place_single(submission);
             return;
         }
-        if let Some(op) = self.clients.get_mut(submission.client).and_then(|c| c.lone_read.take()) {
-            self.hurry(op, false);
-        }
+        self.hurry_lone_read(submission.client);
         match submission.path {
             Path::Default => self.place_single(submission),
             Path::Read(miss) => self.place_read(submission, miss),
@@ -256,6 +254,7 @@ impl Sequencer {
     pub(super) fn place_transaction(&mut self, transaction: Transaction<'_>) {
         let default = self.default_store();
         let dual = self.stage().is_dual();
+        self.hurry_lone_read(transaction.client);
         let seq = transaction.parts.last().map_or(0, |part| part.seq);
         let replies = transaction.parts.len() as u32;
         let op = Op {
@@ -340,7 +339,7 @@ impl Sequencer {
                 _ => refusal(self, *store),
             };
             op.replies[store.index()] = match failures[store.index()] {
-                Some(_) => Reply::Unsent,
+                Some(failure) => Reply::Failed(failure),
                 None => Reply::Pending,
             };
         }
@@ -371,6 +370,13 @@ impl Sequencer {
         }
         let lagging = queued > self.settings.lag_max && self.settings.on_lag == OnLag::Repair;
         lagging.then_some(Failure::QueueFull)
+    }
+
+    /// The client goes on: what it reads must not be read behind what comes now.
+    pub(super) fn hurry_lone_read(&mut self, client: ClientKey) {
+        if let Some(op) = self.clients.get_mut(client).and_then(|c| c.lone_read.take()) {
+            self.hurry(op, false);
+        }
     }
 
     /// Asks the secondary for a lone read that only the primary has been asked for, since the

@@ -64,6 +64,10 @@ impl Session {
                 }
             }
         }
+        if let Some(loan) = &mut self.pinned {
+            // Until EXEC the store remembers the keys: nobody else may inherit them.
+            loan.watching = true;
+        }
         self.run_pinned(request).await
     }
 
@@ -72,7 +76,13 @@ impl Session {
         self.drained(1).await?;
         let footprint = self.footprint_of(&request);
         let writes = request.effect.writes || request.effect.kind == Kind::Publish;
-        let fenced = self.raise_fence(writes, &footprint).await?;
+        let fenced = match self.raise_fence(writes, &footprint).await? {
+            Ok(fenced) => fenced,
+            Err(error) => {
+                self.pay(request.seq, &error);
+                return Ok(());
+            }
+        };
         let outcome = match self.own_connection().await {
             Ok(()) => self.exchange(&request.frame, 1).await,
             Err(error) => Err(error),
@@ -109,7 +119,14 @@ impl Session {
         }
         self.drained(1).await?;
         let watched = self.pinned.is_some();
-        let fenced = self.raise_fence(multi.writes, &multi.footprint).await?;
+        let fenced = match self.raise_fence(multi.writes, &multi.footprint).await? {
+            Ok(fenced) => fenced,
+            Err(error) => {
+                self.pay(seq, &error);
+                self.pinned = None;
+                return Ok(());
+            }
+        };
         let moved = {
             let store = self.instance.core().default_store();
             self.pinned.as_ref().is_some_and(|loan| loan.store != store)
@@ -143,6 +160,9 @@ impl Session {
                 return;
             }
         };
+        if let Some(loan) = &mut self.pinned {
+            loan.watching = false;
+        }
         let exec = replies.last().cloned().unwrap_or_default();
         let elements = match Value::parse(&exec) {
             Ok(Value::Array(elements)) => elements,
@@ -182,15 +202,28 @@ impl Session {
         }
     }
 
-    /// Takes the keys of a write for this client while dual. False: no fence is needed.
-    async fn raise_fence(&mut self, writes: bool, footprint: &Footprint) -> Result<bool, Gone> {
+    /// Takes the keys of a write for this client while dual. False: no fence is needed. An error
+    /// frame: others have not let go of the keys within `reply_timeout`.
+    async fn raise_fence(
+        &mut self,
+        writes: bool,
+        footprint: &Footprint,
+    ) -> Result<Result<bool, Vec<u8>>, Gone> {
         if !writes || !self.instance.core().stage().is_dual() {
-            return Ok(false);
+            return Ok(Ok(false));
         }
         let key = self.key;
+        let within = self.instance.config().reply_timeout;
         self.instance.core_mut().request_fence(key, footprint.clone());
-        self.until(move |session| session.instance.core().fence_ready(key)).await?;
-        Ok(true)
+        let ready = self.until(move |session| session.instance.core().fence_ready(key));
+        match tokio::time::timeout(within, ready).await {
+            Ok(ready) => ready.map(|()| Ok(true)),
+            Err(_) => {
+                let mut core = self.instance.core_mut();
+                core.cancel_fence(key);
+                Ok(Err(core.failure_frame(core.default_store(), Failure::NotSent)))
+            }
+        }
     }
 
     fn lower_fence(&mut self, fenced: bool) {

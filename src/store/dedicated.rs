@@ -37,6 +37,8 @@ pub struct Dedicated {
     start: usize,
     /// Nothing is under way: it can serve somebody else.
     pub clean: bool,
+    /// The store watches keys for its owner.
+    pub watching: bool,
 }
 
 /// A frame from a dedicated connection.
@@ -96,6 +98,7 @@ impl Dedicated {
             buf: leftover,
             start: 0,
             clean: true,
+            watching: false,
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
@@ -19,6 +19,8 @@ use super::handshake::{Plan, Ready};
 const READ_BYTES: usize = 64 * 1024;
 /// A reply that is longer, and not complete, flows to its client in pieces.
 const FLOW_BYTES: usize = 32 * 1024;
+/// A connection that ends sooner was of no use.
+const SHORT_LIFE: Duration = Duration::from_secs(1);
 /// A write buffer that may be kept for reuse.
 const KEEP_WRITE_BYTES: usize = 256 * 1024;
 
@@ -40,9 +42,18 @@ enum Ended {
 /// Keeps the lane of `store` connected until the task is dropped.
 pub async fn run(instance: Rc<Instance>, store: StoreId) {
     let mut driver = Driver { instance, store, predecessor: None, failures: 0, overlaid: String::new() };
+    let mut short_lived = 0;
     loop {
         match driver.connect().await {
-            Ok(ready) => driver.serve(ready).await,
+            Ok(ready) => {
+                let since = Instant::now();
+                driver.serve(ready).await;
+                short_lived = if since.elapsed() < SHORT_LIFE { short_lived + 1 } else { 0 };
+                if short_lived > 1 {
+                    // Once may be chance; a store that ends every connection is not to be hammered.
+                    sleep(driver.delay(short_lived)).await;
+                }
+            }
             Err(reason) => driver.wait(reason).await,
         }
     }
@@ -75,13 +86,16 @@ impl Driver {
 
     /// Takes note of a failed attempt and waits before the next one: doubling, with jitter.
     async fn wait(&mut self, reason: DownReason) {
-        let config = self.instance.config();
-        let shift = self.failures.min(16);
-        self.failures += 1;
-        let ceiling = config.reconnect_min.saturating_mul(1 << shift).min(config.reconnect_max);
-        let delay = ceiling.mul_f64(0.5 + 0.5 * self.instance.random());
+        let delay = self.delay(self.failures);
+        self.failures = self.failures.saturating_add(1);
         self.instance.store_down(self.store, reason, delay);
         sleep(delay).await;
+    }
+
+    fn delay(&self, failures: u32) -> Duration {
+        let config = self.instance.config_ref();
+        let ceiling = config.reconnect_min.saturating_mul(1 << failures.min(16)).min(config.reconnect_max);
+        ceiling.mul_f64(0.5 + 0.5 * self.instance.random())
     }
 
     async fn serve(&mut self, ready: Ready) {
@@ -97,11 +111,12 @@ impl Driver {
         }
         let writer = Rc::new(writer);
         let writing = tokio::task::spawn_local(write(self.instance.clone(), self.store, writer.clone()));
+        // Two writers would tear the lane apart: this one ends with its connection, come what may.
+        let _writing = AbortOnDrop(writing);
         let ended = tokio::select! {
             ended = Reading::new(self.instance.clone(), self.store, reader).run() => ended,
             () = self.instance.lane_drop(self.store) => Ended::Silent,
         };
-        writing.abort();
         let kind = match ended {
             Ended::Closed | Ended::Io(_) => StoreErrorKind::Lost,
             Ended::Protocol(_) => StoreErrorKind::Protocol,
@@ -109,6 +124,14 @@ impl Driver {
             Ended::Silent => StoreErrorKind::Timeout,
         };
         self.instance.store_lost(self.store, kind, &ended.to_string());
+    }
+}
+
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
@@ -194,6 +217,8 @@ impl Reading {
 
     fn hand_over(&mut self, limits: &ReplyLimits) -> Result<(), Ended> {
         let mut core = self.instance.core_mut();
+        let now = core.now();
+        core.lane_mut(self.store).heard_at = now;
         loop {
             let Some(bytes) = self.buf.get(self.start..self.end) else { break };
             if bytes.is_empty() {

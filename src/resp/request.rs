@@ -163,7 +163,11 @@ impl Span {
 /// The places of the arguments in a frame that is known to be canonical, such as one that the proxy made.
 /// Empty if it is not.
 pub fn spans_of(frame: &[u8]) -> Vec<Span> {
-    let limits = RequestLimits { max_bulk: u32::MAX as usize, max_args: u32::MAX as usize, ..RequestLimits::default() };
+    let limits = RequestLimits {
+        max_bulk: u32::MAX as usize,
+        max_args: u32::MAX as usize,
+        ..RequestLimits::default()
+    };
     let mut decoder = Decoder::new();
     match decoder.decode(frame, &limits) {
         Ok(Decoded::Request { len, .. }) if len == frame.len() => decoder.spans,

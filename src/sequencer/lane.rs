@@ -10,6 +10,7 @@
 //! - a database is used only after this store has answered OK to its SELECT on this connection.
 
 use std::collections::{HashSet, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 
 use crate::resp::{Proto, encode};
 use crate::stage::StoreId;
@@ -144,6 +145,9 @@ pub struct Lane {
     /// Requests appended since the last numbered ECHO.
     since_mark: u32,
     next_mark: u64,
+    /// What this lane's marks begin with. Nobody can guess it, so no value that a client has stored
+    /// is taken for a mark.
+    mark: String,
     round_trip: Option<u64>,
     /// When the last byte came from the store, or the last request was appended to an idle lane.
     pub heard_at: u64,
@@ -151,6 +155,8 @@ pub struct Lane {
 
 /// A numbered ECHO rides behind this many requests.
 const MARK_EVERY: u32 = 4096;
+/// Bytes of a mark's reply besides what all marks of a lane begin with: a number, and the framing.
+const MARK_FRAME_BYTES: usize = 32;
 
 // === impl Lane ===
 
@@ -177,6 +183,7 @@ impl Lane {
             answered: 0,
             since_mark: 0,
             next_mark: 0,
+            mark: format!("multistore-mark-{:016x}-", RandomState::new().hash_one(store.index())),
             round_trip: None,
             heard_at: 0,
         }
@@ -314,8 +321,8 @@ impl Lane {
     fn mark(&mut self, at: u64) {
         self.since_mark = 0;
         self.next_mark += 1;
-        let number = mark_text(self.next_mark);
-        self.own(&[b"ECHO", number.as_bytes()], Sink::Mark(self.next_mark), at);
+        let text = format!("{}{}", self.mark, self.next_mark);
+        self.own(&[b"ECHO", text.as_bytes()], Sink::Mark(self.next_mark), at);
     }
 
     /// Switches the stream to `context` if need be. False: the database must be answered first.
@@ -384,11 +391,20 @@ impl Lane {
         !self.awaited.is_empty() && self.heard_at < before
     }
 
-    /// Puts a numbered ECHO into an idle lane, so that a store that has gone is noticed.
+    /// Puts a numbered ECHO into the lane: into an idle one, so that a store that has gone is noticed,
+    /// into a busy one, so that replies that don't match requests are.
     pub fn probe(&mut self, now: u64) {
-        if self.is_up() && self.awaited.is_empty() && self.held.is_empty() {
+        if self.is_up() && (self.since_mark > 0 || self.awaited.is_empty()) {
             self.mark(now);
         }
+    }
+
+    /// Is this reply a mark's, while another request's is due?
+    pub fn is_stray_mark(&self, frame: &[u8]) -> bool {
+        frame.len() > self.mark.len()
+            && frame.len() < self.mark.len() + MARK_FRAME_BYTES
+            && !matches!(self.awaited.front(), Some(Awaited { sink: Sink::Mark(_), .. }))
+            && memchr::memmem::find(frame, self.mark.as_bytes()).is_some()
     }
 
     /// Who gets the reply that is now coming in?
@@ -401,9 +417,15 @@ impl Lane {
         match sink {
             Sink::Select(db) => self.selected(db, frame, now),
             Sink::Hello(_) if frame.first() == Some(&b'-') => ContextOutcome::OutOfStep,
-            Sink::Mark(n) if !is_mark(frame, n) => ContextOutcome::OutOfStep,
+            Sink::Mark(n) if !self.is_mark(frame, n) => ContextOutcome::OutOfStep,
             _ => ContextOutcome::Fine,
         }
+    }
+
+    fn is_mark(&self, frame: &[u8], number: u64) -> bool {
+        let mut expected = Vec::with_capacity(self.mark.len() + MARK_FRAME_BYTES);
+        encode::bulk(&mut expected, format!("{}{number}", self.mark).as_bytes());
+        frame == expected
     }
 
     fn selected(&mut self, db: u32, frame: &[u8], now: u64) -> ContextOutcome {
@@ -530,14 +552,4 @@ fn give_up(entry: &mut Awaited, expired: &mut Vec<Sink>) {
     if matches!(entry.sink, Sink::Op(_)) {
         expired.push(std::mem::replace(&mut entry.sink, Sink::Nobody));
     }
-}
-
-fn mark_text(number: u64) -> String {
-    format!("multistore-mark-{number}")
-}
-
-fn is_mark(frame: &[u8], number: u64) -> bool {
-    let mut expected = Vec::with_capacity(40);
-    encode::bulk(&mut expected, mark_text(number).as_bytes());
-    frame == expected
 }

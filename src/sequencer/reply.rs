@@ -24,6 +24,9 @@ impl Sequencer {
     /// Takes one complete reply of `store`.
     pub fn on_frame(&mut self, store: StoreId, frame: &[u8]) -> Result<(), OutOfStep> {
         let now = self.now;
+        if self.lanes[store.index()].is_stray_mark(frame) {
+            return Err(OutOfStep);
+        }
         let arrived = self.lanes[store.index()].arrived(now).ok_or(OutOfStep)?;
         match arrived.sink {
             Sink::Op(key) => self.op_reply(key, store, arrived, frame),
@@ -438,7 +441,8 @@ fn fell_back(op: &Op, store: StoreId) -> bool {
 
 /// May a large reply to this lookup turn out to be a miss? Only one of many elements, each of them none.
 fn may_be_large_miss(op: &Op) -> bool {
-    matches!(op.policy, Policy::Lookup { .. }) && matches!(op.miss, Miss::AllNil | Miss::AllZero | Miss::MinusTwo)
+    matches!(op.policy, Policy::Lookup { .. })
+        && matches!(op.miss, Miss::AllNil | Miss::AllZero | Miss::MinusTwo)
 }
 
 /// Is this reply to `op` a hit, as far as reading from two stores is concerned?

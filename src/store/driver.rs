@@ -19,7 +19,7 @@ use super::handshake::{Plan, Ready};
 const READ_BYTES: usize = 64 * 1024;
 /// A reply that is longer, and not complete, flows to its client in pieces.
 const FLOW_BYTES: usize = 32 * 1024;
-/// A connection that ends sooner was of no use.
+/// A connection that ends sooner, without a single reply, was of no use.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
 /// A write buffer that may be kept for reuse.
 const KEEP_WRITE_BYTES: usize = 256 * 1024;
@@ -42,16 +42,16 @@ enum Ended {
 /// Keeps the lane of `store` connected until the task is dropped.
 pub async fn run(instance: Rc<Instance>, store: StoreId) {
     let mut driver = Driver { instance, store, predecessor: None, failures: 0, overlaid: String::new() };
-    let mut short_lived = 0;
+    let mut useless = 0;
     loop {
         match driver.connect().await {
             Ok(ready) => {
                 let since = Instant::now();
-                driver.serve(ready).await;
-                short_lived = if since.elapsed() < SHORT_LIFE { short_lived + 1 } else { 0 };
-                if short_lived > 1 {
+                let served = driver.serve(ready).await;
+                useless = if served || since.elapsed() >= SHORT_LIFE { 0 } else { useless + 1 };
+                if useless > 1 {
                     // Once may be chance; a store that ends every connection is not to be hammered.
-                    sleep(driver.delay(short_lived)).await;
+                    sleep(driver.delay(useless)).await;
                 }
             }
             Err(reason) => driver.wait(reason).await,
@@ -98,7 +98,8 @@ impl Driver {
         ceiling.mul_f64(0.5 + 0.5 * self.instance.random())
     }
 
-    async fn serve(&mut self, ready: Ready) {
+    /// Serves the lane until its connection ends. Has the store answered any request?
+    async fn serve(&mut self, ready: Ready) -> bool {
         self.failures = 0;
         if !ready.commands.is_empty() {
             self.overlaid = ready.identity.version.clone();
@@ -113,6 +114,8 @@ impl Driver {
         let writing = tokio::task::spawn_local(write(self.instance.clone(), self.store, writer.clone()));
         // Two writers would tear the lane apart: this one ends with its connection, come what may.
         let _writing = AbortOnDrop(writing);
+        let answered = || self.instance.core().lane(self.store).answered();
+        let before = answered();
         let ended = tokio::select! {
             ended = Reading::new(self.instance.clone(), self.store, reader).run() => ended,
             () = self.instance.lane_drop(self.store) => Ended::Silent,
@@ -123,7 +126,9 @@ impl Driver {
             Ended::OutOfStep(_) => StoreErrorKind::OutOfStep,
             Ended::Silent => StoreErrorKind::Timeout,
         };
+        let served = answered() > before;
         self.instance.store_lost(self.store, kind, &ended.to_string());
+        served
     }
 }
 

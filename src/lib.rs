@@ -2,16 +2,16 @@
 //!
 //! The modules in the order in which a request meets them:
 //!
-//! - [`config`]: `proxy.toml` → a validated snapshot;
-//! - [`session`]: one client: reads requests, owes replies in order;
+//! - [`cli`], [`config`]: the command line; `proxy.toml` → a validated snapshot;
+//! - [`server`], [`instance`]: threads and listeners; one pair of stores at run time;
+//! - [`net`], [`session`]: one client: reads requests, owes replies in order;
 //! - [`resp`]: frames of the Redis protocol, found and made;
 //! - [`command`]: what a command is: its keys, whether it writes, what counts as a miss;
-//! - [`route`]: pure: command + session state + stage → what to do;
+//! - [`stage`], [`route`]: pure: command + session state + stage → what to do;
 //! - [`sequencer`]: the one order of an instance; decides, does no I/O;
-//! - [`mirror`]: what the other store gets, and what is known to be in sync;
-//! - [`compare`]: are two replies the same answer?
 //! - [`store`]: the sockets of one backend;
-//! - [`metrics`], [`admin`], [`cli`]: what an operator sees.
+//! - [`compare`]: are two replies the same answer?
+//! - [`metrics`], [`admin`], [`logging`], [`systemd`]: what an operator sees.
 
 pub mod admin;
 pub mod cli;
@@ -21,6 +21,7 @@ pub mod config;
 pub mod instance;
 pub mod logging;
 pub mod metrics;
+pub mod mirror;
 pub mod net;
 pub mod resp;
 pub mod route;
@@ -28,5 +29,6 @@ pub mod sequencer;
 pub mod server;
 pub mod session;
 pub mod stage;
+pub mod state;
 pub mod store;
 pub mod systemd;

@@ -1,98 +1,45 @@
 //! The command table against a real server: what it lists, what keys it finds, what it says of mistakes.
 
+mod support;
+
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use multistore::command::{self, Access, CommandFlags, Keys, LiveCommand, Lookup, Table, errors};
 use redis_protocol::resp2::decode::decode;
 use redis_protocol::resp2::types::OwnedFrame as Frame;
+use support::{Client, RedisServer};
 
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// A redis-server of one test alone, ended with it.
+/// A redis-server of one test alone, and a connection to it.
 struct Server {
-    process: Child,
-    stream: TcpStream,
+    client: Client,
+    // Held for its end.
+    _server: RedisServer,
 }
+
+// === impl Server ===
 
 impl Server {
     fn start() -> Self {
-        // Another process may take the port between the two steps: then the server ends, and the next port is tried.
-        for _ in 0..5 {
-            let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-            let mut process = Command::new("redis-server")
-                .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--bind-source-addr", "127.0.0.1"])
-                .args(["--save", "", "--appendonly", "no"])
-                .stdout(Stdio::null())
-                .spawn()
-                .expect("redis-server is installed");
-            let deadline = Instant::now() + PATIENCE;
-            while process.try_wait().unwrap().is_none() && Instant::now() < deadline {
-                if let Some(stream) = connect(port) {
-                    return Self { process, stream };
-                }
-                std::thread::yield_now();
-            }
-            let _ = process.kill();
-            let _ = process.wait();
-        }
-        panic!("redis-server does not start");
+        let server = RedisServer::start();
+        Self { client: server.client(), _server: server }
     }
 
     /// The reply's bytes, and what they say.
     fn ask(&mut self, words: &[impl AsRef<[u8]>]) -> (Vec<u8>, Frame) {
-        let mut request = format!("*{}\r\n", words.len()).into_bytes();
-        for word in words {
-            let word = word.as_ref();
-            request.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
-            request.extend_from_slice(word);
-            request.extend_from_slice(b"\r\n");
+        self.client.send(words);
+        let reply = self.client.read_raw_reply();
+        // Errors need not be UTF-8, which the decoder insists on.
+        if reply.starts_with(b"-") {
+            return (reply, Frame::Error(String::new()));
         }
-        self.stream.write_all(&request).unwrap();
-        let mut reply = Vec::new();
-        let mut chunk = vec![0; 64 * 1024];
-        loop {
-            let read = self.stream.read(&mut chunk).unwrap();
-            assert!(read > 0, "the server hung up");
-            reply.extend_from_slice(&chunk[..read]);
-            if !reply.ends_with(b"\r\n") {
-                continue;
-            }
-            // Errors need not be UTF-8, which the decoder insists on.
-            if reply.starts_with(b"-") {
-                return (reply, Frame::Error(String::new()));
-            }
-            if let Some((frame, _)) = decode(&reply).unwrap() {
-                return (reply, frame);
-            }
-        }
+        let (frame, _) = decode(&reply).unwrap().unwrap();
+        (reply, frame)
     }
 
     fn error(&mut self, words: &[impl AsRef<[u8]>]) -> Vec<u8> {
         let (reply, frame) = self.ask(words);
         assert!(matches!(frame, Frame::Error(_)), "{frame:?}");
         reply.strip_prefix(b"-").unwrap().strip_suffix(b"\r\n").unwrap().to_vec()
-    }
-}
-
-fn connect(port: u16) -> Option<TcpStream> {
-    let mut stream =
-        TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), PATIENCE).ok()?;
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_nodelay(true).unwrap();
-    stream.write_all(b"PING\r\n").ok()?;
-    let mut pong = [0; 7];
-    stream.read_exact(&mut pong).ok()?;
-    (&pong == b"+PONG\r\n").then_some(stream)
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 

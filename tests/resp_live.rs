@@ -1,5 +1,7 @@
 //! The decoder, the scanner and the connection against a real server.
 
+mod support;
+
 use multistore::resp::encode;
 use multistore::resp::request::{Decoded, Decoder, Request, RequestLimits};
 use multistore::resp::value::OwnedValue;
@@ -8,46 +10,23 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use support::{Numbers, RedisServer, free_port};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// A server that listens on a Unix socket of its own and ends with the test.
-struct Server {
-    child: Child,
-    dir: PathBuf,
-}
+/// A server that is spoken to at its Unix socket, in raw bytes.
+struct Server(RedisServer);
 
 // === impl Server ===
 
 impl Server {
     fn start(options: &[&str]) -> Self {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("resp-live-{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&dir).expect("a directory for the server");
-        let child = Command::new("redis-server")
-            .args(["--port", "0", "--save", "", "--enable-debug-command", "yes", "--dir"])
-            .arg(&dir)
-            .arg("--unixsocket")
-            .arg(dir.join("s"))
-            .args(options)
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server is installed");
-        let server = Self { child, dir };
-        let deadline = Instant::now() + DEADLINE;
-        while UnixStream::connect(server.path()).is_err() {
-            assert!(Instant::now() < deadline, "the server does not start");
-            std::thread::yield_now();
-        }
-        server
+        Self(RedisServer::start_with(&[&["--enable-debug-command", "yes"], options].concat()))
     }
 
     fn path(&self) -> PathBuf {
-        self.dir.join("s")
+        self.0.unix_path()
     }
 
     fn endpoint(&self) -> Endpoint {
@@ -85,14 +64,6 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = std::fs::remove_dir_all(&self.dir);
-    }
-}
-
 /// The requests in `bytes`, encoded anew, and the error reply that ends them.
 fn decode(mut bytes: &[u8], limits: &RequestLimits) -> (Vec<u8>, Vec<u8>) {
     let (mut decoder, mut requests, mut error) = (Decoder::new(), Vec::new(), Vec::new());
@@ -119,28 +90,6 @@ fn decode(mut bytes: &[u8], limits: &RequestLimits) -> (Vec<u8>, Vec<u8>) {
         bytes = &bytes[len..];
     }
     (requests, error)
-}
-
-/// Numbers that are the same in every run (SplitMix64).
-struct Numbers(u64);
-
-// === impl Numbers ===
-
-impl Numbers {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-
-    fn pick<'a>(&mut self, from: &[&'a [u8]]) -> &'a [u8] {
-        from[self.below(from.len())]
-    }
 }
 
 #[test]
@@ -362,7 +311,7 @@ fn connection_out_of_step_refuses() {
         connection.set_timeout(Duration::from_millis(1));
         let late = connection.call(&["BLPOP", "nothing", "0"]).await.expect_err("no element");
         assert!(matches!(late, ConnectionError::Timeout { .. }));
-        assert!(late.to_string().ends_with("/s did not answer within 1ms"), "{late}");
+        assert!(late.to_string().ends_with("/redis.sock did not answer within 1ms"), "{late}");
         connection.set_timeout(DEADLINE);
         let refused = connection.call(&["PING"]).await.expect_err("out of step");
         assert!(matches!(refused, ConnectionError::OutOfStep { .. }));
@@ -385,27 +334,20 @@ fn connection_hears_why_it_is_refused() {
         assert_eq!(refusal.error_text().as_deref(), Some("ERR max number of clients reached"));
         let closed = second.call(&["PING"]).await.expect_err("closed");
         let text = closed.to_string();
-        assert!(text.starts_with("unix:/") && text.ends_with("/s closed the connection"), "{text}");
+        assert!(text.starts_with("unix:/") && text.ends_with("/redis.sock closed the connection"), "{text}");
     });
 }
 
 #[test]
 fn connection_over_tcp() {
-    let port =
-        std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
+    let port = free_port();
     let endpoint = Endpoint::Tcp { host: "127.0.0.1".into(), port };
     run(async {
         let error = Connection::open(&endpoint, DEADLINE).await.expect_err("nobody listens");
         assert!(error.to_string().starts_with(&format!("cannot connect to 127.0.0.1:{port}: ")), "{error}");
     });
-    let _server = Server::start(&[
-        "--port",
-        &port.to_string(),
-        "--bind",
-        "127.0.0.1",
-        "--bind-source-addr",
-        "127.0.0.1",
-    ]);
+    let server = Server::start(&[]);
+    let endpoint = Endpoint::Tcp { host: "127.0.0.1".into(), port: server.0.port() };
     run(async {
         let mut connection = Connection::open(&endpoint, DEADLINE).await.expect("connected");
         assert_eq!(connection.call(&["PING"]).await.expect("a reply").as_str(), Some("PONG"));

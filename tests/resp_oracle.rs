@@ -3,6 +3,8 @@
 //! The crate decodes whole frames only, so it says where a complete frame ends; all else is asked of ours. It
 //! refuses what it cannot hash (an aggregate as the key of a map or in a set), so such are not made here.
 
+mod support;
+
 use multistore::resp::Proto;
 use multistore::resp::encode;
 use multistore::resp::reply::{ReplyLimits, ReplyScanner, Scanned};
@@ -12,34 +14,12 @@ use redis_protocol::resp2::decode as resp2;
 use redis_protocol::resp2::types::RangeFrame as Frame2;
 use redis_protocol::resp3::decode::complete as resp3;
 use redis_protocol::resp3::types::RangeFrame as Frame3;
-
-/// Numbers that are the same in every run (SplitMix64).
-struct Numbers(u64);
+use support::Numbers;
 
 /// Writes random frames, and remembers whether RESP2 has all their types.
 struct Frames {
     numbers: Numbers,
     proto: Proto,
-}
-
-// === impl Numbers ===
-
-impl Numbers {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-
-    fn bytes(&mut self, most: usize) -> Vec<u8> {
-        let alphabet = b"ab\r\n$*:+-\0\xff1 ";
-        (0..self.below(most + 1)).map(|_| alphabet[self.below(alphabet.len())]).collect()
-    }
 }
 
 // === impl Frames ===

@@ -259,6 +259,15 @@ impl Spec {
         arity_ok(self.arity, argc)
     }
 
+    /// The name as a label of a metric: built-in names live as long as the process, all others are
+    /// one label, so that no server can make series.
+    pub fn label(&self) -> &'static str {
+        match self.name {
+            Cow::Borrowed(name) => name,
+            Cow::Owned(_) => "other",
+        }
+    }
+
     /// The name without its container.
     pub fn own_name(&self) -> &str {
         self.name.split_once('|').map_or(&self.name, |(_, name)| name)

@@ -60,6 +60,18 @@ impl Samples {
         secondary: &[u8],
         at: SystemTime,
     ) {
+        let shown = [self.show_reply(primary), self.show_reply(secondary)];
+        self.record_shown(command, key, shown, at);
+    }
+
+    /// Keeps one difference between replies, primary's and secondary's, of which only a description is at hand.
+    pub fn record_shown(
+        &mut self,
+        command: &str,
+        key: Option<&[u8]>,
+        [primary, secondary]: [String; 2],
+        at: SystemTime,
+    ) {
         self.recorded = self.recorded.saturating_add(1);
         if self.capacity == 0 {
             return;
@@ -67,14 +79,9 @@ impl Samples {
         if self.ring.len() >= self.capacity {
             self.ring.pop_front();
         }
-        let sample = DiffSample {
-            command: escaped(command.as_bytes()),
-            key: key.map(|key| self.show_key(key)),
-            primary: self.show_reply(primary),
-            secondary: self.show_reply(secondary),
-            at,
-        };
-        self.ring.push_back(sample);
+        let command = escaped(command.as_bytes());
+        let key = key.map(|key| self.show_key(key));
+        self.ring.push_back(DiffSample { command, key, primary, secondary, at });
     }
 
     /// The samples, oldest first.

@@ -84,6 +84,8 @@ macro_rules! section {
         }
     ) => {
         $(#[doc = $about])+
+        // The text is the manual's: its brackets are those of addresses and tables.
+        #[allow(rustdoc::broken_intra_doc_links)]
         #[derive(Clone, Debug, PartialEq)]
         pub struct $Name {
             $($(#[doc = $doc])+ pub $key: $ty,)+

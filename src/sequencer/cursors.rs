@@ -7,25 +7,54 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::stage::StoreId;
 
-/// Cursors remembered.
+/// Entries remembered: two for each cursor.
 const MAX_CURSORS: usize = 16_384;
+
+/// What a cursor is a cursor of. Tables of one size hand out the same numbers, so that the number
+/// alone tells nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Scan {
+    /// The hash of the key, or what stands for the keyspace of a database.
+    pub of: u64,
+    /// Who scans. While two clients scan the same thing at two stores (a flip lies between them),
+    /// each goes on where it began.
+    pub client: u64,
+}
+
+/// Whose cursor: one client's, or anybody's who goes on with it on another connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Whose {
+    Client(u64),
+    Anybody,
+}
+
+type Issued = (u64, u64, Whose);
 
 /// Which store issued which cursor.
 #[derive(Debug, Default)]
 pub struct Cursors {
-    issued: HashMap<u64, StoreId, foldhash::fast::RandomState>,
-    order: VecDeque<u64>,
+    issued: HashMap<Issued, StoreId, foldhash::fast::RandomState>,
+    order: VecDeque<Issued>,
 }
 
 // === impl Cursors ===
 
 impl Cursors {
-    /// `store` issued `cursor`.
-    pub fn issue(&mut self, cursor: u64, store: StoreId) {
-        if cursor == 0 || self.issued.insert(cursor, store).is_some() {
+    /// `store` issued `cursor` to this scan.
+    pub fn issue(&mut self, scan: Scan, cursor: u64, store: StoreId) {
+        if cursor == 0 {
             return;
         }
-        self.order.push_back(cursor);
+        for whose in [Whose::Client(scan.client), Whose::Anybody] {
+            self.note((scan.of, cursor, whose), store);
+        }
+    }
+
+    fn note(&mut self, issued: Issued, store: StoreId) {
+        if self.issued.insert(issued, store).is_some() {
+            return;
+        }
+        self.order.push_back(issued);
         if self.order.len() > MAX_CURSORS
             && let Some(oldest) = self.order.pop_front()
         {
@@ -33,9 +62,10 @@ impl Cursors {
         }
     }
 
-    /// Who issued `cursor`?
-    pub fn issuer(&self, cursor: u64) -> Option<StoreId> {
-        self.issued.get(&cursor).copied()
+    /// Who issued `cursor` to this scan?
+    pub fn issuer(&self, scan: Scan, cursor: u64) -> Option<StoreId> {
+        let own = self.issued.get(&(scan.of, cursor, Whose::Client(scan.client)));
+        own.or_else(|| self.issued.get(&(scan.of, cursor, Whose::Anybody))).copied()
     }
 }
 
@@ -66,11 +96,29 @@ mod tests {
 
     #[test]
     fn the_oldest_cursor_is_forgotten() {
+        let scan = Scan { of: 7, client: 1 };
         let mut cursors = Cursors::default();
-        for cursor in 1..=MAX_CURSORS as u64 + 1 {
-            cursors.issue(cursor, StoreId::Primary);
+        for cursor in 1..=(MAX_CURSORS / 2) as u64 + 1 {
+            cursors.issue(scan, cursor, StoreId::Primary);
         }
-        assert_eq!(cursors.issuer(1), None);
-        assert_eq!(cursors.issuer(2), Some(StoreId::Primary));
+        assert_eq!(cursors.issuer(scan, 1), None);
+        assert_eq!(cursors.issuer(scan, 2), Some(StoreId::Primary));
+        assert_eq!(cursors.order.len(), MAX_CURSORS);
+    }
+
+    #[test]
+    fn equal_cursors_of_different_things_and_clients_are_told_apart() {
+        let mut cursors = Cursors::default();
+        cursors.issue(Scan { of: 1, client: 1 }, 42, StoreId::Primary);
+        cursors.issue(Scan { of: 2, client: 1 }, 42, StoreId::Secondary);
+        cursors.issue(Scan { of: 1, client: 2 }, 42, StoreId::Secondary);
+        assert_eq!(cursors.issuer(Scan { of: 1, client: 1 }, 42), Some(StoreId::Primary));
+        assert_eq!(cursors.issuer(Scan { of: 2, client: 1 }, 42), Some(StoreId::Secondary));
+        assert_eq!(
+            cursors.issuer(Scan { of: 2, client: 9 }, 42),
+            Some(StoreId::Secondary),
+            "another connection"
+        );
+        assert_eq!(cursors.issuer(Scan { of: 3, client: 1 }, 42), None);
     }
 }

@@ -4,37 +4,17 @@
 
 use std::collections::VecDeque;
 
-use crate::command::{CommandId, Rule};
-use crate::metrics::RequestKind;
 use crate::stage::StoreId;
 
 use super::clients::ClientKey;
 use super::fence::{FenceKey, Fences, Footprint};
-use super::lane::Context;
-use super::op::{Failure, Part};
-use super::{Path, Sequencer, Submission, Transaction};
+use super::op::Failure;
+use super::{Sequencer, Submission, Transaction};
 
 /// What is held for a client.
 enum What {
-    Command {
-        seq: u64,
-        command: CommandId,
-        path: Path,
-        rule: Rule,
-        kind: RequestKind,
-        context: Context,
-        frame: Box<[u8]>,
-        key: Box<[u8]>,
-        alone: bool,
-        fills: usize,
-    },
-    Transaction {
-        parts: Vec<Part>,
-        command: CommandId,
-        context: Context,
-        frame: Box<[u8]>,
-        writes: bool,
-    },
+    Command(Submission<'static>),
+    Transaction(Transaction<'static>),
     Fence,
 }
 
@@ -61,6 +41,14 @@ pub(super) struct Holds {
     fences: Fences,
     waiting: VecDeque<Waiting>,
     standing: Vec<Standing>,
+    hydrating: Vec<Hydrating>,
+}
+
+/// A fence around keys that are being copied to the default store. It comes down with the last copy.
+struct Hydrating {
+    id: u64,
+    fence: FenceKey,
+    left: usize,
 }
 
 // === impl What ===
@@ -69,9 +57,9 @@ impl What {
     /// The slots that are owed for it.
     fn unpaid(&self) -> Vec<u64> {
         match self {
-            What::Command { seq, .. } => vec![*seq],
-            What::Transaction { parts, .. } => {
-                parts.iter().filter(|part| !part.answered).map(|part| part.seq).collect()
+            What::Command(submission) => vec![submission.seq],
+            What::Transaction(transaction) => {
+                transaction.parts.iter().filter(|part| !part.answered).map(|part| part.seq).collect()
             }
             What::Fence => Vec::new(),
         }
@@ -93,6 +81,10 @@ impl Holds {
         self.fences.reserve(footprint);
     }
 
+    pub fn unreserve(&mut self, footprint: &Footprint) {
+        self.fences.free(footprint);
+    }
+
     fn push(&mut self, waiting: Waiting) {
         self.fences.reserve(&waiting.footprint);
         self.waiting.push_back(waiting);
@@ -102,23 +94,12 @@ impl Holds {
 // === impl Sequencer ===
 
 impl Sequencer {
-    pub(super) fn hold_submission(&mut self, submission: &Submission<'_>) {
+    pub(super) fn hold_submission(&mut self, submission: Submission<'_>) {
         self.holds.push(Waiting {
             client: submission.client,
             at: self.now,
             footprint: submission.footprint.clone(),
-            what: What::Command {
-                seq: submission.seq,
-                command: submission.command,
-                path: submission.path,
-                rule: submission.rule,
-                kind: submission.kind,
-                context: submission.context,
-                frame: submission.frame.into(),
-                key: submission.key.into(),
-                alone: submission.alone,
-                fills: submission.fills,
-            },
+            what: What::Command(submission.into_owned()),
         });
     }
 
@@ -126,14 +107,8 @@ impl Sequencer {
         self.holds.push(Waiting {
             client: transaction.client,
             at: self.now,
-            footprint: transaction.footprint,
-            what: What::Transaction {
-                parts: transaction.parts,
-                command: transaction.command,
-                context: transaction.context,
-                frame: transaction.frame.into(),
-                writes: transaction.writes,
-            },
+            footprint: transaction.footprint.clone(),
+            what: What::Transaction(transaction.into_owned()),
         });
     }
 
@@ -217,10 +192,10 @@ impl Sequencer {
     fn release_held(&mut self) {
         if let Some(stage) = self.pending_stage
             && self.holds.standing.is_empty()
+            && self.holds.hydrating.is_empty()
         {
             self.pending_stage = None;
             self.holds.fences.free(&Footprint::Everything);
-            self.metrics.flip_held.set(0);
             self.apply_stage(stage);
         }
         let waiting = std::mem::take(&mut self.holds.waiting);
@@ -240,36 +215,33 @@ impl Sequencer {
     fn release(&mut self, entry: Waiting) {
         let Waiting { client, footprint, what, .. } = entry;
         match what {
-            What::Command { seq, command, path, rule, kind, context, frame, key, alone, fills } => {
-                self.place(Submission {
-                    client,
-                    seq,
-                    command,
-                    path,
-                    rule,
-                    kind,
-                    context,
-                    frame: &frame,
-                    footprint,
-                    key: &key,
-                    alone,
-                    fills,
-                });
-            }
-            What::Transaction { parts, command, context, frame, writes } => {
-                self.place_transaction(Transaction {
-                    client,
-                    parts,
-                    command,
-                    context,
-                    frame: &frame,
-                    footprint,
-                    writes,
-                });
-            }
+            What::Command(submission) => self.place(submission),
+            What::Transaction(transaction) => self.place_transaction(transaction),
             What::Fence => self.raise(client, footprint),
         }
         self.clients.wake(client);
+    }
+
+    /// Puts a fence up around keys of which `copies` are on their way. Nothing blocks it: the caller
+    /// has looked.
+    pub(super) fn raise_hydration(&mut self, id: u64, footprint: Footprint, copies: usize) {
+        let fence = self.holds.fences.raise(footprint);
+        self.holds.hydrating.push(Hydrating { id, fence, left: copies });
+    }
+
+    /// One copy of a hydration is done, one way or the other.
+    pub(super) fn hydrated(&mut self, id: u64) {
+        let Some(at) = self.holds.hydrating.iter().position(|h| h.id == id) else { return };
+        let Some(hydrating) = self.holds.hydrating.get_mut(at) else { return };
+        hydrating.left = hydrating.left.saturating_sub(1);
+        if hydrating.left == 0 {
+            let done = self.holds.hydrating.swap_remove(at);
+            self.holds.fences.lower(done.fence);
+            for client in std::mem::take(&mut self.hydration_waiters) {
+                self.clients.wake(client);
+            }
+            self.release_held();
+        }
     }
 
     pub(super) fn drop_holds_of(&mut self, client: ClientKey) {

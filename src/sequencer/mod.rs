@@ -16,18 +16,25 @@
 //! - a request that has left the process is never sent to the same store again.
 
 pub mod clients;
+pub mod copy;
 pub mod cursors;
+mod derive;
 pub mod errors;
 pub mod fence;
+pub mod flip;
 pub mod hold;
+pub mod knowledge;
 pub mod lane;
 pub mod op;
 pub mod park;
+pub mod plan;
 pub mod policy;
 mod recent;
 mod reply;
 mod report;
 mod submit;
+mod sync;
+mod touched;
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -41,23 +48,28 @@ use crate::command::Table;
 use crate::compare::Samples;
 use crate::config::{Ack, OnLag, Reads};
 use crate::metrics::InstanceMetrics;
+use crate::mirror::Dialect;
 use crate::stage::{Flags, Stage, StoreId};
 
 use clients::Clients;
+use copy::{Copies, CopyCounts};
 use cursors::Cursors;
-use fence::Footprint;
 use hold::Holds;
+use knowledge::{Knowledge, Limits, Sync};
 use lane::{DownReason, Lane};
 use op::{Failure, Op};
 use park::Parks;
 use recent::Recent;
 
+pub use fence::hash_key;
 pub use reply::OutOfStep;
-pub use submit::{Path, Submission, Transaction};
+pub use submit::{Dedicated, Path, Scope, Submission, Transaction};
 
 /// The settings of an instance that the sequencer obeys. All of them can change while it runs.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Are keys copied that only one store has?
+    pub hydrate: bool,
     /// Read policy.
     pub reads: Reads,
     /// Acknowledgement of writes.
@@ -72,6 +84,8 @@ pub struct Settings {
     pub blocking_poll: Duration,
     /// Bytes queued for the other store above which `on_lag` applies.
     pub lag_max: u64,
+    /// Bytes queued for a store above which it does not become the default.
+    pub flip_max_lag: u64,
     /// Bytes queued for the default store above which requests are refused.
     pub queue_max: u64,
     /// Larger replies are compared by their hash.
@@ -105,6 +119,9 @@ pub struct Sequencer {
     pub samples: Samples,
     settings: Settings,
     stage: Stage,
+    /// The stage that the flags ask for.
+    wanted: Stage,
+    /// A change of stage that only waits for fences.
     pending_stage: Option<Stage>,
     same_server: bool,
     stores: [String; 2],
@@ -114,6 +131,16 @@ pub struct Sequencer {
     parks: Parks,
     recent: Recent,
     cursors: Cursors,
+    known: Knowledge,
+    copies: Copies,
+    copy_counts: CopyCounts,
+    dialects: [Dialect; 2],
+    /// Clients that wait for a copy before they take a fence.
+    hydration_waiters: Vec<clients::ClientKey>,
+    /// A store that may itself have lost writes: nothing is deleted elsewhere on its word.
+    doubted_source: Option<StoreId>,
+    /// Repairs are held back (a test, an operator).
+    repairs_held: bool,
     tickets: HashMap<u64, oneshot::Sender<Result<Vec<u8>, Failure>>>,
     next_ticket: u64,
     now: u64,
@@ -124,13 +151,15 @@ pub struct Sequencer {
 // === impl Sequencer ===
 
 impl Sequencer {
-    /// A sequencer whose lanes are being dialed. `stores`: primary, secondary.
+    /// A sequencer whose lanes are being dialed. `stores`: primary, secondary. `base`: what is known of
+    /// keys that have not been touched.
     pub fn new(
         table: Rc<Table>,
         settings: Settings,
         stage: Stage,
         stores: [StoreFace; 2],
         metrics: Arc<InstanceMetrics>,
+        base: Sync,
     ) -> Sequencer {
         let [primary, secondary] = stores;
         let lanes =
@@ -143,6 +172,7 @@ impl Sequencer {
             metrics,
             settings,
             stage,
+            wanted: stage,
             pending_stage: None,
             same_server: false,
             stores: [primary.name, secondary.name],
@@ -152,6 +182,13 @@ impl Sequencer {
             parks: Parks::default(),
             recent: Recent::default(),
             cursors: Cursors::default(),
+            known: Knowledge::new(base, Limits::default()),
+            copies: Copies::default(),
+            copy_counts: CopyCounts::default(),
+            dialects: [Dialect::default(); 2],
+            hydration_waiters: Vec::new(),
+            doubted_source: None,
+            repairs_held: false,
             tickets: HashMap::new(),
             next_ticket: 0,
             now: 0,
@@ -206,41 +243,8 @@ impl Sequencer {
         let before = self.stage();
         self.same_server = same;
         if self.stage() != before {
-            self.flipped();
+            self.flipped(before);
         }
-    }
-
-    /// Changes the stage at this point of the order, or as soon as no fence stands.
-    pub fn set_stage(&mut self, stage: Stage) {
-        if stage == self.stage && self.pending_stage.is_none() {
-            return;
-        }
-        if self.holds.is_open() {
-            self.apply_stage(stage);
-        } else if self.pending_stage.replace(stage).is_none() {
-            self.holds.reserve(&Footprint::Everything);
-            self.metrics.flip_held.set(1);
-        }
-    }
-
-    fn apply_stage(&mut self, stage: Stage) {
-        self.stage = stage;
-        self.metrics.set_flags(stage.flags());
-        self.metrics.flips.inc();
-        self.flipped();
-    }
-
-    fn flipped(&mut self) {
-        self.flips += 1;
-        self.primary_behind = false;
-        let default = self.stage().default_store();
-        self.recent.reset(self.lanes[default.index()].appended());
-        self.unpark_if_single();
-    }
-
-    /// The flip that waits for fences, if any.
-    pub fn held_flip(&self) -> Option<Stage> {
-        self.pending_stage
     }
 
     /// The authority now.
@@ -310,6 +314,7 @@ impl Sequencer {
         self.expire_replies();
         self.notice_slow_primary();
         self.tick_parks();
+        self.repair();
         self.refresh_gauges();
     }
 
@@ -354,6 +359,13 @@ impl Sequencer {
             gauges.lane_queue_bytes.set(lane.queued_bytes() as i64);
         }
         self.metrics.parked_clients.set(self.parks.len() as i64);
+        let (suspects, age) = self.suspects();
+        self.metrics.suspects.set(suspects as i64);
+        self.metrics.oldest_suspect.set((age / 1_000_000) as i64);
+        for store in StoreId::ALL {
+            let suspect = self.known.base() == Sync::Suspect(store);
+            self.metrics.store(store).suspect.set(i64::from(suspect));
+        }
     }
 
     /// Forgets a client: nothing that it asked for and that has not been sent will be.
@@ -365,7 +377,7 @@ impl Sequencer {
 
     /// Is nothing in flight and nothing owed? What a drain waits for.
     pub fn is_idle(&self) -> bool {
-        self.ops.is_empty() && self.parks.len() == 0 && self.holds.is_open()
+        self.ops.is_empty() && self.parks.is_empty() && self.holds.is_open()
     }
 }
 

@@ -6,11 +6,15 @@ use std::rc::Rc;
 use crate::command::{CommandId, Miss, Rule};
 use crate::compare::Digest;
 use crate::metrics::RequestKind;
+use crate::mirror::Way;
 use crate::stage::StoreId;
 
 use super::clients::ClientKey;
+use super::copy::CopyKey;
+use super::cursors::Scan;
 use super::lane::Context;
 use super::park::ParkKey;
+use super::touched::Touched;
 
 /// The place of an operation in the sequencer's slab.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,6 +32,10 @@ pub enum Owner {
     },
     /// An attempt of a parked client.
     Attempt(ParkKey),
+    /// The read of a copy.
+    CopyRead(CopyKey),
+    /// The write of a copy.
+    CopyWrite(CopyKey),
     /// A request of the proxy's own; the ticket finds who waits.
     Ticket(u64),
     /// Nobody: an effect.
@@ -127,10 +135,18 @@ pub struct Extra {
     pub error: Option<Box<[u8]>>,
     /// Digests of replies that flow by in pieces, by store.
     pub digests: [Option<Box<Digest>>; 2],
-    /// The first key, for samples of differences.
-    pub key: Box<[u8]>,
-    /// The cursor asked for, of SCAN and its kin.
+    /// How the commands of a derived operation are mirrored.
+    pub ways: Vec<Way>,
+    /// Replies of a derived request proper; those behind it answer its companions.
+    pub proper: u32,
+    /// The default store's reply to a derived request, while its companions are awaited.
+    pub reply: Option<Box<[u8]>>,
+    /// The replies to its companions.
+    pub companions: Vec<Box<[u8]>>,
+    /// The cursor asked for, where the first page may be a miss.
     pub cursor: Option<Box<[u8]>>,
+    /// What is scanned, of SCAN and its kin: the reply brings a cursor.
+    pub scan: Option<Scan>,
 }
 
 /// One reply of a transaction.
@@ -169,6 +185,16 @@ pub struct Op {
     pub kind: RequestKind,
     /// Is it a write: then a failure of the other store is a lost write.
     pub write: bool,
+    /// The keys that it touches.
+    pub touched: Touched,
+    /// A key was not in sync before: the replies may part without anything being wrong.
+    pub blind: bool,
+    /// The other store gets an effect made from the default store's reply.
+    pub derived: bool,
+    /// It sets a time to live relative to the moment at which it runs.
+    pub relative: bool,
+    /// When the first of the two stores answered.
+    pub first_at: u64,
     /// Database and protocol.
     pub context: Context,
     /// The request, where the second store may have to be asked later.
@@ -227,6 +253,16 @@ impl Kept {
         Kept::Digest { len, hash }
     }
 
+    /// Length and hash of the frame.
+    pub fn fingerprint(&self) -> (u64, u64) {
+        if let Kept::Digest { len, hash } = self {
+            return (*len, *hash);
+        }
+        let mut digest = Digest::new();
+        digest.update(self.frame().unwrap_or_default());
+        digest.finish()
+    }
+
     /// The whole frame, unless only its digest was kept.
     pub fn frame(&self) -> Option<&[u8]> {
         match self {
@@ -240,6 +276,33 @@ impl Kept {
 // === impl Op ===
 
 impl Op {
+    /// An operation that asks for nothing yet.
+    pub fn new(owner: Owner, command: CommandId, policy: Policy, context: Context, started: u64) -> Op {
+        Op {
+            owner,
+            command,
+            policy,
+            replies: [Reply::Unsent, Reply::Unsent],
+            compare: false,
+            answered: false,
+            streaming: None,
+            miss: Miss::Never,
+            rule: Rule::Exact,
+            kind: RequestKind::Other,
+            write: false,
+            touched: Touched::Nothing,
+            blind: false,
+            derived: false,
+            relative: false,
+            first_at: 0,
+            context,
+            request: None,
+            batch: None,
+            started,
+            extra: None,
+        }
+    }
+
     /// Is a reply of either store still owed?
     pub fn is_open(&self) -> bool {
         self.replies.iter().any(Reply::is_pending)

@@ -8,17 +8,23 @@
 //! the client even if its time ran out meanwhile.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
 
 use slab::Slab;
 
-use crate::command::CommandId;
+use crate::command::{CommandId, Rule};
+use crate::compare::Verdict;
+use crate::mirror::Way;
 use crate::resp::{Proto, encode};
+use crate::stage::StoreId;
 
-use super::Sequencer;
 use super::clients::ClientKey;
 use super::fence::Footprint;
 use super::lane::Context;
-use super::op::{Owner, Policy};
+use super::op::{Kept, OpKey, Owner, Policy, Reply};
+use super::plan::Plan;
+use super::touched::Touched;
+use super::{Scope, Sequencer};
 
 /// A parked client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -41,6 +47,8 @@ pub struct Parking {
     pub frame: Box<[u8]>,
     /// What the command touches; spans refer to `frame`.
     pub footprint: Footprint,
+    /// How the command may be mirrored.
+    pub way: Way,
     /// When the client's time is up, on the sequencer's clock.
     pub deadline: Option<u64>,
 }
@@ -233,7 +241,6 @@ impl Sequencer {
     }
 
     fn attempt_now(&mut self, key: ParkKey) {
-        let default = self.default_store();
         let Some(park) = self.parks.get_mut(key) else { return };
         if park.in_flight {
             park.again = true;
@@ -244,14 +251,88 @@ impl Sequencer {
             park.again = true;
             return;
         }
-        park.in_flight = true;
-        park.again = false;
-        let (command, context) = (park.parking.command, park.parking.context);
+        let (way, command, context) = (park.parking.way, park.parking.command, park.parking.context);
         let frame = park.parking.frame.clone();
+        let plan = self.plan_of(way, &footprint, Scope::Keys);
+        if plan == Plan::Hydrate && self.hydrate(&footprint, &frame, context.db) {
+            if let Some(park) = self.parks.get_mut(key) {
+                park.again = true;
+            }
+            return;
+        }
+        if let Some(park) = self.parks.get_mut(key) {
+            park.in_flight = true;
+            park.again = false;
+        }
+        self.send_attempt(key, plan, command, context, &frame, way, &footprint);
+        self.note_write(&footprint);
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn send_attempt(
+        &mut self,
+        key: ParkKey,
+        plan: Plan,
+        command: CommandId,
+        context: Context,
+        frame: &[u8],
+        way: Way,
+        footprint: &Footprint,
+    ) {
+        let default = self.default_store();
         let mut op = self.own_op(Owner::Attempt(key), command, Policy::Authority(default), context);
         op.write = true;
-        self.send_counted(op, &frame, &crate::stage::StoreId::ALL, ATTEMPT_REPLIES);
-        self.note_write(&footprint);
+        op.touched = Touched::of(footprint, frame, true);
+        match plan {
+            Plan::Verbatim => {
+                self.send_counted(op, frame, &StoreId::ALL, ATTEMPT_REPLIES);
+            }
+            Plan::Derived => {
+                op.policy = Policy::Single(default);
+                self.send_derived(op, frame, ATTEMPT_REPLIES, vec![way]);
+            }
+            Plan::Copied | Plan::Hydrate => {
+                op.policy = Policy::Single(default);
+                self.send_counted(op, frame, &[default], ATTEMPT_REPLIES);
+            }
+        }
+    }
+
+    /// A store's answer to an attempt. The default store's counts.
+    pub(super) fn attempt_reply(&mut self, key: OpKey, park: ParkKey, store: StoreId, frame: &[u8]) {
+        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        let authority = matches!(op.policy, Policy::Authority(a) | Policy::Single(a) if a == store);
+        op.replies[store.index()] = Reply::Kept(Kept::new(frame, usize::MAX));
+        let error = op.extra.as_mut().and_then(|extra| extra.error.take());
+        if authority {
+            op.answered = true;
+            self.attempt_settled(park, error.as_deref().unwrap_or(frame));
+        }
+        self.compare_attempt(key);
+        self.retire(key);
+    }
+
+    /// What an attempt took must have been taken on both stores alike.
+    fn compare_attempt(&mut self, key: OpKey) {
+        let default = self.default_store();
+        let Some(op) = self.ops.get(key.0 as usize) else { return };
+        if op.is_open() {
+            return;
+        }
+        let mine = op.replies[default.index()].frame();
+        let theirs = op.replies[default.other().index()].frame();
+        let took = mine.is_some_and(|frame| !is_nil(frame.strip_prefix(b"*1\r\n").unwrap_or(frame)));
+        let alike = match (mine, theirs) {
+            (Some(mine), Some(theirs)) => {
+                mine == theirs
+                    || crate::compare::equal(Rule::Exact, mine, theirs, Duration::ZERO) == Verdict::Same
+            }
+            _ => !took,
+        };
+        if !alike {
+            let (touched, db) = (op.touched.clone(), op.context.db);
+            self.doubt(&touched, db, default.other());
+        }
     }
 
     /// Tries again what a fence has held up.

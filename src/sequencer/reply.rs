@@ -71,29 +71,41 @@ impl Sequencer {
 
     fn op_reply(&mut self, key: OpKey, store: StoreId, arrived: Arrived, frame: &[u8]) {
         let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        if op.derived {
+            self.derived_reply(key, store, arrived, frame);
+            return;
+        }
+        if let (Owner::Nobody, true) = (op.owner, op.write) {
+            self.effect_reply(key, store, arrived.last, frame);
+            return;
+        }
         if !arrived.last {
             self.part_reply(key, store, arrived.index, frame);
             return;
         }
-        if let Owner::Attempt(park) = op.owner {
-            let authority = op.policy == Policy::Authority(store);
-            let error = op.extra.as_mut().and_then(|extra| extra.error.take());
+        if op.relative {
+            self.note_delay(key);
+        }
+        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        if let owner @ (Owner::CopyRead(copy) | Owner::CopyWrite(copy)) = op.owner {
+            op.answered = true;
             op.replies[store.index()] = Reply::Gone;
-            if authority {
-                op.answered = true;
-                let lost = matches!(op.replies[store.other().index()], Reply::Unsent | Reply::Failed(_));
-                if self.attempt_settled(park, error.as_deref().unwrap_or(frame)) && lost {
-                    self.note_lost_mirror(store.other(), Failure::Down);
-                }
-            }
             self.retire(key);
+            match owner {
+                Owner::CopyRead(_) => self.copy_read(copy, frame),
+                _ => self.copy_written(copy, frame),
+            }
+            return;
+        }
+        if let Owner::Attempt(park) = op.owner {
+            self.attempt_reply(key, park, store, frame);
             return;
         }
         self.resolve(key, store, frame);
     }
 
     /// A reply of a transaction that is not EXEC's.
-    fn part_reply(&mut self, key: OpKey, store: StoreId, index: u32, frame: &[u8]) {
+    pub(super) fn part_reply(&mut self, key: OpKey, store: StoreId, index: u32, frame: &[u8]) {
         let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
         let authority = matches!(op.policy,
             Policy::Single(a) | Policy::Authority(a) | Policy::Both(a) if a == store);
@@ -121,10 +133,10 @@ impl Sequencer {
     /// The one reply (or EXEC's) of `store` is complete.
     fn resolve(&mut self, key: OpKey, store: StoreId, frame: &[u8]) {
         let Some(op) = self.ops.get(key.0 as usize) else { return };
-        if op.extra.as_ref().is_some_and(|extra| extra.cursor.is_some())
+        if let Some(scan) = op.extra.as_ref().and_then(|extra| extra.scan)
             && let Some(cursor) = cursor_in_reply(frame)
         {
-            self.cursors.issue(cursor, store);
+            self.cursors.issue(scan, cursor, store);
         }
         let Some(op) = self.ops.get(key.0 as usize) else { return };
         if op.answered {
@@ -161,12 +173,9 @@ impl Sequencer {
         let max = self.settings.compare_max_bytes;
         let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
         let other = &op.replies[store.other().index()];
-        let (pending, absent) = (other.is_pending(), matches!(other, Reply::Unsent | Reply::Failed(_)));
-        if !op.compare || absent || matches!(other, Reply::Gone) {
+        let pending = other.is_pending();
+        if !op.compare || matches!(other, Reply::Unsent | Reply::Failed(_) | Reply::Gone) {
             op.replies[store.index()] = Reply::Gone;
-            if op.write && absent && compare::is_error(frame) {
-                self.note_refused_effect(key, store);
-            }
         } else if pending {
             op.replies[store.index()] = Reply::Kept(Kept::new(frame, max));
         } else {
@@ -176,14 +185,6 @@ impl Sequencer {
             }
         }
         self.retire(key);
-    }
-
-    /// An effect, which nobody waits for, was refused by the store that it was for.
-    fn note_refused_effect(&mut self, key: OpKey, store: StoreId) {
-        let is_effect = self.ops.get(key.0 as usize).is_some_and(|op| op.owner == Owner::Nobody);
-        if is_effect {
-            self.metrics.store(store).mirror_write_failures.inc();
-        }
     }
 
     /// Looks again at an operation after something about it has changed.
@@ -253,7 +254,7 @@ impl Sequencer {
     }
 
     /// Pays the owner with this reply of `store`.
-    fn answer(&mut self, key: OpKey, store: StoreId, frame: &[u8]) {
+    pub(super) fn answer(&mut self, key: OpKey, store: StoreId, frame: &[u8]) {
         let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
         op.answered = true;
         let fell_back = fell_back(op, store) && is_hit(op, frame);
@@ -262,6 +263,8 @@ impl Sequencer {
         let kind = op.kind;
         if fell_back {
             self.metrics.read_fallback.inc(op.command.index());
+            let (touched, db) = (std::mem::take(&mut op.touched), op.context.db);
+            touched.each(|hash, name| self.copy_found(db, name, hash));
         }
         match owner {
             Owner::Client { key: client, seq } => {
@@ -274,7 +277,7 @@ impl Sequencer {
                     let _ = sender.send(Ok(frame.to_vec()));
                 }
             }
-            Owner::Attempt(_) | Owner::Nobody => {}
+            Owner::Attempt(_) | Owner::CopyRead(_) | Owner::CopyWrite(_) | Owner::Nobody => {}
         }
     }
 
@@ -314,6 +317,7 @@ impl Sequencer {
             Owner::Attempt(park) => {
                 self.attempt_settled(park, frame);
             }
+            owner @ (Owner::CopyRead(_) | Owner::CopyWrite(_)) => self.copy_lost(owner, failure),
             Owner::Nobody => {}
         }
     }
@@ -322,12 +326,23 @@ impl Sequencer {
     pub(super) fn failed(&mut self, key: OpKey, store: StoreId, failure: Failure) {
         let default = self.default_store();
         let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        let was_sent = !matches!(failure, Failure::Down | Failure::NotSent | Failure::QueueFull);
         op.replies[store.index()] = Reply::Failed(failure);
         let cut = op.streaming == Some(store);
-        let lost_mirror = op.write && store != default && !matches!(op.owner, Owner::Attempt(_));
         let owner = op.owner;
-        if lost_mirror {
-            self.note_lost_mirror(store, failure);
+        if op.write {
+            let asked_other = !matches!(op.replies[store.other().index()], Reply::Unsent);
+            let is_attempt = matches!(owner, Owner::Attempt(_));
+            let (touched, db, derived) = (op.touched.clone(), op.context.db, op.derived);
+            if store != default && !is_attempt {
+                self.note_lost_mirror(store, failure);
+            }
+            if derived && store == default {
+                self.give_place_up(key, default, failure);
+            } else if store != default || (asked_other || was_sent) {
+                // One store may have what the other has not.
+                self.doubt(&touched, db, default.other());
+            }
         }
         if cut {
             if let Owner::Client { key: client, .. } = owner {
@@ -340,7 +355,7 @@ impl Sequencer {
         self.settle(key);
     }
 
-    fn note_lost_mirror(&mut self, store: StoreId, failure: Failure) {
+    pub(super) fn note_lost_mirror(&mut self, store: StoreId, failure: Failure) {
         let counters = self.metrics.store(store);
         counters.mirror_write_failures.inc();
         if matches!(failure, Failure::Down | Failure::NotSent | Failure::QueueFull) {
@@ -348,7 +363,7 @@ impl Sequencer {
         }
     }
 
-    fn retire(&mut self, key: OpKey) {
+    pub(super) fn retire(&mut self, key: OpKey) {
         let Some(op) = self.ops.get(key.0 as usize) else { return };
         if op.answered && !op.is_open() {
             self.ops.remove(key.0 as usize);
@@ -367,7 +382,9 @@ impl Sequencer {
         let Sink::Op(key) = sink else { return sink == Sink::Nobody };
         let Some(op) = self.ops.get(key.0 as usize) else { return true };
         let last = op.extra.as_ref().is_none_or(|extra| index as usize + 1 >= extra.parts.len());
-        if !last {
+        // The cursor in a page is noted before the client has it.
+        let scan = op.extra.as_ref().is_some_and(|extra| extra.scan.is_some());
+        if !last || scan {
             return false;
         }
         if op.answered && op.streaming != Some(store) {

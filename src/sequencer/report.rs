@@ -2,7 +2,8 @@
 
 use std::time::SystemTime;
 
-use crate::compare::{self, Verdict};
+use crate::command::Rule;
+use crate::compare::{self, Samples, Verdict};
 use crate::metrics::SkipReason;
 use crate::stage::StoreId;
 
@@ -22,7 +23,13 @@ impl Sequencer {
                 Some(kept) if frame.len().max(kept.len()) <= max || kept == frame => {
                     self.compare_frames(key, store, frame, kept);
                 }
-                _ => self.compare_large(&Kept::new(frame, 0), kept),
+                _ => {
+                    let mine = Kept::new(frame, 0);
+                    match store {
+                        StoreId::Primary => self.compare_large(key, &mine, kept),
+                        StoreId::Secondary => self.compare_large(key, kept, &mine),
+                    }
+                }
             },
             _ => self.metrics.comparisons_skipped[SkipReason::NoAnswer].inc(),
         }
@@ -43,20 +50,25 @@ impl Sequencer {
             (Some(primary), Some(secondary)) => {
                 self.compare_frames(key, StoreId::Primary, primary, secondary);
             }
-            _ => self.compare_large(primary, secondary),
+            _ => self.compare_large(key, primary, secondary),
         }
     }
 
-    fn compare_large(&mut self, a: &Kept, b: &Kept) {
-        let digest = |kept: &Kept| match kept {
-            Kept::Digest { len, hash } => (*len, *hash),
-            _ => match Kept::new(kept.frame().unwrap_or_default(), 0) {
-                Kept::Digest { len, hash } => (len, hash),
-                _ => (0, 0),
-            },
-        };
-        if digest(a) == digest(b) {
+    /// Compares replies of which at least one is known by its hash only. Other bytes are another
+    /// answer where nothing but equal bytes is equal; elsewhere they prove nothing.
+    fn compare_large(&mut self, key: OpKey, primary: &Kept, secondary: &Kept) {
+        let Some(op) = self.ops.get(key.0 as usize) else { return };
+        let [primary, secondary] = [primary, secondary].map(Kept::fingerprint);
+        let transaction = op.extra.as_ref().is_some_and(|extra| !extra.parts.is_empty());
+        if primary == secondary {
             self.metrics.comparisons.inc();
+        } else if op.rule == Rule::Exact && !transaction {
+            self.metrics.comparisons.inc();
+            self.count_difference(key);
+            let shown = [primary, secondary].map(|(len, hash)| samples_text(len, hash));
+            self.record_difference(key, |samples, name, first_key| {
+                samples.record_shown(name, first_key, shown, SystemTime::now());
+            });
         } else {
             self.metrics.comparisons_skipped[SkipReason::TooLarge].inc();
         }
@@ -91,11 +103,24 @@ impl Sequencer {
             StoreId::Primary => secondary,
             StoreId::Secondary => primary,
         };
+        let refused = compare::is_error(primary) || compare::is_error(secondary);
+        let parted = op.write && (refused || !op.blind);
         if op.write && compare::is_error(other_reply) {
             self.metrics.store(self.default_store().other()).mirror_write_failures.inc();
         }
-        let extra = op.extra.as_deref();
-        if extra.is_some_and(|extra| !extra.parts.is_empty()) {
+        self.count_difference(key);
+        self.record_difference(key, |samples, name, first_key| {
+            samples.record(name, first_key, primary, secondary, SystemTime::now());
+        });
+        if parted {
+            self.doubt_op(key);
+        }
+    }
+
+    /// A batch counts once; a transaction as one; what stands alone under its own name.
+    fn count_difference(&self, key: OpKey) {
+        let Some(op) = self.ops.get(key.0 as usize) else { return };
+        if op.extra.as_ref().is_some_and(|extra| !extra.parts.is_empty()) {
             self.metrics.multi_diff.inc();
         } else if let Some(batch) = &op.batch {
             if !batch.counted.replace(true) {
@@ -104,8 +129,15 @@ impl Sequencer {
         } else {
             self.metrics.command_diff.inc(op.command.index());
         }
-        let first_key = extra.map(|extra| &*extra.key).filter(|key| !key.is_empty());
-        let name = &self.table.spec(op.command).name;
-        self.samples.record(name, first_key, primary, secondary, SystemTime::now());
     }
+
+    fn record_difference(&mut self, key: OpKey, record: impl FnOnce(&mut Samples, &str, Option<&[u8]>)) {
+        let Some(op) = self.ops.get(key.0 as usize) else { return };
+        let first_key = op.touched.first();
+        record(&mut self.samples, &self.table.spec(op.command).name, first_key);
+    }
+}
+
+fn samples_text(len: u64, hash: u64) -> String {
+    format!("large({len} bytes, #{:08x})", hash >> 32)
 }

@@ -1,14 +1,22 @@
 //! Requests enter the one order here.
 
+use std::borrow::Cow;
+
 use crate::command::{CommandId, Miss, Rule};
 use crate::metrics::RequestKind;
+use crate::mirror::{Effect, Way};
 use crate::resp::Proto;
 use crate::stage::{Stage, StoreId};
 
 use super::clients::ClientKey;
+use super::cursors::Scan;
+use super::derive::Taken;
 use super::fence::Footprint;
+use super::knowledge::Sync;
 use super::lane::{Context, Sink};
-use super::op::{Extra, Failure, Op, OpKey, Owner, Part, Policy, Reply};
+use super::op::{Failure, Op, OpKey, Owner, Part, Policy, Reply};
+use super::plan::Plan;
+use super::touched::Touched;
 use super::{Ack, OnLag, Reads, Sequencer};
 
 /// Which way a request goes while dual. Decided by [`crate::route`] from the command alone.
@@ -24,6 +32,24 @@ pub enum Path {
     KeyspaceScan(u64),
     /// To both stores.
     Write,
+}
+
+/// What a write does to the keyspace as a whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// Only to its keys, or to none.
+    #[default]
+    Keys,
+    /// It empties every database.
+    FlushAll,
+    /// It empties one database.
+    FlushDb,
+    /// It exchanges databases.
+    Swap,
+    /// It changes functions.
+    Functions,
+    /// To keys that only the store knows.
+    Unlisted,
 }
 
 /// One request of one client.
@@ -43,11 +69,15 @@ pub struct Submission<'a> {
     /// Database and protocol.
     pub context: Context,
     /// The canonical request.
-    pub frame: &'a [u8],
+    pub frame: Cow<'a, [u8]>,
     /// What it touches. [`Footprint::Nothing`] is fine in single-store stages.
     pub footprint: Footprint,
-    /// The first key, for samples.
-    pub key: &'a [u8],
+    /// How it may be mirrored.
+    pub way: Way,
+    /// What it does to the keyspace as a whole.
+    pub scope: Scope,
+    /// It sets a relative time to live.
+    pub relative: bool,
     /// Nothing else of this client is outstanding.
     pub alone: bool,
     /// How many parked clients it may serve.
@@ -65,11 +95,47 @@ pub struct Transaction<'a> {
     /// Database and protocol.
     pub context: Context,
     /// The canonical requests, one behind the other.
-    pub frame: &'a [u8],
+    pub frame: Cow<'a, [u8]>,
     /// What its commands touch together.
     pub footprint: Footprint,
     /// Does any of its commands write?
     pub writes: bool,
+    /// How its commands may be mirrored, MULTI and EXEC left out.
+    pub ways: Vec<Way>,
+    /// Does any of its commands do something to the keyspace as a whole?
+    pub scope: Scope,
+}
+
+// === impl Submission ===
+
+impl Submission<'_> {
+    /// The same, with a frame of its own.
+    pub(super) fn into_owned(self) -> Submission<'static> {
+        Submission { frame: Cow::Owned(self.frame.into_owned()), ..self }
+    }
+}
+
+// === impl Transaction ===
+
+impl Transaction<'_> {
+    /// The same, with a frame of its own.
+    pub(super) fn into_owned(self) -> Transaction<'static> {
+        Transaction { frame: Cow::Owned(self.frame.into_owned()), ..self }
+    }
+}
+
+// === impl Submission ===
+
+impl Submission<'_> {
+    /// What is scanned, and the cursor asked for.
+    fn scan(&self) -> Option<(Scan, u64)> {
+        let (of, cursor) = match self.path {
+            Path::Scan(cursor, _) => (self.footprint.keys().first()?.hash, cursor),
+            Path::KeyspaceScan(cursor) => (u64::from(self.context.db), cursor),
+            _ => return None,
+        };
+        Some((Scan { of, client: self.client.id() }, cursor))
+    }
 }
 
 // === impl Sequencer ===
@@ -79,7 +145,7 @@ impl Sequencer {
     /// no further until it is woken ([`Sequencer::is_held`]).
     pub fn submit(&mut self, submission: Submission<'_>) {
         if !self.holds.is_open() && self.holds.blocks(&submission.footprint) {
-            self.hold_submission(&submission);
+            self.hold_submission(submission);
             return;
         }
         self.place(submission);
@@ -101,20 +167,14 @@ impl Sequencer {
     }
 
     fn place_single(&mut self, submission: Submission<'_>) {
-        let store = match submission.path {
-            Path::Scan(cursor, _) | Path::KeyspaceScan(cursor) => self.scan_store(cursor),
-            _ => self.default_store(),
-        };
-        let policy = Policy::Single(store);
-        let mut op = self.new_op(&submission, policy);
-        if matches!(submission.path, Path::Scan(..) | Path::KeyspaceScan(_)) {
-            op.extra_mut().cursor = Some(Box::default());
+        let scan = submission.scan();
+        let issuer = scan.and_then(|(scan, cursor)| self.cursors.issuer(scan, cursor));
+        let store = issuer.unwrap_or(self.default_store());
+        let mut op = self.new_op(&submission, Policy::Single(store));
+        if let Some((scan, _)) = scan {
+            op.extra_mut().scan = Some(scan);
         }
-        self.send(op, submission.frame, &[store]);
-    }
-
-    fn scan_store(&self, cursor: u64) -> StoreId {
-        self.cursors.issuer(cursor).filter(|_| cursor != 0).unwrap_or(self.default_store())
+        self.send(op, &submission.frame, &[store]);
     }
 
     fn place_scan(&mut self, submission: Submission<'_>, cursor: u64, miss: Option<Miss>) {
@@ -140,29 +200,48 @@ impl Sequencer {
 
     /// A read that is alone in its batch: the primary's answer if it has one, else the secondary's.
     fn place_lone(&mut self, submission: Submission<'_>, miss: Miss) {
-        let keys = submission.footprint.keys().len();
         let default = self.default_store();
-        if miss == Miss::AnyNil {
+        if miss == Miss::AnyNil && !self.all_in_sync(&submission.footprint) {
             self.place_pair(submission, miss, Policy::Merge { default }, false);
             return;
         }
-        if miss == Miss::Never || keys != 1 {
+        let [key] = submission.footprint.keys() else {
             self.place_single(submission);
             return;
+        };
+        match (default, self.known.of(key.hash)) {
+            _ if miss == Miss::Never => self.place_single(submission),
+            // The right store answers for a key that the other one is behind in.
+            (_, Sync::Suspect(behind)) => self.place_on(submission, behind.other()),
+            (StoreId::Primary, Sync::InSync) => self.place_single(submission),
+            (StoreId::Secondary, _) if self.diverts(&submission.footprint) => self.place_single(submission),
+            (StoreId::Secondary, Sync::InSync | Sync::Unknown) | (StoreId::Primary, Sync::Unknown) => {
+                self.place_lookup(submission, miss, default);
+            }
         }
-        if default == StoreId::Secondary && self.diverts(&submission.footprint) {
-            self.place_single(submission);
-            return;
-        }
-        self.place_lookup(submission, miss, default);
+    }
+
+    fn all_in_sync(&self, footprint: &Footprint) -> bool {
+        footprint.keys().iter().all(|key| self.known.of(key.hash) == Sync::InSync)
+    }
+
+    /// The store that is right about all these keys, if one of them is suspect.
+    fn right_store(&self, footprint: &Footprint) -> Option<StoreId> {
+        footprint.keys().iter().find_map(|key| match self.known.of(key.hash) {
+            Sync::Suspect(behind) => Some(behind.other()),
+            Sync::InSync | Sync::Unknown => None,
+        })
+    }
+
+    fn place_on(&mut self, submission: Submission<'_>, store: StoreId) {
+        let op = self.new_op(&submission, Policy::Single(store));
+        self.send(op, &submission.frame, &[store]);
     }
 
     /// Must a lone read go to the default store although the primary would be asked first?
     fn diverts(&mut self, footprint: &Footprint) -> bool {
         let answered = self.lane(self.default_store()).answered();
-        if let Footprint::Keys(keys) = footprint
-            && keys.iter().any(|key| self.recent.is_pending(key.hash, answered))
-        {
+        if footprint.keys().iter().any(|key| self.recent.is_pending(key.hash, answered)) {
             return true;
         }
         let slow = self.primary_behind && self.lane(StoreId::Primary).accepts();
@@ -176,11 +255,13 @@ impl Sequencer {
         let policy = Policy::Lookup { default, impatient: false };
         let mut op = self.new_op(&submission, policy);
         op.miss = miss;
-        op.request = Some(submission.frame.into());
-        if let Path::Scan(..) = submission.path {
+        op.request = Some((&*submission.frame).into());
+        op.touched = Touched::of(&submission.footprint, &submission.frame, false);
+        if let Some((scan, _)) = submission.scan() {
             op.extra_mut().cursor = Some(b"0".as_slice().into());
+            op.extra_mut().scan = Some(scan);
         }
-        let key = self.send(op, submission.frame, &[StoreId::Primary]);
+        let key = self.send(op, &submission.frame, &[StoreId::Primary]);
         if self.ops.contains(key.0 as usize)
             && let Some(client) = self.clients.get_mut(submission.client)
         {
@@ -190,8 +271,12 @@ impl Sequencer {
 
     /// A read inside a pipeline runs on both stores and is compared.
     fn place_pipelined(&mut self, submission: Submission<'_>, miss: Miss) {
-        if !matches!(submission.footprint, Footprint::Keys(_)) {
+        if submission.footprint.keys().is_empty() {
             self.place_single(submission);
+            return;
+        }
+        if let Some(store) = self.right_store(&submission.footprint) {
+            self.place_on(submission, store);
             return;
         }
         let policy = match (self.default_store(), miss) {
@@ -206,22 +291,84 @@ impl Sequencer {
         let mut op = self.new_op(&submission, policy);
         op.miss = miss;
         op.compare = compare;
-        self.send(op, submission.frame, &StoreId::ALL);
+        op.touched = Touched::of(&submission.footprint, &submission.frame, false);
+        self.send(op, &submission.frame, &StoreId::ALL);
     }
 
     fn place_write(&mut self, submission: Submission<'_>) {
-        let default = self.default_store();
-        let policy = self.write_policy(default);
+        match self.plan_of(submission.way, &submission.footprint, submission.scope) {
+            Plan::Verbatim => self.write_verbatim(submission),
+            Plan::Derived => self.write_derived(submission),
+            Plan::Copied => self.write_copied(submission),
+            Plan::Hydrate => {
+                if self.hydrate(&submission.footprint, &submission.frame, submission.context.db) {
+                    self.hold_submission(submission);
+                } else {
+                    self.write_copied(submission);
+                }
+            }
+        }
+    }
+
+    /// The same bytes to both stores, in one step.
+    fn write_verbatim(&mut self, submission: Submission<'_>) {
+        let policy = self.write_policy(self.default_store());
         let mut op = self.new_op(&submission, policy);
         op.write = true;
         op.compare = true;
-        if !submission.key.is_empty() && !submission.alone {
-            op.extra_mut().key = submission.key.into();
-        }
-        self.send(op, submission.frame, &StoreId::ALL);
+        op.relative = submission.relative;
+        op.touched = touched(&submission.footprint, &submission.frame, submission.scope);
+        op.blind = self.wrote_verbatim(&submission.footprint, submission.scope);
+        self.send(op, &submission.frame, &StoreId::ALL);
+        self.wrote(&submission);
+    }
+
+    /// The bytes to the default store, and a place for the effect in the other lane.
+    fn write_derived(&mut self, submission: Submission<'_>) {
+        let mut op = self.new_op(&submission, Policy::Single(self.default_store()));
+        op.touched = touched(&submission.footprint, &submission.frame, submission.scope);
+        self.send_derived(op, &submission.frame, 1, vec![submission.way]);
+        self.wrote(&submission);
+    }
+
+    /// The bytes to the default store; the values of the keys follow.
+    fn write_copied(&mut self, submission: Submission<'_>) {
+        let mut op = self.new_op(&submission, Policy::Single(self.default_store()));
+        op.write = true;
+        self.send(op, &submission.frame, &[self.default_store()]);
+        let touched = touched(&submission.footprint, &submission.frame, submission.scope);
+        let other = self.default_store().other();
+        self.doubt(&touched, submission.context.db, other);
+        self.wrote(&submission);
+    }
+
+    fn wrote(&mut self, submission: &Submission<'_>) {
         self.note_write(&submission.footprint);
         if submission.fills > 0 && !self.parks.is_empty() {
             self.serve_parked(&submission.footprint, submission.fills);
+        }
+    }
+
+    /// Sends a request whose effect the other store gets when the default store has answered.
+    pub(super) fn send_derived(&mut self, mut op: Op, frame: &[u8], proper: u32, ways: Vec<Way>) {
+        let default = self.default_store();
+        let other = default.other();
+        let (bytes, companions) = self.with_companions(&ways, frame);
+        op.write = true;
+        op.derived = true;
+        op.request = Some(frame.into());
+        let extra = op.extra_mut();
+        extra.ways = ways;
+        extra.proper = proper;
+        let context = op.context;
+        let takes_place = self.refusal(default, bytes.len()).is_none();
+        if takes_place {
+            op.replies[other.index()] = Reply::Pending;
+        }
+        let key = self.send_counted(op, &bytes, &[default], proper + companions);
+        if takes_place && self.ops.contains(key.0 as usize) {
+            let now = self.now;
+            self.lanes[other.index()].reserve(context, key, now);
         }
     }
 
@@ -235,6 +382,7 @@ impl Sequencer {
     /// Remembers what was written last, for reads that would otherwise overtake it.
     pub(super) fn note_write(&mut self, footprint: &Footprint) {
         let position = self.lane(self.default_store()).appended();
+        footprint.keys().iter().for_each(|key| self.dirty_copy(key.hash));
         match footprint {
             Footprint::Nothing => {}
             Footprint::Everything => self.recent.wrote_everything(position),
@@ -252,56 +400,75 @@ impl Sequencer {
     }
 
     pub(super) fn place_transaction(&mut self, transaction: Transaction<'_>) {
-        let default = self.default_store();
         let dual = self.stage().is_dual();
         self.hurry_lone_read(transaction.client);
-        let seq = transaction.parts.last().map_or(0, |part| part.seq);
+        if !dual || !transaction.writes && self.settings.reads == Reads::Default {
+            let policy = Policy::Single(self.default_store());
+            let op = self.transaction_op(&transaction, policy);
+            let replies = transaction.parts.len() as u32;
+            self.send_counted(op, &transaction.frame, &[self.default_store()], replies);
+            return;
+        }
+        let way = combined(&transaction.ways);
+        match self.plan_of(way, &transaction.footprint, transaction.scope) {
+            Plan::Hydrate
+                if self.hydrate(&transaction.footprint, &transaction.frame, transaction.context.db) =>
+            {
+                self.hold_transaction(transaction);
+            }
+            plan => self.place_planned(transaction, plan),
+        }
+    }
+
+    fn place_planned(&mut self, transaction: Transaction<'_>, plan: Plan) {
+        let default = self.default_store();
         let replies = transaction.parts.len() as u32;
-        let op = Op {
-            owner: Owner::Client { key: transaction.client, seq },
-            command: transaction.command,
-            policy: if dual { self.write_policy(default) } else { Policy::Single(default) },
-            replies: [Reply::Unsent, Reply::Unsent],
-            compare: dual,
-            answered: false,
-            streaming: None,
-            miss: Miss::Never,
-            rule: Rule::Exact,
-            kind: RequestKind::Transaction,
-            write: dual && transaction.writes,
-            context: transaction.context,
-            request: None,
-            batch: None,
-            started: self.now,
-            extra: Some(Box::new(Extra { parts: transaction.parts, ..Extra::default() })),
-        };
-        let stores: &[StoreId] = if dual { &StoreId::ALL } else { &[default] };
-        self.send_counted(op, transaction.frame, stores, replies);
-        if dual && transaction.writes {
+        let written = touched(&transaction.footprint, &transaction.frame, transaction.scope);
+        match plan {
+            Plan::Verbatim => {
+                let policy = self.write_policy(default);
+                let mut op = self.transaction_op(&transaction, policy);
+                op.compare = true;
+                op.write = transaction.writes;
+                op.relative = true;
+                op.touched = written;
+                op.blind = self.wrote_verbatim(&transaction.footprint, transaction.scope);
+                self.send_counted(op, &transaction.frame, &StoreId::ALL, replies);
+            }
+            Plan::Derived => {
+                let mut op = self.transaction_op(&transaction, Policy::Single(default));
+                op.touched = written;
+                self.send_derived(op, &transaction.frame, replies, transaction.ways.clone());
+            }
+            Plan::Copied | Plan::Hydrate => {
+                let mut op = self.transaction_op(&transaction, Policy::Single(default));
+                op.write = transaction.writes;
+                self.send_counted(op, &transaction.frame, &[default], replies);
+                self.doubt(&written, transaction.context.db, default.other());
+            }
+        }
+        if transaction.writes {
             self.note_write(&transaction.footprint);
             self.serve_parked(&transaction.footprint, usize::MAX);
         }
     }
 
+    fn transaction_op(&self, transaction: &Transaction<'_>, policy: Policy) -> Op {
+        let seq = transaction.parts.last().map_or(0, |part| part.seq);
+        let owner = Owner::Client { key: transaction.client, seq };
+        let mut op = Op::new(owner, transaction.command, policy, transaction.context, self.now);
+        op.kind = RequestKind::Transaction;
+        op.extra_mut().parts.clone_from(&transaction.parts);
+        op
+    }
+
     fn new_op(&mut self, submission: &Submission<'_>, policy: Policy) -> Op {
-        Op {
-            owner: Owner::Client { key: submission.client, seq: submission.seq },
-            command: submission.command,
-            policy,
-            replies: [Reply::Unsent, Reply::Unsent],
-            compare: false,
-            answered: false,
-            streaming: None,
-            miss: Miss::Never,
-            rule: submission.rule,
-            kind: submission.kind,
-            write: false,
-            context: submission.context,
-            request: None,
-            batch: self.batch_of(submission),
-            started: self.now,
-            extra: None,
-        }
+        let owner = Owner::Client { key: submission.client, seq: submission.seq };
+        let mut op = Op::new(owner, submission.command, policy, submission.context, self.now);
+        op.rule = submission.rule;
+        op.kind = submission.kind;
+        op.batch = self.batch_of(submission);
+        op
     }
 
     fn batch_of(&mut self, submission: &Submission<'_>) -> Option<std::rc::Rc<super::op::Batch>> {
@@ -332,6 +499,10 @@ impl Sequencer {
         let default_refuses = stores.contains(&default).then(|| refusal(self, default)).flatten();
         let context = op.context;
         let is_write = op.write;
+        if is_write && default_refuses.is_some() {
+            // Nobody gets it: the stores do not part over it.
+            op.touched = Touched::Nothing;
+        }
         let mut failures = [None, None];
         for store in stores {
             failures[store.index()] = match default_refuses {
@@ -443,45 +614,94 @@ impl Sequencer {
     }
 
     pub(super) fn own_op(&self, owner: Owner, command: CommandId, policy: Policy, context: Context) -> Op {
-        Op {
-            owner,
-            command,
-            policy,
-            replies: [Reply::Unsent, Reply::Unsent],
-            compare: false,
-            answered: false,
-            streaming: None,
-            miss: Miss::Never,
-            rule: Rule::Exact,
-            kind: RequestKind::Other,
-            write: false,
-            context,
-            request: None,
-            batch: None,
-            started: self.now,
-            extra: None,
-        }
+        Op::new(owner, command, policy, context, self.now)
     }
 
-    /// Places the effect of a write that ran on a dedicated connection of the default store.
-    pub fn place_effect(
-        &mut self,
-        command: CommandId,
-        context: Context,
-        frame: &[u8],
-        replies: u32,
-        footprint: &Footprint,
-        selects: bool,
-    ) {
+    /// Places the effect of what ran on a dedicated connection of the default store, under a fence.
+    pub fn place_effect(&mut self, effect: Dedicated<'_>) {
         if self.stage().is_dual() {
-            let other = self.default_store().other();
-            let mut op = self.own_op(Owner::Nobody, command, Policy::Single(other), context);
-            op.write = true;
-            self.send_counted(op, frame, &[other], replies);
-            if selects {
-                self.lane_mut(other).forget_db();
+            self.mirror_dedicated(&effect);
+            self.note_write(&effect.footprint);
+        }
+        self.serve_parked(&effect.footprint, usize::MAX);
+    }
+
+    fn mirror_dedicated(&mut self, effect: &Dedicated<'_>) {
+        let other = self.default_store().other();
+        let written = touched(&effect.footprint, effect.frame, effect.scope);
+        let plan = self.plan_of(combined(&effect.ways), &effect.footprint, effect.scope);
+        let made = match plan {
+            Plan::Verbatim if effect.replies == 1 => {
+                Effect::Frames { bytes: effect.frame.to_vec(), replies: effect.replies }
+            }
+            // Of a transaction too: what it did to its own connection must not happen to the lane.
+            Plan::Verbatim | Plan::Derived => {
+                let table = self.table.clone();
+                let taken = Taken::apart(&table, effect.frame, &effect.ways);
+                let (made, copies) = taken.effect(self.dialect(), effect.reply, effect.companions);
+                if copies {
+                    self.doubt(&written, effect.context.db, other);
+                }
+                made
+            }
+            Plan::Copied | Plan::Hydrate => Effect::Copy,
+        };
+        match made {
+            Effect::Nothing => {}
+            Effect::Copy => self.doubt(&written, effect.context.db, other),
+            Effect::Frames { bytes, replies } => {
+                self.wrote_verbatim(&effect.footprint, effect.scope);
+                let mut op =
+                    self.own_op(Owner::Nobody, effect.command, Policy::Single(other), effect.context);
+                op.write = true;
+                op.touched = written;
+                self.send_counted(op, &bytes, &[other], replies);
+                if effect.selects {
+                    self.lane_mut(other).forget_db();
+                }
             }
         }
-        self.serve_parked(footprint, usize::MAX);
+    }
+}
+
+/// What ran on a dedicated connection.
+pub struct Dedicated<'a> {
+    /// Which command; EXEC for a transaction.
+    pub command: CommandId,
+    /// Database and protocol.
+    pub context: Context,
+    /// The request: one command, or MULTI … EXEC.
+    pub frame: &'a [u8],
+    /// How many replies it has.
+    pub replies: u32,
+    /// The default store's (last) reply.
+    pub reply: &'a [u8],
+    /// The replies to its companions.
+    pub companions: &'a [Box<[u8]>],
+    /// What it touched.
+    pub footprint: Footprint,
+    /// How its commands may be mirrored.
+    pub ways: Vec<Way>,
+    /// What it did to the keyspace as a whole.
+    pub scope: Scope,
+    /// It selected a database.
+    pub selects: bool,
+}
+
+/// One way for several commands together.
+fn combined(ways: &[Way]) -> Way {
+    if ways.contains(&Way::Copied) {
+        return Way::Copied;
+    }
+    ways.iter().find(|way| matches!(way, Way::Derived(_))).copied().unwrap_or(Way::Verbatim)
+}
+
+/// The keys that become suspect if the stores part over a write.
+fn touched(footprint: &Footprint, frame: &[u8], scope: Scope) -> Touched {
+    match scope {
+        Scope::Keys => Touched::of(footprint, frame, true),
+        Scope::FlushAll | Scope::FlushDb | Scope::Swap | Scope::Functions | Scope::Unlisted => {
+            Touched::Everything
+        }
     }
 }

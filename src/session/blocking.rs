@@ -88,7 +88,9 @@ impl Session {
             }
             let now = core.now();
             let left = limit.map(|(since, limit)| limit.saturating_sub(since.elapsed()).as_micros());
+            let way = core.way(request.command, request.args.as_slice());
             core.park(Parking {
+                way,
                 client: key,
                 seq,
                 command: request.command,

@@ -4,18 +4,21 @@
 //! order through a fence on the keys: earlier commands are answered first, later ones on these keys
 //! wait, and the effect is in the other store's lane before they go on.
 
-use crate::command::Kind;
+use crate::command::{CommandId, Kind};
+use crate::mirror::Way;
 use crate::resp::encode;
 use crate::resp::reply::ReplyLimits;
 use crate::resp::request::{Request, spans_of};
 use crate::resp::value::Value;
 use crate::sequencer::fence::Footprint;
 use crate::sequencer::op::Failure;
+use crate::sequencer::{Dedicated, Scope};
 use crate::stage::StoreId;
 use crate::store::dedicated::DedicatedError;
 use crate::store::pool::{Loan, Pool};
 
 use super::transaction::Multi;
+use super::writes::scope;
 use super::{Gone, Owned, Session};
 
 // === impl Session ===
@@ -55,6 +58,8 @@ impl Session {
     /// WATCH: from here to EXEC all of this client's commands run on a connection of its own.
     pub(super) async fn watch(&mut self, request: Owned) -> Result<(), Gone> {
         self.drained(1).await?;
+        let footprint = self.footprint_of(&request);
+        self.hydrate(&footprint, &request.frame).await?;
         if self.pinned.is_none() {
             match self.acquire().await {
                 Ok(loan) => self.pinned = Some(loan),
@@ -64,10 +69,6 @@ impl Session {
                 }
             }
         }
-        if let Some(loan) = &mut self.pinned {
-            // Until EXEC the store remembers the keys: nobody else may inherit them.
-            loan.watching = true;
-        }
         self.run_pinned(request).await
     }
 
@@ -76,6 +77,10 @@ impl Session {
         self.drained(1).await?;
         let footprint = self.footprint_of(&request);
         let writes = request.effect.writes || request.effect.kind == Kind::Publish;
+        let table = self.instance.core().table.clone();
+        let scope = scope(table.spec(request.command), &request.effect, &footprint);
+        let ways = vec![self.instance.core_mut().way(request.command, request.args.as_slice())];
+        self.hydrate(&footprint, &request.frame).await?;
         let fenced = match self.raise_fence(writes, &footprint).await? {
             Ok(fenced) => fenced,
             Err(error) => {
@@ -83,22 +88,14 @@ impl Session {
                 return Ok(());
             }
         };
-        let outcome = match self.own_connection().await {
-            Ok(()) => self.exchange(&request.frame, 1).await,
-            Err(error) => Err(error),
+        let work =
+            Work { command: request.command, frame: &request.frame, replies: 1, footprint, ways, scope };
+        let outcome = self.run_fenced(work, fenced, false).await;
+        let reply = match &outcome {
+            Ok(replies) => replies.first().map_or(&[][..], Vec::as_slice),
+            Err(error) => error,
         };
-        match outcome {
-            Ok(mut replies) => {
-                let reply = replies.pop().unwrap_or_default();
-                if fenced && reply.first() != Some(&b'-') {
-                    let context = self.state.context();
-                    let mut core = self.instance.core_mut();
-                    core.place_effect(request.command, context, &request.frame, 1, &footprint, false);
-                }
-                self.pay(request.seq, &reply);
-            }
-            Err(error) => self.pay(request.seq, &error),
-        }
+        self.pay(request.seq, reply);
         self.lower_fence(fenced);
         Ok(())
     }
@@ -118,70 +115,113 @@ impl Session {
             multi.answer(|seq, reply| core.clients.pay(self.key, seq, reply));
         }
         self.drained(1).await?;
-        let watched = self.pinned.is_some();
+        self.hydrate(&multi.footprint, &multi.frames).await?;
         let fenced = match self.raise_fence(multi.writes, &multi.footprint).await? {
             Ok(fenced) => fenced,
             Err(error) => {
                 self.pay(seq, &error);
-                self.pinned = None;
+                self.unpin();
                 return Ok(());
             }
         };
-        let moved = {
-            let store = self.instance.core().default_store();
-            self.pinned.as_ref().is_some_and(|loan| loan.store != store)
-        };
-        if watched && moved {
-            // The keys were watched on a store that is not the authority any more.
-            self.pay_with(seq, |out| encode::nil_array(out, self.state.proto));
-        } else {
+        let store = self.instance.core().default_store();
+        let left = self.pinned.as_ref().is_some_and(|loan| loan.watching && loan.store != store);
+        let lost = self.watch_lost || left;
+        let exec = self.instance.core().table.by_name("exec");
+        if let Some(command) = exec.filter(|_| !lost) {
             encode::command(&mut multi.frames, &[b"EXEC"]);
-            let outcome = match self.own_connection().await {
-                Ok(()) => self.exchange(&multi.frames, multi.parts.len() + 1).await,
-                Err(error) => Err(error),
+            let work = Work {
+                command,
+                frame: &multi.frames,
+                replies: multi.parts.len() + 1,
+                footprint: multi.footprint.clone(),
+                ways: multi.ways.clone(),
+                scope: multi.scope,
             };
-            self.exec_done(seq, &multi, outcome, fenced);
+            let outcome = self.run_fenced(work, fenced, multi.selects.is_some()).await;
+            if let Some(loan) = &mut self.pinned {
+                loan.watching = false;
+            }
+            self.exec_done(seq, &multi, outcome);
+        } else {
+            // What was watched, on a connection or a store that does not count any more, may have changed.
+            self.pay_with(seq, |out| encode::nil_array(out, self.state.proto));
         }
         if multi.private
             && let Some(loan) = &mut self.pinned
         {
             loan.spoil();
         }
-        self.pinned = None;
+        self.unpin();
         self.lower_fence(fenced);
         Ok(())
     }
 
-    fn exec_done(&mut self, seq: u64, multi: &Multi, outcome: Result<Vec<Vec<u8>>, Vec<u8>>, fenced: bool) {
+    fn exec_done(&mut self, seq: u64, multi: &Multi, outcome: Result<Vec<Vec<u8>>, Vec<u8>>) {
         let replies = match outcome {
             Ok(replies) => replies,
-            Err(error) => {
-                self.pay(seq, &error);
-                return;
-            }
+            Err(error) => return self.pay(seq, &error),
         };
-        if let Some(loan) = &mut self.pinned {
-            loan.watching = false;
-        }
-        let exec = replies.last().cloned().unwrap_or_default();
-        let elements = match Value::parse(&exec) {
-            Ok(Value::Array(elements)) => elements,
-            _ => Vec::new(),
-        };
-        if fenced && !elements.is_empty() {
-            let context = self.state.context();
-            let mut core = self.instance.core_mut();
-            let command = core.table.by_name("exec");
-            if let Some(command) = command {
-                let replies = multi.parts.len() as u32 + 1;
-                let selects = multi.selects.is_some();
-                core.place_effect(command, context, &multi.frames, replies, &multi.footprint, selects);
-            }
-        }
+        let exec = replies.get(multi.parts.len()).cloned().unwrap_or_default();
         self.pay(seq, &exec);
-        if multi.private || multi.selects.is_some() {
+        if let Ok(Value::Array(elements)) = Value::parse(&exec) {
             self.adopt(multi, &elements);
         }
+    }
+
+    /// Runs a request on the client's own connection, and places its effect if it is fenced.
+    async fn run_fenced(
+        &mut self,
+        work: Work<'_>,
+        fenced: bool,
+        selects: bool,
+    ) -> Result<Vec<Vec<u8>>, Vec<u8>> {
+        let (frame, companions) = match fenced {
+            true => self.instance.core().with_companions(&work.ways, work.frame),
+            false => (work.frame.to_vec(), 0),
+        };
+        let watches = self.instance.core().table.spec(work.command).name == "watch";
+        self.own_connection(watches).await?;
+        let replies = match self.exchange(&frame, work.replies + companions as usize).await {
+            Ok(replies) => replies,
+            Err(error) => {
+                if fenced {
+                    let db = self.state.db;
+                    self.instance.core_mut().doubt_effect(&work.footprint, work.frame, work.scope, db);
+                }
+                return Err(error);
+            }
+        };
+        let reply = replies.get(work.replies - 1).cloned().unwrap_or_default();
+        if fenced && !is_refusal(&reply) {
+            let companions: Vec<Box<[u8]>> =
+                replies.iter().skip(work.replies).map(|reply| reply.as_slice().into()).collect();
+            let context = self.state.context();
+            self.instance.core_mut().place_effect(Dedicated {
+                command: work.command,
+                context,
+                frame: work.frame,
+                replies: work.replies as u32,
+                reply: &reply,
+                companions: &companions,
+                footprint: work.footprint,
+                ways: work.ways,
+                scope: work.scope,
+                selects,
+            });
+        }
+        Ok(replies)
+    }
+
+    /// Waits until the default store has what only the other one knows of these keys.
+    async fn hydrate(&mut self, footprint: &Footprint, frame: &[u8]) -> Result<(), Gone> {
+        let db = self.state.db;
+        let hashes: Vec<u64> = footprint.keys().iter().map(|key| key.hash).collect();
+        if !self.instance.core_mut().hydrate_for(footprint, frame, db) {
+            return Ok(());
+        }
+        let key = self.key;
+        self.until(move |session| !session.instance.core_mut().awaits_hydration(key, &hashes)).await
     }
 
     /// A transaction has changed the state of its connection: it becomes the client's.
@@ -234,21 +274,28 @@ impl Session {
     }
 
     /// Makes sure that the client's own connection leads to the default store, in its context.
-    async fn own_connection(&mut self) -> Result<(), Vec<u8>> {
+    /// `watches`: the request to come watches keys on it.
+    async fn own_connection(&mut self, watches: bool) -> Result<(), Vec<u8>> {
         let store = self.instance.core().default_store();
         let context = self.state.context();
         let within = self.instance.config().reply_timeout;
         let limits = self.instance.reply_limits();
-        if let Some(loan) = self.pinned.as_mut().filter(|loan| loan.store == store) {
-            return match loan.enter(context, &limits, within).await {
-                Ok(()) => Ok(()),
-                Err(error) => {
-                    self.pinned = None;
-                    Err(self.dedicated_error(store, error))
+        let mut loan = match self.pinned.take() {
+            Some(mut loan) if loan.store == store => {
+                let entered = loan.enter(context, &limits, within).await;
+                if let Err(error) = entered {
+                    self.watch_lost |= loan.watching;
+                    return Err(self.dedicated_error(store, error));
                 }
-            };
-        }
-        self.pinned = Some(self.acquire().await?);
+                loan
+            }
+            old => {
+                self.watch_lost |= old.is_some_and(|loan| loan.watching);
+                self.acquire().await?
+            }
+        };
+        loan.watching |= watches;
+        self.pinned = Some(loan);
         Ok(())
     }
 
@@ -265,10 +312,26 @@ impl Session {
             }
             Err(error) => {
                 loan.spoil();
+                self.watch_lost |= loan.watching;
                 Err(self.dedicated_error(store, error))
             }
         }
     }
+}
+
+/// What runs on a client's own connection.
+struct Work<'a> {
+    command: CommandId,
+    frame: &'a [u8],
+    replies: usize,
+    footprint: Footprint,
+    ways: Vec<Way>,
+    scope: Scope,
+}
+
+/// Did nothing happen: an error, or a transaction that was not executed?
+fn is_refusal(reply: &[u8]) -> bool {
+    reply.first() == Some(&b'-') || matches!(reply, b"*-1\r\n" | b"_\r\n")
 }
 
 async fn talk(

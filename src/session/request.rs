@@ -1,17 +1,19 @@
 //! One request, from its bytes to its place in the order. Synchronous: nothing here waits.
 
-use std::hash::BuildHasher;
+use std::borrow::Cow;
 
 use crate::command::errors::{unknown_command_error, unknown_subcommand_error, wrong_arity_error};
 use crate::command::{Args, CommandId, Effect, Keys, Kind, Lookup, Spec, can_fill, classify, keys, other_db};
 use crate::metrics::{ClientErrorKind, RequestKind};
+use crate::mirror::Way;
 use crate::resp::request::{Decoded, Decoder, ProtocolError, Request, RequestLimits};
 use crate::resp::{Proto, encode};
 use crate::route::{self, Route, SessionCommand, TransactionCommand};
 use crate::sequencer::fence::{Footprint, KeyRef};
-use crate::sequencer::{Path, Submission};
+use crate::sequencer::{Path, Scope, Submission, hash_key};
 
 use super::transaction::{Change, Multi};
+use super::writes::{is_relative, scope, wider};
 use super::{Owned, Session, Task};
 
 /// Requests of one client that are taken in one turn before others have theirs.
@@ -183,18 +185,17 @@ impl Session {
         let instance = self.instance.clone();
         let mut core = instance.core_mut();
         let dual = core.stage().is_dual();
-        let (footprint, fills) = match dual {
-            true => (self.footprint(spec, effect, request), fills(spec, effect, request)),
-            false => (Footprint::Nothing, 0),
+        let (footprint, fills) = match (dual, path) {
+            (true, _) => (self.footprint(spec, effect, request), fills(spec, effect, request)),
+            // A cursor is one of its key, in every stage.
+            (false, Path::Scan(..)) => (self.footprint(spec, effect, request), 0),
+            (false, _) => (Footprint::Nothing, 0),
         };
         let alone = !more && core.clients.get(self.key).is_some_and(|client| client.owed() == 1);
-        let key = match dual {
-            true => self.keys.iter().next().and_then(|key| request.args.get(key.arg as usize)),
-            false => None,
-        };
-        let key = key.map_or(&[][..], |span| {
-            request.frame.get(span.start as usize..span.end as usize).unwrap_or_default()
-        });
+        let writes = dual && path == Path::Write;
+        let way = if writes { core.way(id, request) } else { Way::Nothing };
+        let scope = if writes { scope(spec, effect, &footprint) } else { Scope::Keys };
+        let relative = writes && is_relative(spec, request);
         core.submit(Submission {
             client: self.key,
             seq,
@@ -203,9 +204,11 @@ impl Session {
             rule: effect.rule,
             kind: route::request_kind(effect),
             context: self.state.context(),
-            frame: request.frame,
+            frame: Cow::Borrowed(request.frame),
             footprint,
-            key,
+            way,
+            scope,
+            relative,
             alone,
             fills,
         });
@@ -252,10 +255,14 @@ impl Session {
             self.pay_error(seq, text);
             return None;
         }
-        self.instance.metrics.method_missing.inc_other();
-        let Some(any) = table.by_name("ping").map(|id| (id, table.spec(id))) else { return None };
-        let effect = Effect { kind: Kind::Admin, writes: false, ..classify(any.1, request) };
-        self.submit(request, any.0, any.1, &effect, Path::Default, more)
+        if self.instance.core().stage().is_dual() {
+            // With one store in use nothing is missing from the other.
+            self.instance.metrics.method_missing.inc_other();
+        }
+        let any = table.by_name("ping")?;
+        let spec = table.spec(any);
+        let effect = Effect { kind: Kind::Admin, writes: false, ..classify(spec, request) };
+        self.submit(request, any, spec, &effect, Path::Default, more)
     }
 
     /// Everything that is not simply put into the order.
@@ -269,8 +276,7 @@ impl Session {
     ) -> Option<Task> {
         let seq = self.owe();
         if !spec.arity_ok(request.argc()) {
-            self.fail_in_multi(route);
-            self.pay_error(seq, wrong_arity_error(spec));
+            self.wrong_arity(spec, route, seq);
             return None;
         }
         let owned = || Owned {
@@ -309,12 +315,20 @@ impl Session {
         );
     }
 
-    fn fail_in_multi(&mut self, route: Route) {
-        if let Some(multi) = &mut self.multi
-            && !matches!(route, Route::Transaction(TransactionCommand::Exec | TransactionCommand::Discard))
-        {
+    /// Refuses a command with the wrong number of arguments, as Redis does inside and outside MULTI.
+    fn wrong_arity(&mut self, spec: &Spec, route: Route, seq: u64) {
+        let error = wrong_arity_error(spec);
+        if route == Route::Transaction(TransactionCommand::Exec) {
+            self.abort_multi();
+            let why = error.strip_prefix(b"ERR ").unwrap_or(&error);
+            self.pay_error(seq, [b"EXECABORT Transaction discarded because of: ", why].concat());
+            return;
+        }
+        if let Some(multi) = &mut self.multi {
             multi.dirty = true;
         }
+        self.answer_queued();
+        self.pay_error(seq, error);
     }
 
     // --- MULTI ---
@@ -361,11 +375,15 @@ impl Session {
             return None;
         }
         let footprint = self.footprint(spec, effect, request);
+        let reach = scope(spec, effect, &footprint);
+        let way = self.instance.core_mut().way(id, request);
         let change = change(route, request);
         let flush_all = self.instance.single_db() && spec.name == "flushall";
         let Some(multi) = &mut self.multi else { return None };
         multi.footprint.join(footprint, multi.frames.len());
         multi.writes |= effect.writes || effect.kind == Kind::Publish;
+        multi.scope = wider(multi.scope, reach);
+        multi.ways.push(way);
         multi.private |= matches!(route, Route::Session(_));
         if let Some(change) = change {
             if let Change::Db(db) = change {
@@ -456,11 +474,6 @@ fn footprint(
         Some(KeyRef { hash, access: key.access, start: span.start, end: span.end })
     });
     Footprint::Keys(refs.collect())
-}
-
-/// The hash that stands for a key. Fixed: a collision only makes somebody wait or ask twice.
-pub(super) fn hash_key(db: u32, key: &[u8]) -> u64 {
-    foldhash::fast::FixedState::with_seed(u64::from(db)).hash_one(key)
 }
 
 /// How many parked clients a request may serve.

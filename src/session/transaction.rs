@@ -4,8 +4,10 @@
 //! serve. When it waits, the proxy answers `QUEUED` itself ([`Multi::answer`]).
 
 use crate::command::Rule;
+use crate::mirror::Way;
 use crate::resp::request::RequestLimits;
 use crate::resp::{Proto, encode};
+use crate::sequencer::Scope;
 use crate::sequencer::fence::Footprint;
 use crate::sequencer::op::Part;
 
@@ -24,6 +26,10 @@ pub struct Multi {
     pub footprint: Footprint,
     /// Does any command write?
     pub writes: bool,
+    /// How the commands may be mirrored.
+    pub ways: Vec<Way>,
+    /// What they do to the keyspace as a whole.
+    pub scope: Scope,
     /// Does any command select a database?
     pub selects: Option<u32>,
     /// Does any command change connection state? Then it cannot run in a lane.

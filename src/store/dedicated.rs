@@ -37,7 +37,7 @@ pub struct Dedicated {
     start: usize,
     /// Nothing is under way: it can serve somebody else.
     pub clean: bool,
-    /// The store watches keys for its owner.
+    /// Keys are watched on it: until EXEC it is its owner's alone.
     pub watching: bool,
 }
 

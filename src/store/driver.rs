@@ -224,11 +224,9 @@ impl Reading {
         let mut core = self.instance.core_mut();
         let now = core.now();
         core.lane_mut(self.store).heard_at = now;
-        loop {
-            let Some(bytes) = self.buf.get(self.start..self.end) else { break };
-            if bytes.is_empty() {
-                break;
-            }
+        while let Some(bytes) = self.buf.get(self.start..self.end)
+            && !bytes.is_empty()
+        {
             match self.scanner.scan(bytes, limits)? {
                 Scanned::Complete { len, push } => {
                     let frame = bytes.get(..len).unwrap_or_default();

@@ -17,6 +17,7 @@
 mod client;
 mod dump;
 mod http;
+mod numbers;
 mod pair;
 mod ports;
 mod process;
@@ -29,6 +30,7 @@ mod value;
 pub use client::Client;
 pub use dump::{Dump, Entry, differences, dump};
 pub use http::{HttpAnswer, get as http_get, request as http_request};
+pub use numbers::Numbers;
 pub use pair::{INSTANCE, Pair};
 pub use ports::free_port;
 pub use process::{kill_now, signal, wait_with_deadline};

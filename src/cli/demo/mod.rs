@@ -148,6 +148,9 @@ async fn demo(args: &Args) -> Result<bool, String> {
     let comparison = Comparison::make(&mut primary, &mut secondary).await?;
     let report = Report { book: &book, gauges, comparison, flips, took };
     say(&format!("\n{report}"));
+    if !report.is_good() {
+        say(&format!("The end of the proxy's log:\n{}\n", world.proxy_log()));
+    }
     Ok(report.is_good())
 }
 
@@ -180,7 +183,7 @@ impl Walk<'_> {
         self.book.flip_begins(to);
         let (line, took) = self.world.flip(from, to).await?;
         self.book.flip_ended(to);
-        self.screen.event(&format!("{line}  ⇒  {to} after {} ms", took.as_millis()));
+        self.screen.flipped(&line, to, took);
         Ok(took)
     }
 
@@ -190,9 +193,11 @@ impl Walk<'_> {
         let every = if self.screen.redraws() { REDRAW_EVERY } else { LINE_EVERY };
         loop {
             sleep_until((Instant::now() + every).min(end)).await;
+            let picture = self.gauges.picture(self.book).await;
+            // A process that has ended explains a reading that failed.
             self.world.check()?;
+            let picture = picture?;
             let left = end.saturating_duration_since(Instant::now());
-            let picture = self.gauges.picture(self.book).await?;
             self.screen.show(Place { stage, step, steps: WALK.len(), left }, &picture);
             if left.is_zero() {
                 return Ok(());

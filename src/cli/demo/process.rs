@@ -71,12 +71,17 @@ impl Process {
 
     /// What went wrong, with the end of the log.
     pub(super) fn failure(&self, what: &str) -> String {
+        format!("{}: {what}; the end of its log:\n{}", self.name, self.log_end())
+    }
+
+    /// The end of the log, indented.
+    pub(super) fn log_end(&self) -> String {
         let log = std::fs::read(&self.log).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
         let lines: Vec<&str> = log.lines().collect();
         let shown = lines.iter().skip(lines.len().saturating_sub(LOG_LINES_SHOWN));
         let shown: Vec<String> = shown.map(|line| format!("    {line}")).collect();
-        format!("{}: {what}; the end of its log:\n{}", self.name, shown.join("\n"))
+        shown.join("\n")
     }
 
     /// Asks it to end and waits; an error if it did not, or not with success.

@@ -78,7 +78,7 @@ impl fmt::Display for Report<'_> {
         let slowest = self.flips.iter().max().copied().unwrap_or_default();
         writeln!(
             f,
-            "The walk    {} flips of a flag in {} s under load; the slowest took {} ms from the file to /status.",
+            "The walk    {} flips of a flag in {} s under load; the slowest took {} ms\n            from the file to /status.",
             self.flips.len(),
             self.took.as_secs(),
             slowest.as_millis()
@@ -101,9 +101,10 @@ impl Report<'_> {
     fn stores(&self) -> String {
         let (equal, different) = (self.comparison.equal, self.comparison.different.len());
         let mut out = format!(
-            "Stores      {} keys are the same in both stores, {} differ:\n",
+            "Stores      {} keys are the same in both stores, {} differ{}\n",
             thousands(equal as u64),
-            thousands(different as u64)
+            thousands(different as u64),
+            if different == 0 { "." } else { ":" }
         );
         let causes = self.causes();
         for (cause, keys) in &causes {
@@ -131,7 +132,7 @@ fn answers(tally: &Tally) -> String {
     }
     let _ = writeln!(
         out,
-        "Jobs        {} enqueued, {} fetched exactly once, {} lost; {} dropped as duplicates.",
+        "Jobs        {} enqueued, {} fetched exactly once, {} lost;\n            {} duplicates dropped.",
         thousands(tally.enqueued),
         thousands(tally.fetched),
         thousands(tally.not_fetched()),
@@ -145,8 +146,8 @@ fn answers(tally: &Tally) -> String {
     if tally.cold_reads > 0 {
         let _ = writeln!(
             out,
-            "Cold reads  {} reads of old data found nothing in primary_only: a key that nobody wrote while\n            \
-             both stores were served is not on the new one.",
+            "Cold reads  {} reads of old data found nothing in primary_only: a key that\n            \
+             nobody wrote while both stores were served is not on the new one.",
             thousands(tally.cold_reads)
         );
     }

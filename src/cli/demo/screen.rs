@@ -1,6 +1,7 @@
 //! The live picture: redrawn in place on a terminal, a line per second elsewhere.
 
 use super::gauges::{Picture, Reading};
+use super::world::INSTANCE;
 use crate::stage::{Stage, StoreId};
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -9,15 +10,18 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Cells of the bar that shows a store's share.
-const BAR_CELLS: u64 = 30;
-/// Flips that stay on the screen.
-const EVENTS_SHOWN: usize = 7;
+const BAR_CELLS: u64 = 20;
+/// Flips that stay on the screen. With them the picture fits a terminal of 80 by 24.
+const EVENTS_SHOWN: usize = 6;
 
 const BOLD: &str = "\x1b[1m";
 const DIM: &str = "\x1b[2m";
 const RED: &str = "\x1b[31m";
 const REVERSE: &str = "\x1b[7m";
 const PLAIN: &str = "\x1b[0m";
+/// Without a cursor, and with lines cut at the edge: a wrapped line could not be overdrawn.
+const BEGIN: &str = "\x1b[?25l\x1b[?7l";
+const END: &str = "\x1b[?7h\x1b[?25h";
 
 /// Where the demo is on its way.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +54,7 @@ impl Screen {
             std::io::stdout().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         let screen =
             Screen { begun: Instant::now(), redraws: terminal && !plain, drawn: 0, events: VecDeque::new() };
-        say(if screen.redraws { "\x1b[?25l" } else { "" });
+        say(if screen.redraws { BEGIN } else { "" });
         screen
     }
 
@@ -59,13 +63,14 @@ impl Screen {
         self.redraws
     }
 
-    /// Something happened that is worth a line of its own.
-    pub(super) fn event(&mut self, text: &str) {
-        let line = format!("{:>4} s  {text}", self.begun.elapsed().as_secs());
+    /// A flag was set, and the proxy has followed.
+    pub(super) fn flipped(&mut self, line: &str, to: Stage, took: Duration) {
+        let seconds = self.begun.elapsed().as_secs();
         if !self.redraws {
-            say(&format!("{line}\n"));
+            say(&format!("{seconds:>4} s  {line}  ⇒  {to} after {} ms\n", took.as_millis()));
         }
-        self.events.push_back(line);
+        let line = line.replace(INSTANCE, "…");
+        self.events.push_back(format!("{seconds:>3} s {line} → {to}"));
         while self.events.len() > EVENTS_SHOWN {
             self.events.pop_front();
         }
@@ -93,23 +98,21 @@ impl Screen {
             out,
             "{BOLD}multistore{PLAIN}  two redis-servers, the proxy before them, a busy application\n"
         );
-        let _ = writeln!(out, "  {}", stages(place.stage));
+        let _ = writeln!(out, "{}", stages(place.stage));
         let Place { step, steps, left, .. } = place;
         let _ = writeln!(out, "  {DIM}step {step} of {steps}, next in {} s{PLAIN}\n", left.as_secs());
         let _ = writeln!(
             out,
-            "  requests         {:>9} /s {:>12} in all\n",
+            "  requests        {:>8} /s {:>12} in all",
             thousands(picture.per_second(|reading| reading.tally.requests)),
             thousands(picture.now.tally.requests)
         );
-        for (store, name) in [(StoreId::Secondary, "old store"), (StoreId::Primary, "new store")] {
+        for (store, name) in [(StoreId::Secondary, "old"), (StoreId::Primary, "new")] {
             let _ = writeln!(out, "{}", store_line(store, name, picture));
         }
         out.push('\n');
-        for (name, line) in counters(picture) {
-            let _ = writeln!(out, "  {name:<22} {line}");
-        }
-        let _ = write!(out, "\n{}\n", people(picture));
+        counters(picture).iter().for_each(|line| out.push_str(line));
+        let _ = writeln!(out, "\n{}", people(picture));
         for event in &self.events {
             let _ = writeln!(out, "  {DIM}{event}{PLAIN}");
         }
@@ -119,7 +122,7 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        say(if self.redraws { "\x1b[?25h" } else { "" });
+        say(if self.redraws { END } else { "" });
     }
 }
 
@@ -142,7 +145,7 @@ fn store_line(store: StoreId, name: &str, picture: &Picture) -> String {
     let full = usize::try_from((share * BAR_CELLS + 50) / 100).unwrap_or(0);
     let empty = usize::try_from(BAR_CELLS).unwrap_or(0).saturating_sub(full);
     format!(
-        "  {name} {DIM}{:<11}{PLAIN} {}{DIM}{}{PLAIN} {share:>3} % {:>8} commands/s {:>8} keys",
+        "  {name} {DIM}{:<11}{PLAIN} {}{DIM}{}{PLAIN} {share:>3} % {:>7} commands/s {:>8} keys",
         format!("({store})"),
         "█".repeat(full),
         "░".repeat(empty),
@@ -151,20 +154,24 @@ fn store_line(store: StoreId, name: &str, picture: &Picture) -> String {
     )
 }
 
-fn counters(picture: &Picture) -> [(&'static str, String); 3] {
-    let shown = |total: u64, rate: u64| format!("{:>9} {DIM}{:>+8} /s{PLAIN}", thousands(total), rate);
+fn counters(picture: &Picture) -> [String; 3] {
+    let Reading { fallbacks, diffs, missing, .. } = picture.now;
+    let rate = |number: fn(&Reading) -> u64| picture.per_second(number);
     [
-        ("read_fallback", shown(picture.now.fallbacks, picture.per_second(|reading| reading.fallbacks))),
-        ("pipelined_diff_error", shown(picture.now.diffs, picture.per_second(|reading| reading.diffs))),
-        ("method_missing", shown(picture.now.missing, picture.per_second(|reading| reading.missing))),
+        ("read_fallback", fallbacks, rate(|now| now.fallbacks), "the new store missed, the old had it"),
+        ("pipelined_diff_error", diffs, rate(|now| now.diffs), "pipelines answered differently"),
+        ("method_missing", missing, rate(|now| now.missing), "commands that nobody described"),
     ]
+    .map(|(name, total, rate, what)| {
+        format!("  {name:<20} {:>8} {rate:>+6} /s  {DIM}{what}{PLAIN}\n", thousands(total))
+    })
 }
 
 fn people(picture: &Picture) -> String {
     let tally = &picture.now.tally;
     let alarm = if tally.errors + tally.wrong > 0 { RED } else { "" };
     format!(
-        "  jobs     {} enqueued, {} fetched, {} waiting, {} dropped as duplicates\n  \
+        "  jobs     {} enqueued, {} fetched, {} waiting, {} duplicates dropped\n  \
          workers  {alarm}{} errors, {} wrong answers{PLAIN}, {} reads of old data found nothing\n",
         thousands(tally.enqueued),
         thousands(tally.fetched),

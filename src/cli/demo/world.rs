@@ -38,8 +38,7 @@ pub(super) struct World {
 #[derive(Debug)]
 pub(super) struct Store {
     port: u16,
-    // Held for its end.
-    _process: Process,
+    process: Process,
 }
 
 // === impl World ===
@@ -97,10 +96,12 @@ impl World {
         let begun = Instant::now();
         self.write_flag(&flag.0, &line)?;
         loop {
-            if http::stage(self.admin, INSTANCE).await? == to.name() {
+            let stage = http::stage(self.admin, INSTANCE).await;
+            // A process that has ended explains an answer that did not come.
+            self.check()?;
+            if stage? == to.name() {
                 return Ok((line, begun.elapsed()));
             }
-            self.check()?;
             if begun.elapsed() > FLIP_DEADLINE {
                 return Err(self.proxy.failure(&format!("did not reach {to} within {FLIP_DEADLINE:?}")));
             }
@@ -119,12 +120,20 @@ impl World {
         std::fs::rename(&beside, self.config()).map_err(told)
     }
 
-    /// An error if the proxy has ended.
+    /// An error if the proxy or a store has ended.
     pub(super) fn check(&mut self) -> Result<(), String> {
-        match self.proxy.ended() {
-            Some(status) => Err(self.proxy.failure(&format!("ended with {status}"))),
-            None => Ok(()),
+        let stores = self.stores.iter_mut().map(|store| &mut store.process);
+        for process in std::iter::once(&mut self.proxy).chain(stores) {
+            if let Some(status) = process.ended() {
+                return Err(process.failure(&format!("ended with {status}")));
+            }
         }
+        Ok(())
+    }
+
+    /// The end of the proxy's log.
+    pub(super) fn proxy_log(&self) -> String {
+        self.proxy.log_end()
     }
 
     /// Asks the proxy to end, as an operator does.
@@ -142,7 +151,7 @@ impl Store {
             let port = free_port()?;
             let mut process = spawn_redis(id, dir, port)?;
             match wait_for_pong(&mut process, port).await {
-                Ok(()) => return Ok(Store { port, _process: process }),
+                Ok(()) => return Ok(Store { port, process }),
                 Err(error) => last = error,
             }
         }
@@ -163,12 +172,21 @@ fn spawn_redis(id: StoreId, dir: &PrivateDir, port: u16) -> Result<Process, Stri
     let home = dir.path().join(id.name());
     std::fs::create_dir_all(&home).map_err(|error| format!("cannot make {}: {error}", home.display()))?;
     let program = std::env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into());
-    let mut command = Command::new(program);
+    let mut command = Command::new(&program);
     command.arg("--port").arg(port.to_string());
     command.args(["--bind", "127.0.0.1", "--bind-source-addr", "127.0.0.1"]);
     command.arg("--dir").arg(&home).args(["--save", "", "--appendonly", "no", "--daemonize", "no"]);
-    let started = Process::start("redis-server", &mut command, home.join("redis.log"));
-    started.map_err(|error| format!("{error} (`make setup` installs redis-server)"))
+    let name = match id {
+        StoreId::Primary => "the new store",
+        StoreId::Secondary => "the old store",
+    };
+    let started = Process::start(name, &mut command, home.join("redis.log"));
+    started.map_err(|error| {
+        let program = program.display();
+        format!(
+            "{error}; it would be {program}: `make setup` installs redis-server, REDIS_SERVER names another"
+        )
+    })
 }
 
 async fn wait_for_pong(process: &mut Process, port: u16) -> Result<(), String> {

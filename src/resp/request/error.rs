@@ -24,7 +24,7 @@ pub enum ProtocolError {
     TooBigInline,
     /// An inline command opens a quote and never closes it, or goes on right behind one.
     UnbalancedQuotes,
-    /// The frame outgrows [`RequestLimits::max_request`]. Redis closes such a connection without a word.
+    /// The frame outgrows [`RequestLimits::max_request`](super::RequestLimits::max_request). Redis closes such a connection without a word.
     TooBigRequest,
 }
 

@@ -1,0 +1,208 @@
+//! Effects made from the default store's replies, put into the places reserved for them.
+
+use crate::command::Table;
+use crate::compare;
+use crate::mirror::{self, Derivation, Dialect, Effect, Extra, Part, Way};
+use crate::resp::request::{Decoded, Decoder, Request, RequestLimits, Span};
+use crate::stage::StoreId;
+
+use super::Sequencer;
+use super::lane::Arrived;
+use super::op::{Failure, OpKey, Owner, Reply};
+
+/// Requests one behind the other, taken apart: one command, or a whole transaction.
+pub(super) struct Taken<'a> {
+    table: &'a Table,
+    requests: Vec<(&'a [u8], Vec<Span>)>,
+    ways: &'a [Way],
+}
+
+// === impl Taken ===
+
+impl<'a> Taken<'a> {
+    pub fn apart(table: &'a Table, frame: &'a [u8], ways: &'a [Way]) -> Taken<'a> {
+        Taken { table, requests: split(frame), ways }
+    }
+
+    fn views(&self) -> Vec<Request<'_>> {
+        self.requests.iter().map(|(frame, args)| Request { frame, args }).collect()
+    }
+
+    /// The commands between MULTI and EXEC, if that is what this is.
+    fn parts<'b>(&'b self, views: &'b [Request<'b>]) -> Option<Vec<Part<'b, Request<'b>>>> {
+        let queued = views.get(1..views.len().checked_sub(1)?)?;
+        if queued.len() != self.ways.len() {
+            return None;
+        }
+        let part = |(args, way): (&'b Request<'b>, &Way)| {
+            Some(Part { spec: self.table.spec(self.table.find(args)?), args, way: *way })
+        };
+        queued.iter().zip(self.ways).map(part).collect()
+    }
+
+    fn alone(&self) -> Option<Derivation> {
+        match (self.requests.len(), self.ways) {
+            (1, [Way::Derived(derivation)]) => Some(*derivation),
+            _ => None,
+        }
+    }
+
+    /// Appends the reads that the effect needs answered right behind the request. Says how many
+    /// replies they have.
+    pub fn companions(&self, dialect: Dialect, out: &mut Vec<u8>) -> u32 {
+        let views = self.views();
+        match (self.alone(), views.as_slice()) {
+            (Some(derivation), [request]) => mirror::companions(derivation, request, dialect, out),
+            (_, views) => self.parts(views).map_or(0, |parts| mirror::exec_companions(&parts, out)),
+        }
+    }
+
+    /// What the other store gets, and whether the keys must be copied beside it.
+    pub fn effect(&self, dialect: Dialect, reply: &[u8], companions: &[Box<[u8]>]) -> (Effect, bool) {
+        let replies: Vec<&[u8]> = companions.iter().map(|reply| &**reply).collect();
+        let extra = Extra { replies: &replies, dialect };
+        let views = self.views();
+        match (self.alone(), views.as_slice()) {
+            (Some(derivation), [request]) => (mirror::derive(derivation, request, reply, extra), false),
+            (_, views) => match self.parts(views) {
+                Some(parts) => {
+                    let made = mirror::derive_exec(&parts, reply, extra);
+                    (made.effect, !made.copy.is_empty())
+                }
+                None => (Effect::Copy, true),
+            },
+        }
+    }
+}
+
+/// The requests that stand one behind the other in `frames`.
+fn split(frames: &[u8]) -> Vec<(&[u8], Vec<Span>)> {
+    let limits = RequestLimits { max_request: u32::MAX as usize, ..RequestLimits::default() };
+    let mut decoder = Decoder::new();
+    let mut rest = frames;
+    let mut requests = Vec::new();
+    while let Ok(Decoded::Request { len, .. }) = decoder.decode(rest, &limits) {
+        let (frame, tail) = rest.split_at(len.min(rest.len()));
+        requests.push((frame, decoder.spans().to_vec()));
+        rest = tail;
+    }
+    requests
+}
+
+// === impl Sequencer ===
+
+impl Sequencer {
+    /// A request for the default store with the reads that its effect needs behind it, and how many
+    /// replies those have.
+    pub fn with_companions(&self, ways: &[Way], frame: &[u8]) -> (Vec<u8>, u32) {
+        let mut bytes = frame.to_vec();
+        let companions = Taken::apart(&self.table, frame, ways).companions(self.dialect(), &mut bytes);
+        (bytes, companions)
+    }
+
+    /// A reply that belongs to a derived operation.
+    pub(super) fn derived_reply(&mut self, key: OpKey, store: StoreId, arrived: Arrived, frame: &[u8]) {
+        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        if op.policy != super::op::Policy::Single(store) {
+            self.effect_reply(key, store, arrived.last, frame);
+            return;
+        }
+        let extra = op.extra_mut();
+        let proper = extra.proper;
+        if arrived.index + 1 < proper {
+            self.part_reply(key, store, arrived.index, frame);
+            return;
+        }
+        if arrived.index + 1 == proper {
+            extra.reply = Some(frame.into());
+            self.answer_derived(key, store, frame);
+        } else {
+            extra.companions.push(frame.into());
+        }
+        if arrived.last {
+            self.place_derived(key, store);
+        }
+    }
+
+    fn answer_derived(&mut self, key: OpKey, store: StoreId, frame: &[u8]) {
+        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        if let Owner::Attempt(park) = op.owner {
+            let error = op.extra.as_mut().and_then(|extra| extra.error.take());
+            op.answered = true;
+            self.attempt_settled(park, error.as_deref().unwrap_or(frame));
+        } else {
+            self.answer(key, store, frame);
+        }
+    }
+
+    /// Fills the place in the other lane, now that the default store has answered.
+    fn place_derived(&mut self, key: OpKey, store: StoreId) {
+        let other = store.other();
+        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        op.replies[store.index()] = Reply::Gone;
+        let request = op.request.take().unwrap_or_default();
+        let mut extra = op.extra.take().unwrap_or_default();
+        let reply = extra.reply.take().unwrap_or_default();
+        let db = op.context.db;
+        let touched = std::mem::take(&mut op.touched);
+        let now = self.now;
+        let table = self.table.clone();
+        let taken = Taken::apart(&table, &request, &extra.ways);
+        let (effect, copies) = taken.effect(self.dialect(), &reply, &extra.companions);
+        if copies {
+            self.doubt(&touched, db, other);
+        }
+        match effect {
+            Effect::Frames { bytes, replies } if self.lane(other).accepts() => {
+                if let Some(op) = self.ops.get_mut(key.0 as usize) {
+                    op.touched = touched;
+                }
+                self.lanes[other.index()].fill(key, bytes.into(), replies, now);
+                self.metrics.store(other).commands.inc();
+                return;
+            }
+            Effect::Nothing => {}
+            Effect::Copy => self.doubt(&touched, db, other),
+            Effect::Frames { .. } => {
+                self.note_lost_mirror(other, Failure::Down);
+                self.doubt(&touched, db, other);
+            }
+        }
+        if let Some(op) = self.ops.get_mut(key.0 as usize) {
+            op.replies[other.index()] = Reply::Gone;
+        }
+        self.lanes[other.index()].vacate(key, now);
+        self.retire(key);
+    }
+
+    /// A reply of the other store to an effect: only a refusal matters.
+    pub(super) fn effect_reply(&mut self, key: OpKey, store: StoreId, last: bool, frame: &[u8]) {
+        let refused = compare::is_error(frame) || memchr::memmem::find(frame, b"\r\n-").is_some();
+        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        if refused {
+            let touched = op.touched.clone();
+            let db = op.context.db;
+            self.metrics.store(store).mirror_write_failures.inc();
+            self.doubt(&touched, db, store);
+        }
+        if last {
+            if let Some(op) = self.ops.get_mut(key.0 as usize) {
+                op.replies[store.index()] = Reply::Gone;
+            }
+            self.retire(key);
+        }
+    }
+
+    /// The default store will not answer a derived operation: its place is given up.
+    pub(super) fn give_place_up(&mut self, key: OpKey, default: StoreId, failure: Failure) {
+        let other = default.other();
+        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        op.replies[other.index()] = Reply::Gone;
+        let (touched, db) = (std::mem::take(&mut op.touched), op.context.db);
+        if matches!(failure, Failure::Lost | Failure::Timeout) {
+            self.doubt(&touched, db, other);
+        }
+        let now = self.now;
+        self.lanes[other.index()].vacate(key, now);
+    }
+}

@@ -1,0 +1,274 @@
+//! What is known to be in sync. Pure, bounded: doubt only grows when a bound is reached.
+//!
+//! For every key one of three things is known: both stores hold the same (in sync), nothing
+//! (unknown), or that a named store is behind (suspect). Keys that are not listed are as `base` says.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use crate::stage::StoreId;
+
+/// What is known of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sync {
+    /// The other store holds what the default store holds.
+    InSync,
+    /// Never touched since dual began.
+    Unknown,
+    /// This store is behind.
+    Suspect(StoreId),
+}
+
+/// A key that is to be copied to the store that is behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suspect {
+    /// The instance's database.
+    pub db: u32,
+    /// The key.
+    pub key: Box<[u8]>,
+    /// The store that is behind.
+    pub behind: StoreId,
+    /// Since when, on the sequencer's clock.
+    pub since: u64,
+    /// No attempt before this time.
+    pub not_before: u64,
+    /// Attempts that failed.
+    pub attempts: u32,
+}
+
+/// What is known of all keys of an instance.
+#[derive(Debug)]
+pub struct Knowledge {
+    base: Sync,
+    in_sync: HashSet<u64, foldhash::fast::RandomState>,
+    suspects: HashMap<u64, Suspect, foldhash::fast::RandomState>,
+    order: VecDeque<u64>,
+    limits: Limits,
+    spread: u64,
+}
+
+/// Bounds of memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Keys remembered as in sync, 16 bytes each.
+    pub in_sync: usize,
+    /// Suspect keys remembered one by one.
+    pub suspects: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { in_sync: 4_000_000, suspects: 200_000 }
+    }
+}
+
+// === impl Knowledge ===
+
+impl Knowledge {
+    /// Nothing is known but `base`.
+    pub fn new(base: Sync, limits: Limits) -> Knowledge {
+        Knowledge {
+            base,
+            in_sync: HashSet::default(),
+            suspects: HashMap::default(),
+            order: VecDeque::new(),
+            limits,
+            spread: 0,
+        }
+    }
+
+    /// What is known of a key.
+    pub fn of(&self, hash: u64) -> Sync {
+        if let Some(suspect) = self.suspects.get(&hash) {
+            return Sync::Suspect(suspect.behind);
+        }
+        if self.base == Sync::InSync || self.in_sync.contains(&hash) { Sync::InSync } else { self.base }
+    }
+
+    /// What is known of keys that are not listed.
+    pub fn base(&self) -> Sync {
+        self.base
+    }
+
+    /// Is every key in sync?
+    pub fn is_all_in_sync(&self) -> bool {
+        self.base == Sync::InSync && self.suspects.is_empty()
+    }
+
+    /// Both stores hold the same for this key from this point of the order on.
+    pub fn settle(&mut self, hash: u64) {
+        self.suspects.remove(&hash);
+        if self.base == Sync::InSync {
+            return;
+        }
+        if self.in_sync.len() >= self.limits.in_sync {
+            // In sync may become unknown: it costs a copy, never a wrong answer.
+            self.in_sync.clear();
+        }
+        self.in_sync.insert(hash);
+    }
+
+    /// `behind` may not hold what the other store holds for this key.
+    pub fn doubt(&mut self, hash: u64, db: u32, key: &[u8], behind: StoreId, now: u64) {
+        self.in_sync.remove(&hash);
+        if let Some(suspect) = self.suspects.get_mut(&hash) {
+            suspect.behind = behind;
+            return;
+        }
+        if self.base == Sync::Suspect(behind) {
+            // Not remembered one by one: the walk that clears the base finds it.
+            if self.suspects.len() >= self.limits.suspects {
+                self.spread += 1;
+                return;
+            }
+        } else if self.suspects.len() >= self.limits.suspects {
+            self.doubt_everything(behind);
+            return;
+        }
+        let suspect = Suspect { db, key: key.into(), behind, since: now, not_before: now, attempts: 0 };
+        self.suspects.insert(hash, suspect);
+        self.order.push_back(hash);
+        if self.order.len() > 2 * self.suspects.len() + LOOKED_AT {
+            self.tidy();
+        }
+    }
+
+    /// Forgets places in the line of keys that are settled, or stand twice.
+    fn tidy(&mut self) {
+        let mut seen: HashSet<u64, foldhash::fast::RandomState> = HashSet::default();
+        let suspects = &self.suspects;
+        self.order.retain(|hash| suspects.contains_key(hash) && seen.insert(*hash));
+    }
+
+    /// `behind` may be behind in any key.
+    pub fn doubt_everything(&mut self, behind: StoreId) {
+        self.spread += 1;
+        self.base = Sync::Suspect(behind);
+        self.in_sync = HashSet::default();
+        self.suspects.retain(|_, suspect| suspect.behind != behind);
+        self.tidy();
+    }
+
+    /// Every key that is not suspect is in sync: a walk has passed over the whole keyspace, or both
+    /// stores were emptied.
+    pub fn settle_everything(&mut self) {
+        self.base = Sync::InSync;
+        self.in_sync = HashSet::default();
+    }
+
+    /// Both stores were emptied at this point of the order.
+    pub fn emptied(&mut self) {
+        self.settle_everything();
+        self.suspects.clear();
+        self.order.clear();
+    }
+
+    /// The next suspect whose time has come and that `may` be tried; it goes to the end of the line.
+    pub fn next_suspect(&mut self, now: u64, may: impl Fn(u64, &Suspect) -> bool) -> Option<(u64, Suspect)> {
+        for _ in 0..self.order.len().min(LOOKED_AT) {
+            let hash = self.order.pop_front()?;
+            let Some(suspect) = self.suspects.get(&hash) else { continue };
+            self.order.push_back(hash);
+            if suspect.not_before <= now && may(hash, suspect) {
+                return Some((hash, suspect.clone()));
+            }
+        }
+        None
+    }
+
+    /// An attempt to copy the key failed: the next one comes after a pause that doubles.
+    pub fn postpone(&mut self, hash: u64, now: u64) {
+        if let Some(suspect) = self.suspects.get_mut(&hash) {
+            let pause = FIRST_PAUSE_MICROS << suspect.attempts.min(7);
+            suspect.attempts += 1;
+            suspect.not_before = now + pause;
+        }
+    }
+
+    /// Suspect keys that are listed.
+    pub fn suspects(&self) -> usize {
+        self.suspects.len()
+    }
+
+    /// Is any key suspect on this store?
+    pub fn has_suspects_behind(&self, store: StoreId) -> bool {
+        self.base == Sync::Suspect(store) || self.suspects.values().any(|suspect| suspect.behind == store)
+    }
+
+    /// Rises whenever doubt has spread beyond what is listed: a walk that began before proves nothing.
+    pub fn spread(&self) -> u64 {
+        self.spread
+    }
+
+    /// Keys that are listed as in sync.
+    pub fn listed_in_sync(&self) -> usize {
+        self.in_sync.len()
+    }
+
+    /// Since when the oldest listed suspect waits.
+    pub fn oldest(&self) -> Option<u64> {
+        self.order.iter().filter_map(|hash| self.suspects.get(hash)).map(|suspect| suspect.since).min()
+    }
+}
+
+/// Suspects looked at in one search.
+const LOOKED_AT: usize = 256;
+/// The pause after the first failed attempt.
+const FIRST_PAUSE_MICROS: u64 = 50_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn small() -> Knowledge {
+        Knowledge::new(Sync::Unknown, Limits { in_sync: 4, suspects: 3 })
+    }
+
+    #[test]
+    fn in_sync_may_be_forgotten_but_suspicion_never() {
+        let mut known = small();
+        for hash in 0..5 {
+            known.settle(hash);
+        }
+        assert_eq!(known.of(4), Sync::InSync);
+        assert_eq!(known.of(0), Sync::Unknown);
+        for hash in 10..13 {
+            known.doubt(hash, 0, b"k", StoreId::Primary, 1);
+        }
+        assert_eq!(known.of(10), Sync::Suspect(StoreId::Primary));
+        known.doubt(13, 0, b"k", StoreId::Primary, 1);
+        for hash in 0..20 {
+            assert_eq!(known.of(hash), Sync::Suspect(StoreId::Primary));
+        }
+    }
+
+    #[test]
+    fn a_settled_key_is_no_suspect() {
+        let mut known = small();
+        known.doubt(1, 0, b"k", StoreId::Secondary, 1);
+        known.settle(1);
+        assert_eq!(known.of(1), Sync::InSync);
+        assert_eq!(known.next_suspect(9, |_, _| true), None);
+    }
+
+    #[test]
+    fn a_failed_copy_waits_longer_each_time() {
+        let mut known = small();
+        known.doubt(1, 0, b"k", StoreId::Secondary, 0);
+        assert!(known.next_suspect(0, |_, _| true).is_some());
+        known.postpone(1, 0);
+        assert!(known.next_suspect(FIRST_PAUSE_MICROS - 1, |_, _| true).is_none());
+        assert!(known.next_suspect(FIRST_PAUSE_MICROS, |_, _| true).is_some());
+    }
+
+    #[test]
+    fn after_a_walk_only_the_listed_are_in_doubt() {
+        let mut known = small();
+        known.doubt_everything(StoreId::Secondary);
+        assert_eq!(known.of(7), Sync::Suspect(StoreId::Secondary));
+        known.doubt(1, 0, b"k", StoreId::Primary, 0);
+        known.settle_everything();
+        assert_eq!(known.of(7), Sync::InSync);
+        assert_eq!(known.of(1), Sync::Suspect(StoreId::Primary));
+        assert!(!known.is_all_in_sync());
+    }
+}

@@ -1,0 +1,212 @@
+//! What the sequencer does with its knowledge of the keys.
+
+use crate::command::{Args, CommandId};
+use crate::mirror::{self, Dialect, Way};
+use crate::stage::{Stage, StoreId};
+
+use super::clients::ClientKey;
+use super::fence::Footprint;
+use super::knowledge::Sync;
+use super::op::OpKey;
+use super::plan::{self, Plan, plan};
+use super::touched::Touched;
+use super::{Scope, Sequencer};
+
+// === impl Sequencer ===
+
+impl Sequencer {
+    /// How a write reaches the other store.
+    pub(super) fn plan_of(&self, way: Way, footprint: &Footprint, scope: Scope) -> Plan {
+        match (scope, footprint) {
+            (Scope::FlushAll | Scope::FlushDb | Scope::Swap | Scope::Functions, _) => Plan::Verbatim,
+            _ if !self.settings.hydrate => match way {
+                Way::Derived(_) => Plan::Derived,
+                Way::Nothing | Way::Verbatim | Way::Copied => Plan::Verbatim,
+            },
+            (_, Footprint::Everything) => match way {
+                Way::Nothing | Way::Verbatim if self.known.is_all_in_sync() => Plan::Verbatim,
+                _ => Plan::Copied,
+            },
+            _ => plan(way, footprint.keys(), self.default_store(), |hash| self.known.of(hash)),
+        }
+    }
+
+    /// A write goes to both stores at this point: notes what is in sync from here on. True: something
+    /// was not in sync before, so the replies may part.
+    pub(super) fn wrote_verbatim(&mut self, footprint: &Footprint, scope: Scope) -> bool {
+        let default = self.default_store();
+        match scope {
+            Scope::FlushAll => {
+                self.known.emptied();
+                self.dirty_all_copies();
+                return true;
+            }
+            Scope::FlushDb => self.dirty_all_copies(),
+            Scope::Swap => {
+                self.dirty_all_copies();
+                if !self.known.is_all_in_sync() {
+                    self.known.doubt_everything(default.other());
+                }
+            }
+            Scope::Keys | Scope::Functions | Scope::Unlisted => {}
+        }
+        let mut blind = scope != Scope::Keys || self.known.base() != Sync::InSync;
+        if let Footprint::Keys(keys) = footprint {
+            blind = false;
+            for key in keys {
+                blind |= self.known.of(key.hash) != Sync::InSync;
+                self.dirty_copy(key.hash);
+                if plan::settles(key.access) {
+                    self.known.settle(key.hash);
+                }
+            }
+        }
+        blind
+    }
+
+    /// `behind` may not hold what the other store holds for these keys.
+    pub(super) fn doubt(&mut self, touched: &Touched, db: u32, behind: StoreId) {
+        if !self.stage().is_dual() || !self.settings.hydrate {
+            return;
+        }
+        let now = self.now;
+        if matches!(touched, Touched::Everything) {
+            self.known.doubt_everything(behind);
+            self.dirty_all_copies();
+        }
+        touched.each(|hash, key| {
+            self.known.doubt(hash, db, key, behind, now);
+            if let Some(copy) = self.copies.of_mut(hash) {
+                copy.dirty = true;
+            }
+        });
+    }
+
+    /// The stores have parted over this operation: the other one is behind in its keys.
+    pub(super) fn doubt_op(&mut self, key: OpKey) {
+        let Some(op) = self.ops.get(key.0 as usize) else { return };
+        let (touched, db) = (op.touched.clone(), op.context.db);
+        self.doubt(&touched, db, self.default_store().other());
+    }
+
+    /// A write that counts its time to live from when it runs has run at times too far apart.
+    pub(super) fn note_delay(&mut self, key: OpKey) {
+        let now = self.now;
+        let tolerance = self.settings.ttl_tolerance.as_micros() as u64;
+        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        if op.first_at == 0 {
+            op.first_at = now;
+        } else if now.saturating_sub(op.first_at) > tolerance {
+            self.doubt_op(key);
+        }
+    }
+
+    /// A write on a dedicated connection has an unknown outcome.
+    pub fn doubt_effect(&mut self, footprint: &Footprint, frame: &[u8], scope: Scope, db: u32) {
+        let touched = match scope {
+            Scope::Keys => Touched::of(footprint, frame, true),
+            _ => Touched::Everything,
+        };
+        self.doubt(&touched, db, self.default_store().other());
+    }
+
+    /// What the two stores know, as far as effects need it.
+    pub(super) fn dialect(&self) -> Dialect {
+        self.dialects[self.default_store().index()]
+    }
+
+    /// Tells what the stores know; indexed by default store.
+    pub fn set_dialects(&mut self, dialects: [Dialect; 2]) {
+        self.dialects = dialects;
+    }
+
+    /// How a command may be mirrored.
+    pub fn way<A: Args + ?Sized>(&mut self, id: CommandId, args: &A) -> Way {
+        mirror::way(self.table.spec(id), args)
+    }
+
+    /// Starts copying what only the other store knows of these keys. False: nothing is needed.
+    pub fn hydrate_for(&mut self, footprint: &Footprint, frame: &[u8], db: u32) -> bool {
+        let wanted = self.stage().is_dual()
+            && self.settings.hydrate
+            && plan(Way::Verbatim, footprint.keys(), self.default_store(), |hash| self.known.of(hash))
+                == Plan::Hydrate;
+        if !wanted {
+            return false;
+        }
+        if self.holds.blocks(footprint) {
+            return self.is_hydrating(&footprint.keys().iter().map(|key| key.hash).collect::<Vec<u64>>());
+        }
+        self.hydrate(footprint, frame, db)
+    }
+
+    fn is_hydrating(&self, hashes: &[u64]) -> bool {
+        hashes.iter().any(|hash| self.copies.is_hydrating(*hash))
+    }
+
+    /// Is one of these keys being copied behind a fence? Then the client is woken when a copy is done.
+    pub fn awaits_hydration(&mut self, client: ClientKey, hashes: &[u64]) -> bool {
+        let awaits = self.is_hydrating(hashes);
+        if awaits && !self.hydration_waiters.contains(&client) {
+            self.hydration_waiters.push(client);
+        }
+        awaits
+    }
+
+    /// A store was left behind, came back as another server, or may have missed anything.
+    pub fn doubt_store(&mut self, behind: StoreId) {
+        self.known.doubt_everything(behind);
+        self.dirty_all_copies();
+    }
+
+    /// What is known of keys that are not listed.
+    pub fn sync_base(&self) -> Sync {
+        self.known.base()
+    }
+
+    /// What is known of one key.
+    pub fn sync_of(&self, hash: u64) -> Sync {
+        self.known.of(hash)
+    }
+
+    /// Keys that are listed as suspect, and the age of the oldest in microseconds.
+    pub fn suspects(&self) -> (usize, u64) {
+        let age = self.known.oldest().map_or(0, |since| self.now.saturating_sub(since));
+        (self.known.suspects(), age)
+    }
+
+    /// Rises whenever doubt has spread beyond what is listed.
+    pub fn spread(&self) -> u64 {
+        self.known.spread()
+    }
+
+    /// The default store may have lost writes: nothing is deleted elsewhere on its word, until an
+    /// operator says which store is right.
+    pub fn doubt_source(&mut self, source: Option<StoreId>) {
+        self.doubted_source = source;
+    }
+
+    /// The store that may have lost writes, if any.
+    pub fn doubted_source(&self) -> Option<StoreId> {
+        self.doubted_source
+    }
+
+    /// Is every key in sync?
+    pub fn is_all_in_sync(&self) -> bool {
+        self.known.is_all_in_sync()
+    }
+
+    /// A walk has copied everything that was not in sync: from here on only the listed are in doubt.
+    pub fn walked(&mut self) {
+        self.known.settle_everything();
+    }
+
+    /// The stage has changed from `before`: a store that dual has left is behind as a whole.
+    pub(super) fn know_stage(&mut self, before: Stage) {
+        let now = self.stage();
+        if before.is_dual() && !now.is_dual() {
+            self.drop_copies();
+            self.known.doubt_everything(now.default_store().other());
+        }
+    }
+}

@@ -10,7 +10,7 @@ use crate::stage::{Stage, StoreId};
 
 use super::clients::ClientKey;
 use super::cursors::Scan;
-use super::derive::Taken;
+use super::derive::{Taken, has_error};
 use super::fence::Footprint;
 use super::knowledge::Sync;
 use super::lane::{Context, Sink};
@@ -318,7 +318,7 @@ impl Sequencer {
         op.compare = true;
         op.relative = submission.relative;
         op.touched = touched(&submission.footprint, &submission.frame, submission.scope);
-        op.blind = self.wrote_verbatim(&submission.footprint, submission.scope);
+        op.blind = self.settle_keys(&submission.footprint, submission.scope, submission.frame.len());
         self.send(op, &submission.frame, &StoreId::ALL);
         self.wrote(&submission);
     }
@@ -340,6 +340,14 @@ impl Sequencer {
         let other = self.default_store().other();
         self.doubt(&touched, submission.context.db, other);
         self.wrote(&submission);
+    }
+
+    /// What a verbatim write makes known, unless the default store cannot take it: then nobody gets it.
+    fn settle_keys(&mut self, footprint: &Footprint, scope: Scope, bytes: usize) -> bool {
+        match self.refusal(self.default_store(), bytes) {
+            None => self.wrote_verbatim(footprint, scope),
+            Some(_) => false,
+        }
     }
 
     fn wrote(&mut self, submission: &Submission<'_>) {
@@ -432,7 +440,8 @@ impl Sequencer {
                 op.write = transaction.writes;
                 op.relative = true;
                 op.touched = written;
-                op.blind = self.wrote_verbatim(&transaction.footprint, transaction.scope);
+                op.blind =
+                    self.settle_keys(&transaction.footprint, transaction.scope, transaction.frame.len());
                 self.send_counted(op, &transaction.frame, &StoreId::ALL, replies);
             }
             Plan::Derived => {
@@ -654,10 +663,14 @@ impl Sequencer {
                 let mut op =
                     self.own_op(Owner::Nobody, effect.command, Policy::Single(other), effect.context);
                 op.write = true;
-                op.touched = written;
+                op.touched = written.clone();
                 self.send_counted(op, &bytes, &[other], replies);
                 if effect.selects {
                     self.lane_mut(other).forget_db();
+                }
+                if has_error(effect.reply) {
+                    // Not everything ran that would have settled its keys.
+                    self.doubt(&written, effect.context.db, other);
                 }
             }
         }

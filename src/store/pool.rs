@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::instance::Instance;
-use crate::metrics::InstanceMetrics;
+use crate::metrics::{InstanceMetrics, StoreErrorKind};
 use crate::sequencer::lane::{Context, DownReason};
 use crate::stage::StoreId;
 
@@ -61,7 +61,11 @@ impl Pool {
         if pool.out.get() >= config.dedicated_max {
             let text =
                 format!("all {} dedicated connections are in use (dedicated_max)", config.dedicated_max);
-            return Err(DedicatedError::Down(DownReason { text, store_error: None }));
+            return Err(DedicatedError::Down(DownReason {
+                kind: StoreErrorKind::Connect,
+                text,
+                store_error: None,
+            }));
         }
         while let Some(mut connection) = pool.take_idle(store) {
             if connection.is_alive() {

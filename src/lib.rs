@@ -30,5 +30,6 @@ pub mod sequencer;
 pub mod server;
 pub mod session;
 pub mod stage;
+pub mod state;
 pub mod store;
 pub mod systemd;

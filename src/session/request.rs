@@ -1,7 +1,6 @@
 //! One request, from its bytes to its place in the order. Synchronous: nothing here waits.
 
 use std::borrow::Cow;
-use std::hash::BuildHasher;
 
 use crate::command::errors::{unknown_command_error, unknown_subcommand_error, wrong_arity_error};
 use crate::command::{Args, CommandId, Effect, Keys, Kind, Lookup, Spec, can_fill, classify, keys, other_db};
@@ -11,7 +10,7 @@ use crate::resp::request::{Decoded, Decoder, ProtocolError, Request};
 use crate::resp::{Proto, encode};
 use crate::route::{self, Route, SessionCommand, TransactionCommand};
 use crate::sequencer::fence::{Footprint, KeyRef};
-use crate::sequencer::{Path, Scope, Submission};
+use crate::sequencer::{Path, Scope, Submission, hash_key};
 
 use super::transaction::{Change, Multi};
 use super::writes::{is_relative, scope, wider};
@@ -269,8 +268,7 @@ impl Session {
     ) -> Option<Task> {
         let seq = self.owe();
         if !spec.arity_ok(request.argc()) {
-            self.fail_in_multi(route);
-            self.pay_error(seq, wrong_arity_error(spec));
+            self.wrong_arity(spec, route, seq);
             return None;
         }
         let owned = || Owned {
@@ -309,12 +307,20 @@ impl Session {
         );
     }
 
-    fn fail_in_multi(&mut self, route: Route) {
-        if let Some(multi) = &mut self.multi
-            && !matches!(route, Route::Transaction(TransactionCommand::Exec | TransactionCommand::Discard))
-        {
+    /// Refuses a command with the wrong number of arguments, as Redis does inside and outside MULTI.
+    fn wrong_arity(&mut self, spec: &Spec, route: Route, seq: u64) {
+        let error = wrong_arity_error(spec);
+        if route == Route::Transaction(TransactionCommand::Exec) {
+            self.abort_multi();
+            let why = error.strip_prefix(b"ERR ").unwrap_or(&error);
+            self.pay_error(seq, [b"EXECABORT Transaction discarded because of: ", why].concat());
+            return;
+        }
+        if let Some(multi) = &mut self.multi {
             multi.dirty = true;
         }
+        self.answer_queued();
+        self.pay_error(seq, error);
     }
 
     // --- MULTI ---
@@ -456,11 +462,6 @@ fn footprint(
         Some(KeyRef { hash, access: key.access, start: span.start, end: span.end })
     });
     Footprint::Keys(refs.collect())
-}
-
-/// The hash that stands for a key. Fixed: a collision only makes somebody wait or ask twice.
-pub(super) fn hash_key(db: u32, key: &[u8]) -> u64 {
-    foldhash::fast::FixedState::with_seed(u64::from(db)).hash_one(key)
 }
 
 /// How many parked clients a request may serve.

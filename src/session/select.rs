@@ -89,7 +89,7 @@ impl Session {
         let needs_auth = self.instance.config_ref().auth != crate::config::Auth::None;
         self.answer_multi();
         self.multi = None;
-        self.pinned = None;
+        self.unpin();
         self.subscriber = None;
         self.state = State::new(!needs_auth);
         self.limits.unauthenticated = needs_auth;
@@ -118,7 +118,7 @@ impl Session {
             TransactionCommand::Discard if self.multi.is_some() => {
                 self.answer_multi();
                 self.multi = None;
-                self.pinned = None;
+                self.unpin();
                 self.pay(seq, encode::OK);
             }
             TransactionCommand::Discard => self.pay_error(seq, "ERR DISCARD without MULTI"),
@@ -130,7 +130,7 @@ impl Session {
             }
             TransactionCommand::Watch => return Some(Task::Watch(request)),
             TransactionCommand::Unwatch => {
-                self.pinned = None;
+                self.unpin();
                 self.pay(seq, encode::OK);
             }
         }
@@ -140,13 +140,12 @@ impl Session {
     fn exec(&mut self, request: Owned) -> Option<Task> {
         let seq = request.seq;
         if self.multi.as_ref().is_some_and(|multi| multi.dirty) {
-            self.answer_multi();
-            self.multi = None;
-            self.pinned = None;
+            self.abort_multi();
             self.pay_error(seq, EXEC_ABORT);
             return None;
         }
-        if self.pinned.is_some() || self.multi.as_ref().is_some_and(|multi| multi.private) {
+        if self.pinned.is_some() || self.watch_lost || self.multi.as_ref().is_some_and(|multi| multi.private)
+        {
             return Some(Task::PinnedExec(seq));
         }
         let mut multi = self.multi.take()?;
@@ -166,6 +165,19 @@ impl Session {
             scope: multi.scope,
         });
         core.is_held(self.key).then_some(Task::Held)
+    }
+
+    /// Ends the open transaction without running it.
+    pub(super) fn abort_multi(&mut self) {
+        self.answer_multi();
+        self.multi = None;
+        self.unpin();
+    }
+
+    /// The client watches nothing any more.
+    pub(super) fn unpin(&mut self) {
+        self.pinned = None;
+        self.watch_lost = false;
     }
 
     /// Answers what the open transaction owes, in the store's stead.

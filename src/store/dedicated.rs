@@ -38,6 +38,8 @@ pub struct Dedicated {
     start: usize,
     /// Nothing is under way: it can serve somebody else.
     pub clean: bool,
+    /// Keys are watched on it: until EXEC it is its owner's alone.
+    pub watching: bool,
 }
 
 /// A frame from a dedicated connection.
@@ -101,6 +103,7 @@ impl Dedicated {
             buf: leftover,
             start: 0,
             clean: true,
+            watching: false,
         })
     }
 

@@ -1,10 +1,6 @@
 //! "Comparison": what counts as a difference, under which name, and how often.
-//!
-//! `hydrate = false` here: no key is copied over, so that what was made to differ stays different.
 
 use super::*;
-
-const VERBATIM: &str = "hydrate = false";
 
 fn total(pair: &Pair) -> f64 {
     pair.diffs() + pair.counter(COMMAND_DIFF)

@@ -88,6 +88,8 @@ pub struct Settings {
     pub flip_max_lag: u64,
     /// Bytes queued for the default store above which requests are refused.
     pub queue_max: u64,
+    /// Larger keys are not copied but reported.
+    pub copy_max_bytes: u64,
     /// Larger replies are compared by their hash.
     pub compare_max_bytes: usize,
     /// How far apart two expiry times may be.

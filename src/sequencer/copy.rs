@@ -280,9 +280,12 @@ impl Sequencer {
         self.metrics.copies[CopyOutcome::TooLarge].inc();
         self.known.doubt(copy.hash, copy.db, &copy.key, copy.from.other(), now);
         self.known.postpone_by(copy.hash, now + TOO_LARGE_PAUSE_MICROS);
-        tracing::warn!(size, limit = self.settings.copy_max_bytes,
+        tracing::warn!(
+            size,
+            limit = self.settings.copy_max_bytes,
             "a key is above copy_max_bytes and stays suspect on the {} store: raise the limit, or write it whole",
-            copy.from.other());
+            copy.from.other()
+        );
     }
 
     fn read_copy(&mut self, key: CopyKey) {

@@ -92,6 +92,11 @@ impl Client {
         }
     }
 
+    /// The next reply as the bytes that came, or why there is none.
+    pub fn try_read_raw_reply(&mut self) -> io::Result<Vec<u8>> {
+        self.replies.read().map(|(_, raw)| raw)
+    }
+
     /// The next reply, or why there is none.
     pub fn try_read_reply(&mut self) -> io::Result<Value> {
         self.replies.read().map(|(value, _)| value)
@@ -113,6 +118,13 @@ impl Client {
     pub fn call<A: AsRef<[u8]>>(&mut self, args: &[A]) -> Value {
         self.send(args);
         self.read_reply()
+    }
+
+    /// One command and its reply, as the bytes that came.
+    #[track_caller]
+    pub fn read_raw_after<A: AsRef<[u8]>>(&mut self, args: &[A]) -> Vec<u8> {
+        self.send(args);
+        self.read_raw_reply()
     }
 
     /// One command and its reply, or why there is none.

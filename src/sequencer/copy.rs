@@ -292,7 +292,8 @@ impl Sequencer {
     /// A key that changes faster than it can be copied is copied under a fence.
     fn fence_copy(&mut self, key: CopyKey) {
         let Some(copy) = self.copies.get_mut(key) else { return };
-        let footprint = Footprint::Keys(vec![KeyRef { hash: copy.hash, access: Access::Modify, start: 0, end: 0 }]);
+        let footprint =
+            Footprint::Keys(vec![KeyRef { hash: copy.hash, access: Access::Modify, start: 0, end: 0 }]);
         if self.holds.blocks(&footprint) {
             self.copy_failed(key);
             return;
@@ -397,4 +398,3 @@ impl Sequencer {
         }
     }
 }
-

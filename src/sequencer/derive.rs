@@ -1,7 +1,7 @@
 //! Effects made from the default store's replies, put into the places reserved for them.
 
-use crate::compare;
 use crate::command::Table;
+use crate::compare;
 use crate::mirror::{self, Derivation, Dialect, Effect, Extra, Part, Way};
 use crate::resp::request::{Decoded, Decoder, Request, RequestLimits, Span};
 use crate::stage::StoreId;

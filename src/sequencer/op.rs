@@ -13,8 +13,8 @@ use super::clients::ClientKey;
 use super::copy::CopyKey;
 use super::cursors::Scan;
 use super::lane::Context;
-use super::touched::Touched;
 use super::park::ParkKey;
+use super::touched::Touched;
 
 /// The place of an operation in the sequencer's slab.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

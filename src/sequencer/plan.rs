@@ -64,8 +64,8 @@ mod tests {
 
     #[test]
     fn the_table_of_events() {
-        use StoreId::{Primary, Secondary};
         use super::Sync::{InSync, Suspect, Unknown};
+        use StoreId::{Primary, Secondary};
         let modify = [key(1, Access::Modify)];
         let overwrite = [key(1, Access::Overwrite)];
         for (keys, default, known, expected) in [
@@ -81,7 +81,11 @@ mod tests {
             (&modify, Primary, Suspect(Primary), Plan::Hydrate),
             (&modify, Primary, Suspect(Secondary), Plan::Copied),
         ] {
-            assert_eq!(plan(Way::Verbatim, keys, default, |_| known), expected, "{keys:?} {default} {known:?}");
+            assert_eq!(
+                plan(Way::Verbatim, keys, default, |_| known),
+                expected,
+                "{keys:?} {default} {known:?}"
+            );
         }
     }
 

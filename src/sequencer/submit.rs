@@ -10,10 +10,10 @@ use crate::stage::{Stage, StoreId};
 
 use super::clients::ClientKey;
 use super::cursors::Scan;
+use super::derive::Taken;
 use super::fence::Footprint;
 use super::knowledge::Sync;
 use super::lane::{Context, Sink};
-use super::derive::Taken;
 use super::op::{Failure, Op, OpKey, Owner, Part, Policy, Reply};
 use super::plan::Plan;
 use super::touched::Touched;
@@ -412,7 +412,9 @@ impl Sequencer {
         }
         let way = combined(&transaction.ways);
         match self.plan_of(way, &transaction.footprint, transaction.scope) {
-            Plan::Hydrate if self.hydrate(&transaction.footprint, &transaction.frame, transaction.context.db) => {
+            Plan::Hydrate
+                if self.hydrate(&transaction.footprint, &transaction.frame, transaction.context.db) =>
+            {
                 self.hold_transaction(transaction);
             }
             plan => self.place_planned(transaction, plan),
@@ -640,7 +642,8 @@ impl Sequencer {
             Effect::Copy => self.doubt(&written, effect.context.db, other),
             Effect::Frames { bytes, replies } => {
                 self.wrote_verbatim(&effect.footprint, effect.scope);
-                let mut op = self.own_op(Owner::Nobody, effect.command, Policy::Single(other), effect.context);
+                let mut op =
+                    self.own_op(Owner::Nobody, effect.command, Policy::Single(other), effect.context);
                 op.write = true;
                 op.touched = written;
                 self.send_counted(op, &bytes, &[other], replies);
@@ -688,6 +691,8 @@ fn combined(ways: &[Way]) -> Way {
 fn touched(footprint: &Footprint, frame: &[u8], scope: Scope) -> Touched {
     match scope {
         Scope::Keys => Touched::of(footprint, frame, true),
-        Scope::FlushAll | Scope::FlushDb | Scope::Swap | Scope::Functions | Scope::Unlisted => Touched::Everything,
+        Scope::FlushAll | Scope::FlushDb | Scope::Swap | Scope::Functions | Scope::Unlisted => {
+            Touched::Everything
+        }
     }
 }

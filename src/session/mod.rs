@@ -9,6 +9,7 @@
 //! Replies do not pass here: the sequencer pays them into the client's buffer, and whoever drove
 //! the sequencer flushes it. The session wakes only to read, or when the socket is stuck.
 
+mod aside;
 mod auth;
 mod blocking;
 mod client_command;
@@ -53,6 +54,8 @@ enum Task {
     Select(Owned),
     /// AUTH, or HELLO with AUTH.
     Authenticate(Owned),
+    /// A command that goes past the lanes.
+    Aside(Owned),
     /// SUBSCRIBE and its kin.
     Subscribe(Owned),
     /// The default store has changed under a subscriber.
@@ -179,6 +182,7 @@ impl Session {
             Task::Block(request) => self.block(request).await,
             Task::Select(request) => self.select_unknown(request).await,
             Task::Authenticate(request) => self.authenticate(request).await,
+            Task::Aside(request) => self.run_aside(request).await,
             Task::Subscribe(request) => self.subscribe(request).await,
             Task::Resubscribe => self.resubscribe().await,
             Task::Monitor(request) => self.monitor(request).await,
@@ -232,7 +236,7 @@ impl Session {
             if let Poll::Ready(moved) = self.poll_messages(cx) {
                 return Poll::Ready(moved.map(|_| Some(Task::Resubscribe)));
             }
-            if self.eof || (self.instance.draining.get() && self.at_boundary()) {
+            if self.instance.draining.get() && self.at_boundary() {
                 self.closing = true;
                 return Poll::Ready(Ok(None));
             }
@@ -255,6 +259,11 @@ impl Session {
                 if !stalled {
                     continue;
                 }
+            }
+            if self.eof {
+                // Every request that came whole has been taken.
+                self.closing = true;
+                return Poll::Ready(Ok(None));
             }
             match self.poll_read(cx) {
                 Poll::Ready(Ok(task)) if task.is_some() || self.closing => return Poll::Ready(Ok(task)),

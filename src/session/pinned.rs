@@ -4,20 +4,23 @@
 //! order through a fence on the keys: earlier commands are answered first, later ones on these keys
 //! wait, and the effect is in the other store's lane before they go on.
 
+use std::borrow::Cow;
+
 use crate::command::{CommandId, Kind};
 use crate::mirror::Way;
 use crate::resp::encode;
-use crate::resp::reply::ReplyLimits;
+use crate::resp::reply::{ReplyLimits, ReplyScanner, Scanned};
 use crate::resp::request::{Request, spans_of};
 use crate::resp::value::Value;
 use crate::sequencer::fence::Footprint;
-use crate::sequencer::{Dedicated, Scope};
 use crate::sequencer::op::Failure;
+use crate::sequencer::{Dedicated, Scope};
 use crate::stage::StoreId;
 use crate::store::dedicated::DedicatedError;
 use crate::store::pool::{Loan, Pool};
 
-use super::transaction::Multi;
+use super::auth::with_id;
+use super::transaction::{Change, Multi, Own};
 use super::writes::scope;
 use super::{Gone, Owned, Session};
 
@@ -69,6 +72,9 @@ impl Session {
                 }
             }
         }
+        if let Some(loan) = &mut self.pinned {
+            loan.watching = true;
+        }
         self.run_pinned(request).await
     }
 
@@ -82,7 +88,9 @@ impl Session {
         let ways = vec![self.instance.core_mut().way(request.command, request.args.as_slice())];
         self.hydrate(&footprint, &request.frame).await?;
         let fenced = self.raise_fence(writes, &footprint).await?;
-        let work = Work { command: request.command, frame: &request.frame, replies: 1, footprint, ways, scope };
+        let frame = &request.frame;
+        let work =
+            Work { command: request.command, frame, sent: frame.clone(), replies: 1, footprint, ways, scope };
         let outcome = self.run_fenced(work, fenced, false).await;
         let reply = match &outcome {
             Ok(replies) => replies.first().map_or(&[][..], Vec::as_slice),
@@ -121,12 +129,16 @@ impl Session {
             let work = Work {
                 command,
                 frame: &multi.frames,
+                sent: multi.for_own_connection(),
                 replies: multi.parts.len() + 1,
                 footprint: multi.footprint.clone(),
                 ways: multi.ways.clone(),
                 scope: multi.scope,
             };
             let outcome = self.run_fenced(work, fenced, multi.selects.is_some()).await;
+            if let Some(loan) = &mut self.pinned {
+                loan.watching = false;
+            }
             self.exec_done(seq, &multi, outcome);
         } else {
             // The keys were watched on a store that is not the authority any more.
@@ -148,17 +160,49 @@ impl Session {
             Err(error) => return self.pay(seq, &error),
         };
         let exec = replies.get(multi.parts.len()).cloned().unwrap_or_default();
+        let exec = self.with_own_replies(exec, multi);
         self.pay(seq, &exec);
         if let Ok(Value::Array(elements)) = Value::parse(&exec) {
             self.adopt(multi, &elements);
         }
     }
 
+    /// EXEC's reply with those of the proxy's own in it.
+    fn with_own_replies(&mut self, exec: Vec<u8>, multi: &Multi) -> Vec<u8> {
+        if multi.own.is_empty() && multi.changes.is_empty() {
+            return exec;
+        }
+        let Some(mut elements) = elements(&exec) else { return exec };
+        for (at, _) in multi.changes.iter().filter(|(_, change)| matches!(change, Change::Proto(_))) {
+            if let Some(hello) = elements.get_mut(*at) {
+                *hello = Cow::Owned(with_id(hello, self.key.id()));
+            }
+        }
+        for (at, own) in &multi.own {
+            let reply = match own {
+                Own::Client(command, args) => self.client_reply(*command, args),
+                Own::Reply(reply) => reply.clone(),
+            };
+            if let Some(element) = elements.get_mut(*at) {
+                *element = Cow::Owned(reply);
+            }
+        }
+        let mut out = Vec::with_capacity(exec.len());
+        encode::array_header(&mut out, elements.len());
+        elements.iter().for_each(|element| out.extend_from_slice(element));
+        out
+    }
+
     /// Runs a request on the client's own connection, and places its effect if it is fenced.
-    async fn run_fenced(&mut self, work: Work<'_>, fenced: bool, selects: bool) -> Result<Vec<Vec<u8>>, Vec<u8>> {
+    async fn run_fenced(
+        &mut self,
+        work: Work<'_>,
+        fenced: bool,
+        selects: bool,
+    ) -> Result<Vec<Vec<u8>>, Vec<u8>> {
         let (frame, companions) = match fenced {
-            true => self.instance.core().with_companions(&work.ways, work.frame),
-            false => (work.frame.to_vec(), 0),
+            true => self.instance.core().with_companions(&work.ways, &work.sent),
+            false => (work.sent, 0),
         };
         self.own_connection().await?;
         let replies = match self.exchange(&frame, work.replies + companions as usize).await {
@@ -212,11 +256,8 @@ impl Session {
                 continue;
             }
             match change {
-                super::transaction::Change::Db(db) => self.selected(*db),
-                super::transaction::Change::Proto(proto) => self.speak(*proto),
-                super::transaction::Change::Name(name) => {
-                    self.io.info.borrow_mut().name.clone_from(name);
-                }
+                Change::Db(db) => self.selected(*db),
+                Change::Proto(proto) => self.speak(*proto),
             }
         }
     }
@@ -277,10 +318,31 @@ impl Session {
     }
 }
 
+/// The elements of an array, as they came.
+fn elements(frame: &[u8]) -> Option<Vec<Cow<'_, [u8]>>> {
+    let limits = ReplyLimits::default();
+    let mut at = memchr::memchr(b'\n', frame.get(..1).filter(|first| *first == b"*").and(Some(frame))?)? + 1;
+    let mut elements = Vec::new();
+    while at < frame.len() {
+        let rest = frame.get(at..)?;
+        match ReplyScanner::new().scan(rest, &limits) {
+            Ok(Scanned::Complete { len, .. }) => {
+                elements.push(Cow::Borrowed(rest.get(..len)?));
+                at += len;
+            }
+            _ => return None,
+        }
+    }
+    (!elements.is_empty()).then_some(elements)
+}
+
 /// What runs on a client's own connection.
 struct Work<'a> {
     command: CommandId,
+    /// What the lanes would be sent.
     frame: &'a [u8],
+    /// What the client's own connection is sent.
+    sent: Vec<u8>,
     replies: usize,
     footprint: Footprint,
     ways: Vec<Way>,

@@ -27,11 +27,11 @@ pub(super) fn wider(a: Scope, b: Scope) -> Scope {
 
 /// Does a write set a time to live that counts from the moment at which it runs?
 pub(super) fn is_relative<A: Args + ?Sized>(spec: &Spec, args: &A) -> bool {
-    let option = |from: usize| {
-        ["EX", "PX"].iter().any(|word| args.position(from, word).is_some())
-    };
+    let option = |from: usize| ["EX", "PX"].iter().any(|word| args.position(from, word).is_some());
     match &*spec.name {
-        "expire" | "pexpire" | "setex" | "psetex" | "hexpire" | "hpexpire" | "eval" | "evalsha" | "fcall" => true,
+        "expire" | "pexpire" | "setex" | "psetex" | "hexpire" | "hpexpire" | "eval" | "evalsha" | "fcall" => {
+            true
+        }
         "set" => args.argc() > 3 && option(3),
         "getex" | "hgetex" | "hsetex" | "msetex" => option(2),
         "restore" => args.int(2) != Some(0) && args.position(4, "ABSTTL").is_none(),

@@ -65,6 +65,7 @@ impl Pool {
         }
         while let Some(mut connection) = pool.take_idle(store) {
             if connection.is_alive() {
+                connection.unwatch(&limits, config.reply_timeout).await?;
                 connection.enter(context, &limits, config.reply_timeout).await?;
                 return Ok(pool.lend(instance, connection));
             }
@@ -72,6 +73,14 @@ impl Pool {
         let mut connection = Dedicated::dial(store, config.store(store), config.connect_timeout).await?;
         connection.enter(context, &limits, config.reply_timeout).await?;
         Ok(pool.lend(instance, connection))
+    }
+
+    /// A new connection to `store` as it is, for a command that a busy server must not keep waiting.
+    pub async fn acquire_at_once(instance: &Rc<Instance>, store: StoreId) -> Result<Loan, DedicatedError> {
+        let config = instance.config();
+        let mut connection = Dedicated::dial(store, config.store(store), config.connect_timeout).await?;
+        connection.spoil();
+        Ok(instance.pool.lend(instance, connection))
     }
 
     /// A connection to `store` that nobody has authenticated.

@@ -62,7 +62,7 @@ fn client_and_its_subcommands() {
              CLIENT LIST ID 0\nCLIENT LIST x\nCLIENT LIST TYPE pubsub\nCLIENT LIST TYPE replica\nCLIENT LIST ID 999999",
             "CLIENT KILL\nCLIENT KILL x\nCLIENT KILL 1.2.3.4:5\nCLIENT KILL ID\nCLIENT KILL ID x\nCLIENT KILL ID 0\n\
              CLIENT KILL ID -1\nCLIENT KILL ID 99999999\nCLIENT KILL TYPE x\nCLIENT KILL TYPE pubsub\nCLIENT KILL ADDR x\n\
-             CLIENT KILL LADDR x\nCLIENT KILL USER nobody\nCLIENT KILL USER default ADDR x\nCLIENT KILL SKIPME x\n\
+             CLIENT KILL LADDR x\nCLIENT KILL USER default ADDR x\nCLIENT KILL SKIPME x\n\
              CLIENT KILL SKIPME maybe ID 1\nCLIENT KILL BOGUS x\nCLIENT KILL ID 1 x\nCLIENT KILL MAXAGE x\nPING",
             "CLIENT UNBLOCK\nCLIENT UNBLOCK x\nCLIENT UNBLOCK 99999999\nCLIENT UNBLOCK 99999999 TIMEOUT\n\
              CLIENT UNBLOCK 99999999 ERROR\nCLIENT UNBLOCK 99999999 BOGUS\nCLIENT UNBLOCK x BOGUS\nCLIENT UNBLOCK 1 ERROR x",
@@ -80,7 +80,6 @@ fn client_and_its_subcommands() {
             "CLIENT TRACKINGINFO\nHELLO 3\nCLIENT TRACKINGINFO\nCLIENT TRACKINGINFO x",
             "CLIENT GETREDIR\nCLIENT GETREDIR x",
             "CLIENT PAUSE\nCLIENT PAUSE x\nCLIENT PAUSE -1\nCLIENT PAUSE 1 BOGUS\nCLIENT UNPAUSE x",
-            "CLIENT PAUSE 1\nPING\nCLIENT UNPAUSE\nPING",
             "GET k\nCLIENT KILL TYPE normal SKIPME yes ID 1\nGET k",
         ]),
     );
@@ -109,15 +108,40 @@ fn a_password_is_demanded_before_anything_else() {
     let guarded = || RedisServer::start_with(&["--requirepass", "secret"]);
     let (primary, secondary) = (guarded(), guarded());
     let url = |server: &RedisServer| format!("redis://:secret@127.0.0.1:{}", server.port());
-    let config = ProxyConfig::new(INSTANCE, &url(&primary), &url(&secondary)).setting("auth = \"passthrough\"");
+    let config =
+        ProxyConfig::new(INSTANCE, &url(&primary), &url(&secondary)).setting("auth = \"passthrough\"");
     let mut proxy = Proxy::start(config);
     for stage in Stage::ALL {
         proxy.stage(stage);
         for line in [
-            "GET a", "GET", "BOGUS x", "CLIENT BOGUS", "CLIENT ID", "CLIENT", "AUTH", "AUTH wrong", "AUTH default wrong", "HELLO",
-            "HELLO 3", "HELLO x", "HELLO 4", "HELLO 3 AUTH default wrong", "HELLO 3 BOGUS", "PING", "MULTI", "SELECT 1",
-            "SUBSCRIBE a", "RESET", "QUIT", "WATCH a", "BLPOP a 1", "MONITOR",
-            "AUTH secret", "AUTH default secret", "HELLO 3 AUTH default secret", "HELLO 2 AUTH default secret SETNAME x",
+            "GET a",
+            "GET",
+            "BOGUS x",
+            "CLIENT BOGUS",
+            "CLIENT ID",
+            "CLIENT",
+            "AUTH",
+            "AUTH wrong",
+            "AUTH default wrong",
+            "HELLO",
+            "HELLO 3",
+            "HELLO x",
+            "HELLO 4",
+            "HELLO 3 AUTH default wrong",
+            "HELLO 3 BOGUS",
+            "PING",
+            "MULTI",
+            "SELECT 1",
+            "SUBSCRIBE a",
+            "RESET",
+            "QUIT",
+            "WATCH a",
+            "BLPOP a 1",
+            "MONITOR",
+            "AUTH secret",
+            "AUTH default secret",
+            "HELLO 3 AUTH default secret",
+            "HELLO 2 AUTH default secret SETNAME x",
         ] {
             let said = |port| {
                 let mut client = Client::connect(port);

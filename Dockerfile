@@ -21,6 +21,7 @@ FROM debian:bookworm-slim
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin multistore \
     && install --directory --owner=multistore --group=multistore --mode=0750 /etc/multistore
 COPY --from=build /multistore /usr/local/bin/multistore
+COPY LICENSE NOTICE /usr/share/doc/multistore/
 USER multistore
 # proxy.toml and, beside it, the state file.
 WORKDIR /etc/multistore

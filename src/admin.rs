@@ -17,5 +17,5 @@ pub use routes::Admin;
 pub use server::{Limits, serve};
 pub use status::{
     ConfigStatus, CounterStatus, DiffSample, FlagStatus, InstanceStatus, ReloadStatus, Snapshot, Status,
-    StatusSource, StoreStatus, StoresStatus,
+    StatusSource, StoreStatus, StoresStatus, SyncStatus,
 };

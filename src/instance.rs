@@ -8,6 +8,7 @@
 mod clients;
 mod config;
 mod status;
+pub mod walk;
 
 use std::cell::{Cell, Ref, RefCell, RefMut};
 use std::collections::HashMap;
@@ -24,8 +25,10 @@ use crate::mirror::Dialect;
 use crate::resp::reply::ReplyLimits;
 use crate::sequencer::Sequencer;
 use crate::sequencer::clients::ClientKey;
+use crate::sequencer::knowledge::Sync;
 use crate::sequencer::lane::DownReason;
 use crate::stage::{Stage, StoreId};
+use crate::state::{Entry, StateFile};
 use crate::store::driver::PROBE_EVERY;
 use crate::store::handshake::Identity;
 use crate::store::pool::Pool;
@@ -77,6 +80,7 @@ pub struct Instance {
     /// One buffer to read clients into: an idle client owns none.
     pub scratch: RefCell<Box<[u8]>>,
     live: RefCell<[Vec<LiveCommand>; 2]>,
+    state: Arc<StateFile>,
 }
 
 /// Bytes read from a client at once; also about what one client may submit in one turn.
@@ -88,7 +92,7 @@ const TICK: Duration = Duration::from_millis(5);
 
 impl Instance {
     /// Sets an instance up. Nothing is connected yet.
-    pub fn new(name: &str, config: &Config, metrics: &Metrics) -> Rc<Instance> {
+    pub fn new(name: &str, config: &Config, metrics: &Metrics, state: Arc<StateFile>) -> Rc<Instance> {
         let Some(settings) = config.instances.get(name) else {
             unreachable!("an instance is made from the configuration that names it")
         };
@@ -98,12 +102,14 @@ impl Instance {
             table.iter().map(|(_, spec)| spec.miss != crate::command::Miss::Never).collect();
         let counters = metrics.instance(name, &names, |index| reads.get(index).copied().unwrap_or_default());
         let stage = config.flags(name).stage();
+        let base = self::config::first_knowledge(name, settings, stage, state.get(name).as_ref());
         let core = Sequencer::new(
             table,
             self::config::settings(settings),
             stage,
             self::config::faces(settings),
             counters.clone(),
+            base,
         );
         Rc::new(Instance {
             name: name.to_owned(),
@@ -127,6 +133,7 @@ impl Instance {
             draining: Cell::new(false),
             scratch: RefCell::new(vec![0; CLIENT_READ_BYTES].into()),
             live: RefCell::default(),
+            state,
         })
     }
 
@@ -265,6 +272,7 @@ impl Instance {
         tracing::info!(instance = %self.name, store = %store, version = %identity.version,
             run_id = %identity.run_id, keys = identity.keys, "store connected");
         self.overlay(store, commands);
+        self.judge_return(store, &identity);
         {
             let mut facts = self.facts.borrow_mut();
             let facts = &mut facts[store.index()];
@@ -305,6 +313,40 @@ impl Instance {
             ];
             core.set_dialects(dialects);
         }
+    }
+
+    /// A store that comes back as another server may lack writes that it had acknowledged.
+    fn judge_return(&self, store: StoreId, identity: &Identity) {
+        let same = self.with_facts(store, |facts| {
+            facts.identity.as_ref().is_none_or(|known| known.run_id == identity.run_id)
+        });
+        let mut core = self.core_mut();
+        if same || !core.stage().is_dual() {
+            return;
+        }
+        if store == core.default_store() {
+            tracing::warn!(instance = %self.name, store = %store,
+                "the default store came back as another server: it may have lost writes; nothing is deleted on the \
+                 other store on its word until you say which one is right (multistore repair --from)");
+            core.doubt_source(Some(store));
+        } else {
+            tracing::warn!(instance = %self.name, store = %store,
+                "the store came back as another server: it is repaired as a whole");
+        }
+        let other = core.default_store().other();
+        core.doubt_store(other);
+    }
+
+    /// An operator says which store is right: the other one is made equal to it. Only while dual.
+    pub fn repair_from(&self, right: StoreId) -> Result<(), String> {
+        let mut core = self.core_mut();
+        if !core.stage().is_dual() {
+            return Err(format!("{} is in {}: repair needs both stores in use", self.name, core.stage()));
+        }
+        tracing::warn!(instance = %self.name, from = %right, to = %right.other(), "repair of a whole store, on request");
+        core.doubt_source(None);
+        core.doubt_store(right.other());
+        Ok(())
     }
 
     /// A write must never be applied twice to one store: by run_id and database, not by name.
@@ -379,18 +421,66 @@ impl Instance {
 
     fn set_stage(&self, stage: Stage) {
         let before = self.core().flags().stage();
+        self.record(stage);
         self.core_mut().set_stage(stage);
-        if before != stage {
-            tracing::info!(instance = %self.name, from = %before, to = %stage, "stage changes");
+        self.stage_may_have_changed(before);
+        if let Some(held) = self.core().held_flip() {
+            tracing::warn!(instance = %self.name, from = %before, to = %held.wanted, reason = %held.reason,
+                "the change of stage is held back; it is applied when the reason is gone");
         }
-        self.flipped.notify_waiters();
-        for (_, io) in self.all_clients() {
-            let subscribed = io.info.borrow().subscriptions.iter().any(|count| *count > 0);
-            if subscribed {
-                io.wake();
+    }
+
+    /// Tells those that depend on the stage, if it has changed.
+    fn stage_may_have_changed(&self, before: Stage) {
+        let now = self.core().flags().stage();
+        if now != before {
+            tracing::info!(instance = %self.name, from = %before, to = %now, "stage changes");
+            self.flipped.notify_waiters();
+            for (_, io) in self.all_clients() {
+                let subscribed = io.info.borrow().subscriptions.iter().any(|count| *count > 0);
+                if subscribed {
+                    io.wake();
+                }
             }
         }
         self.settle();
+    }
+
+    /// Records, before it matters, that `stage` may be in effect from now on.
+    pub fn record(&self, stage: Stage) {
+        let behind = {
+            let core = self.core();
+            match core.sync_base() {
+                Sync::Suspect(store) => Some(store),
+                _ if core.stage().is_dual() && !stage.is_dual() => Some(stage.default_store().other()),
+                _ => None,
+            }
+        };
+        self.write_state(Entry::running(stage, behind));
+    }
+
+    /// Records a clean stop, if it is one: both stores have answered everything, nothing is suspect.
+    pub fn record_stop(&self) {
+        let core = self.core();
+        let stage = core.flags().stage();
+        let idle =
+            StoreId::ALL.iter().all(|store| core.lane(*store).is_up() && core.lane(*store).depth() == 0);
+        let (suspects, _) = core.suspects();
+        let base = core.sync_base();
+        drop(core);
+        let clean = idle && suspects == 0;
+        let behind = match base {
+            Sync::Suspect(store) => Some(store),
+            _ => None,
+        };
+        self.write_state(Entry { clean, in_sync: base == Sync::InSync, ..Entry::running(stage, behind) });
+    }
+
+    fn write_state(&self, entry: Entry) {
+        if let Err(error) = self.state.set(&self.name, entry) {
+            tracing::error!(instance = %self.name,
+                "the state file cannot be written ({error}): after a crash nobody would know which store is behind");
+        }
     }
 
     // --- time ---
@@ -415,9 +505,11 @@ impl Instance {
     fn tick(&self, probed: &mut Instant) {
         let lane_timeout = self.config.borrow().lane_timeout.as_micros() as u64;
         let probe = probed.elapsed() >= PROBE_EVERY;
+        let before = self.core().flags().stage();
         {
             let mut core = self.core_mut();
             core.tick();
+            core.try_flip();
             let now = core.now();
             for store in StoreId::ALL {
                 if probe {
@@ -431,7 +523,7 @@ impl Instance {
         if probe {
             *probed = Instant::now();
         }
-        self.settle();
+        self.stage_may_have_changed(before);
     }
 }
 

@@ -9,6 +9,7 @@
 //! - [`command`]: what a command is: its keys, whether it writes, what counts as a miss;
 //! - [`stage`], [`route`]: pure: command + session state + stage → what to do;
 //! - [`sequencer`]: the one order of an instance; decides, does no I/O;
+//! - [`mirror`]: what the other store gets, and what is known to be in sync;
 //! - [`store`]: the sockets of one backend;
 //! - [`compare`]: are two replies the same answer?
 //! - [`metrics`], [`admin`], [`logging`], [`systemd`]: what an operator sees.
@@ -29,5 +30,6 @@ pub mod sequencer;
 pub mod server;
 pub mod session;
 pub mod stage;
+pub mod state;
 pub mod store;
 pub mod systemd;

@@ -26,7 +26,9 @@ use prometheus::{IntCounter, IntGauge, Registry, TextEncoder};
 
 pub use commands::CommandCounters;
 pub use instance::{InstanceMetrics, StoreMetrics};
-pub use labels::{ClientErrorKind, RejectReason, ReloadOutcome, RequestKind, SkipReason, StoreErrorKind};
+pub use labels::{
+    ClientErrorKind, CopyOutcome, RejectReason, ReloadOutcome, RequestKind, SkipReason, StoreErrorKind,
+};
 pub use latency::Latency;
 
 use families::Families;

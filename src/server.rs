@@ -18,6 +18,7 @@ use crate::config::watch::{ReloadOutcome, Watcher};
 use crate::config::{Config, LogFormat};
 use crate::logging::{self, LogHandle};
 use crate::metrics::{self, Metrics};
+use crate::state::StateFile;
 use crate::systemd::{Notifier, State};
 
 use listener::Bound;
@@ -41,6 +42,16 @@ pub enum StartError {
         /// Where.
         address: String,
         /// What the system says.
+        source: std::io::Error,
+    },
+    /// The state file cannot be read.
+    #[error(
+        "cannot read the state file {path}: {source}; it may say which store is behind, so it is not ignored"
+    )]
+    State {
+        /// Which file.
+        path: String,
+        /// What is wrong with it.
         source: std::io::Error,
     },
     /// Something that should not fail did.
@@ -82,6 +93,7 @@ struct Server {
     metrics: Arc<Metrics>,
     logs: LogHandle,
     config: Arc<Config>,
+    state: Arc<StateFile>,
     admin: std::net::TcpListener,
     workers: Vec<mpsc::Sender<Order>>,
     threads: Vec<std::thread::JoinHandle<()>>,
@@ -93,6 +105,10 @@ struct Server {
 impl Server {
     /// Binds every listener and starts the workers. Nothing is accepted yet.
     fn start(config: Config, metrics: Arc<Metrics>, logs: LogHandle) -> Result<Server, StartError> {
+        let path = config.state_file();
+        let state = StateFile::open(&path)
+            .map_err(|source| StartError::State { path: path.display().to_string(), source })?;
+        let state = Arc::new(state);
         let config = Arc::new(config);
         let admin = listener::bind_admin(&config.admin.listen)?;
         let mut shares: Vec<Vec<(String, Bound)>> = Vec::new();
@@ -108,6 +124,7 @@ impl Server {
             metrics,
             logs,
             config,
+            state,
             admin,
             workers: Vec::new(),
             threads: Vec::new(),
@@ -123,9 +140,10 @@ impl Server {
         let (orders, inbox) = mpsc::channel(worker::MAX_ORDERS);
         let (ready, is_ready) = oneshot::channel();
         let (config, metrics) = (self.config.clone(), self.metrics.clone());
+        let state = self.state.clone();
         let thread = std::thread::Builder::new()
             .name(format!("multistore-{number}"))
-            .spawn(move || worker::run(share, config, metrics, inbox, ready))?;
+            .spawn(move || worker::run(share, config, metrics, state, inbox, ready))?;
         self.workers.push(orders);
         self.threads.push(thread);
         self.ready.push(is_ready);

@@ -101,6 +101,29 @@ pub struct InstanceStatus {
     pub diff_samples: Vec<DiffSample>,
     /// Why a configured change of stage is not applied yet.
     pub held_flip: Option<String>,
+    /// What is known to be in sync.
+    pub sync: SyncStatus,
+}
+
+/// What is known to be in sync.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncStatus {
+    /// Of keys that are not listed: `in_sync`, `unknown`, `suspect_on_primary` or `suspect_on_secondary`.
+    pub untouched_keys: String,
+    /// Keys that are listed as suspect on a store.
+    pub suspects: u64,
+    /// Since when the oldest of them waits.
+    pub oldest_suspect_seconds: u64,
+    /// Keys that are being copied now.
+    pub copies_under_way: u64,
+    /// Keys copied since the start.
+    pub copies_done: u64,
+    /// Attempts to copy that failed.
+    pub copies_failed: u64,
+    /// Keys above `copy_max_bytes`.
+    pub copies_too_large: u64,
+    /// Repair cannot go on by itself: why, and what to do.
+    pub operator_must_name_source: Option<String>,
 }
 
 /// The two flags, under the first part of their names.

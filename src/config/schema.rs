@@ -111,7 +111,7 @@ section! {
         compare_max_bytes: ByteSize = default("1mb") from "0b" to "1gb", Reloads;
         /// Times to live that differ by no more than this are equal.
         ttl_tolerance: Duration = default("1s") from "0s" to "1h", Reloads;
-        /// Show values, not only names of keys, in logs and in samples of differences.
+        /// Show keys and replies in samples of differences. Otherwise their sizes and a short hash stand in their place.
         log_values: bool = default(false), Reloads;
 
         /// Clients connected at once; further ones get an error.

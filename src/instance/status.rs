@@ -3,7 +3,10 @@
 use std::time::UNIX_EPOCH;
 
 use super::Instance;
-use crate::admin::{CounterStatus, DiffSample, FlagStatus, InstanceStatus, StoreStatus, StoresStatus};
+use crate::admin::{
+    CounterStatus, DiffSample, FlagStatus, InstanceStatus, StoreStatus, StoresStatus, SyncStatus,
+};
+use crate::sequencer::knowledge::Sync;
 use crate::stage::StoreId;
 
 // === impl Instance ===
@@ -31,7 +34,30 @@ impl Instance {
             clients: self.client_count() as u64,
             counters: CounterStatus::from(&*self.metrics),
             diff_samples: core.samples.iter().map(sample).collect(),
-            held_flip: core.held_flip().map(|stage| format!("{stage} waits for fenced commands to finish")),
+            held_flip: core.held_flip().map(|held| format!("{}: {}", held.wanted, held.reason)),
+            sync: self.sync_status(),
+        }
+    }
+
+    fn sync_status(&self) -> SyncStatus {
+        let core = self.core();
+        let (suspects, age) = core.suspects();
+        let counts = core.copy_counts();
+        SyncStatus {
+            untouched_keys: match core.sync_base() {
+                Sync::InSync => "in_sync".to_owned(),
+                Sync::Unknown => "unknown".to_owned(),
+                Sync::Suspect(store) => format!("suspect_on_{store}"),
+            },
+            suspects: suspects as u64,
+            oldest_suspect_seconds: age / 1_000_000,
+            copies_under_way: core.copies_under_way() as u64,
+            copies_done: counts.done,
+            copies_failed: counts.failed,
+            copies_too_large: counts.too_large,
+            operator_must_name_source: core.doubted_source().map(|store| {
+                format!("the {store} store came back as another server and may have lost writes: multistore repair --from")
+            }),
         }
     }
 

@@ -164,6 +164,16 @@ families! {
     flip_held: IntGaugeVec, "multistore_flip_held" ["instance_name"]
         "1 while a configured change of stage is held back";
 
+    // What is in sync.
+    suspects: IntGaugeVec, "multistore_suspect_keys" ["instance_name"]
+        "Keys that are listed as suspect on a store and wait to be copied";
+    oldest_suspect: IntGaugeVec, "multistore_oldest_suspect_seconds" ["instance_name"]
+        "Age of the oldest suspect key";
+    store_suspect: IntGaugeVec, "multistore_store_suspect" ["instance_name", "store"]
+        "1 while a store is behind as a whole and is being repaired";
+    copies: IntCounterVec, "multistore_copies_total" ["instance_name", "outcome"]
+        "Keys copied from the store that is right to the one that is behind, by outcome";
+
     // The process.
     config_reloads: IntCounterVec, "multistore_config_reloads_total" ["outcome"]
         "Reloads of the configuration file";

@@ -6,7 +6,9 @@ use prometheus::{IntCounter, IntGauge};
 
 use super::commands::{CommandCounters, LabelOrder};
 use super::families::Families;
-use super::labels::{ClientErrorKind, PerLabel, RejectReason, RequestKind, SkipReason, StoreErrorKind};
+use super::labels::{
+    ClientErrorKind, CopyOutcome, PerLabel, RejectReason, RequestKind, SkipReason, StoreErrorKind,
+};
 use super::latency::Latency;
 use crate::stage::{Flags, STORES, Stage, StoreId, primary_default_flag, use_both_flag};
 
@@ -52,6 +54,12 @@ pub struct InstanceMetrics {
     pub reads_diverted: IntCounter,
     /// Changes of stage that were applied.
     pub flips: IntCounter,
+    /// Keys listed as suspect.
+    pub suspects: IntGauge,
+    /// Age of the oldest of them in seconds.
+    pub oldest_suspect: IntGauge,
+    /// Keys copied, by outcome.
+    pub copies: PerLabel<CopyOutcome, IntCounter>,
     /// 1 while a change of stage is held back.
     pub flip_held: IntGauge,
 
@@ -77,6 +85,8 @@ pub struct StoreMetrics {
     pub mirror_write_failures: IntCounter,
     /// Mirrored writes never sent to this store.
     pub dropped_writes: IntCounter,
+    /// 1 while the store is behind as a whole.
+    pub suspect: IntGauge,
 }
 
 // === impl InstanceMetrics ===
@@ -118,6 +128,9 @@ impl InstanceMetrics {
             command_diff: by_command(&families.command_diff, LabelOrder::InstanceFirst, &|_| true),
             reads_diverted: families.reads_diverted.with_label_values(&[name]),
             flips: families.flips.with_label_values(&[name]),
+            suspects: families.suspects.with_label_values(&[name]),
+            oldest_suspect: families.oldest_suspect.with_label_values(&[name]),
+            copies: PerLabel::new(|outcome| families.copies.with_label_values(&[name, outcome])),
             flip_held: families.flip_held.with_label_values(&[name]),
             stores: StoreId::ALL.map(|store| StoreMetrics::new(families, name, store)),
             stages: Stage::ALL
@@ -169,6 +182,7 @@ impl StoreMetrics {
             lane_queue_bytes: families.lane_queue_bytes.with_label_values(&labels),
             mirror_write_failures: families.mirror_write_failures.with_label_values(&labels),
             dropped_writes: families.dropped_writes.with_label_values(&labels),
+            suspect: families.store_suspect.with_label_values(&labels),
         }
     }
 }

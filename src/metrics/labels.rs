@@ -133,6 +133,18 @@ label! {
 }
 
 label! {
+    /// What became of a copy.
+    CopyOutcome {
+        /// The key is in sync.
+        Done = "done",
+        /// It is tried again later.
+        Failed = "failed",
+        /// The key is above the limit of size, and stays suspect.
+        TooLarge = "too_large",
+    }
+}
+
+label! {
     /// What became of a reload.
     ReloadOutcome {
         /// Valid, and in effect.

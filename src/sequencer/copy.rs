@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use slab::Slab;
 
 use crate::command::Access;
+use crate::metrics::CopyOutcome;
 use crate::resp::value::Value;
 use crate::resp::{Proto, encode};
 use crate::stage::StoreId;
@@ -366,11 +367,13 @@ impl Sequencer {
         }
         if refused {
             self.copy_counts.failed += 1;
+            self.metrics.copies[CopyOutcome::Failed].inc();
             self.known.doubt(hash, db, &name, from.other(), now);
             self.known.postpone(hash, now);
             return;
         }
         self.copy_counts.done += 1;
+        self.metrics.copies[CopyOutcome::Done].inc();
     }
 
     /// A copy could not be made now: the key stays, or becomes, suspect.
@@ -378,6 +381,7 @@ impl Sequencer {
         let Some(copy) = self.copies.remove(key) else { return };
         let now = self.now;
         self.copy_counts.failed += 1;
+        self.metrics.copies[CopyOutcome::Failed].inc();
         let behind = copy.from.other();
         if copy.replace || copy.applied {
             self.known.doubt(copy.hash, copy.db, &copy.key, behind, now);

@@ -8,6 +8,7 @@
 //! earlier held submission with a common key.
 
 use std::collections::HashMap;
+use std::hash::BuildHasher;
 
 use crate::command::Access;
 
@@ -22,6 +23,11 @@ pub struct KeyRef {
     pub start: u32,
     /// Where it ends.
     pub end: u32,
+}
+
+/// The hash that stands for a key of a database. Fixed within a process.
+pub fn hash_key(db: u32, key: &[u8]) -> u64 {
+    foldhash::fast::FixedState::with_seed(u64::from(db)).hash_one(key)
 }
 
 /// What a submission touches. The spans of its keys refer to the frame that it goes with.

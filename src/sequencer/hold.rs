@@ -63,6 +63,10 @@ impl Holds {
         self.fences.reserve(footprint);
     }
 
+    pub fn unreserve(&mut self, footprint: &Footprint) {
+        self.fences.free(footprint);
+    }
+
     fn push(&mut self, waiting: Waiting) {
         self.fences.reserve(&waiting.footprint);
         self.waiting.push_back(waiting);
@@ -141,7 +145,6 @@ impl Sequencer {
         {
             self.pending_stage = None;
             self.holds.fences.free(&Footprint::Everything);
-            self.metrics.flip_held.set(0);
             self.apply_stage(stage);
         }
         let waiting = std::mem::take(&mut self.holds.waiting);

@@ -43,6 +43,7 @@ pub struct Knowledge {
     suspects: HashMap<u64, Suspect, foldhash::fast::RandomState>,
     order: VecDeque<u64>,
     limits: Limits,
+    spread: u64,
 }
 
 /// Bounds of memory.
@@ -71,6 +72,7 @@ impl Knowledge {
             suspects: HashMap::default(),
             order: VecDeque::new(),
             limits,
+            spread: 0,
         }
     }
 
@@ -115,6 +117,7 @@ impl Knowledge {
         if self.base == Sync::Suspect(behind) {
             // Not remembered one by one: the walk that clears the base finds it.
             if self.suspects.len() >= self.limits.suspects {
+                self.spread += 1;
                 return;
             }
         } else if self.suspects.len() >= self.limits.suspects {
@@ -138,6 +141,7 @@ impl Knowledge {
 
     /// `behind` may be behind in any key.
     pub fn doubt_everything(&mut self, behind: StoreId) {
+        self.spread += 1;
         self.base = Sync::Suspect(behind);
         self.in_sync = HashSet::default();
         self.suspects.retain(|_, suspect| suspect.behind != behind);
@@ -183,6 +187,16 @@ impl Knowledge {
     /// Suspect keys that are listed.
     pub fn suspects(&self) -> usize {
         self.suspects.len()
+    }
+
+    /// Is any key suspect on this store?
+    pub fn has_suspects_behind(&self, store: StoreId) -> bool {
+        self.base == Sync::Suspect(store) || self.suspects.values().any(|suspect| suspect.behind == store)
+    }
+
+    /// Rises whenever doubt has spread beyond what is listed: a walk that began before proves nothing.
+    pub fn spread(&self) -> u64 {
+        self.spread
     }
 
     /// Keys that are listed as in sync.

@@ -21,6 +21,7 @@ pub mod cursors;
 mod derive;
 pub mod errors;
 pub mod fence;
+pub mod flip;
 pub mod hold;
 pub mod knowledge;
 pub mod lane;
@@ -53,7 +54,6 @@ use crate::stage::{Flags, Stage, StoreId};
 use clients::Clients;
 use copy::{Copies, CopyCounts};
 use cursors::Cursors;
-use fence::Footprint;
 use hold::Holds;
 use knowledge::{Knowledge, Limits, Sync};
 use lane::{DownReason, Lane};
@@ -61,6 +61,7 @@ use op::{Failure, Op, OpKey};
 use park::Parks;
 use recent::Recent;
 
+pub use fence::hash_key;
 pub use reply::OutOfStep;
 pub use submit::{Dedicated, Path, Scope, Submission, Transaction};
 
@@ -83,6 +84,8 @@ pub struct Settings {
     pub blocking_poll: Duration,
     /// Bytes queued for the other store above which `on_lag` applies.
     pub lag_max: u64,
+    /// Bytes queued for a store above which it does not become the default.
+    pub flip_max_lag: u64,
     /// Bytes queued for the default store above which requests are refused.
     pub queue_max: u64,
     /// Larger replies are compared by their hash.
@@ -116,6 +119,9 @@ pub struct Sequencer {
     pub samples: Samples,
     settings: Settings,
     stage: Stage,
+    /// The stage that the flags ask for.
+    wanted: Stage,
+    /// A change of stage that only waits for fences.
     pending_stage: Option<Stage>,
     same_server: bool,
     stores: [String; 2],
@@ -145,13 +151,15 @@ pub struct Sequencer {
 // === impl Sequencer ===
 
 impl Sequencer {
-    /// A sequencer whose lanes are being dialed. `stores`: primary, secondary.
+    /// A sequencer whose lanes are being dialed. `stores`: primary, secondary. `base`: what is known of
+    /// keys that have not been touched.
     pub fn new(
         table: Rc<Table>,
         settings: Settings,
         stage: Stage,
         stores: [StoreFace; 2],
         metrics: Arc<InstanceMetrics>,
+        base: Sync,
     ) -> Sequencer {
         let [primary, secondary] = stores;
         let lanes =
@@ -164,6 +172,7 @@ impl Sequencer {
             metrics,
             settings,
             stage,
+            wanted: stage,
             pending_stage: None,
             same_server: false,
             stores: [primary.name, secondary.name],
@@ -173,7 +182,7 @@ impl Sequencer {
             parks: Parks::default(),
             recent: Recent::default(),
             cursors: Cursors::default(),
-            known: Knowledge::new(Sync::Unknown, Limits::default()),
+            known: Knowledge::new(base, Limits::default()),
             copies: Copies::default(),
             copy_counts: CopyCounts::default(),
             dialects: [Dialect::default(); 2],
@@ -236,41 +245,6 @@ impl Sequencer {
         if self.stage() != before {
             self.flipped(before);
         }
-    }
-
-    /// Changes the stage at this point of the order, or as soon as no fence stands.
-    pub fn set_stage(&mut self, stage: Stage) {
-        if stage == self.stage && self.pending_stage.is_none() {
-            return;
-        }
-        if self.holds.is_open() {
-            self.apply_stage(stage);
-        } else if self.pending_stage.replace(stage).is_none() {
-            self.holds.reserve(&Footprint::Everything);
-            self.metrics.flip_held.set(1);
-        }
-    }
-
-    fn apply_stage(&mut self, stage: Stage) {
-        let before = self.stage();
-        self.stage = stage;
-        self.metrics.set_flags(stage.flags());
-        self.metrics.flips.inc();
-        self.flipped(before);
-    }
-
-    fn flipped(&mut self, before: Stage) {
-        self.flips += 1;
-        self.know_stage(before);
-        self.primary_behind = false;
-        let default = self.stage().default_store();
-        self.recent.reset(self.lanes[default.index()].appended());
-        self.unpark_if_single();
-    }
-
-    /// The flip that waits for fences, if any.
-    pub fn held_flip(&self) -> Option<Stage> {
-        self.pending_stage
     }
 
     /// The authority now.
@@ -386,6 +360,13 @@ impl Sequencer {
             gauges.lane_queue_bytes.set(lane.queued_bytes() as i64);
         }
         self.metrics.parked_clients.set(self.parks.len() as i64);
+        let (suspects, age) = self.suspects();
+        self.metrics.suspects.set(suspects as i64);
+        self.metrics.oldest_suspect.set((age / 1_000_000) as i64);
+        for store in StoreId::ALL {
+            let suspect = self.known.base() == Sync::Suspect(store);
+            self.metrics.store(store).suspect.set(i64::from(suspect));
+        }
     }
 
     /// Forgets a client: nothing that it asked for and that has not been sent will be.

@@ -7,6 +7,7 @@ use crate::stage::StoreId;
 
 use super::clients::Doom;
 use super::cursors::cursor_in_reply;
+use super::derive::has_error;
 use super::lane::{Arrived, ContextOutcome, Sink};
 use super::op::{Failure, Kept, Op, OpKey, Owner, Policy, Reply};
 use super::policy::{self, Seen, Step};
@@ -96,6 +97,11 @@ impl Sequencer {
         if let Owner::Attempt(park) = op.owner {
             self.attempt_reply(key, park, store, frame);
             return;
+        }
+        let unsettled = op.write && op.blind && store == self.stage.default_store() && has_error(frame);
+        if unsettled {
+            // What would have settled its keys did not run: they are what they were.
+            self.doubt_op(key);
         }
         self.resolve(key, store, frame);
     }

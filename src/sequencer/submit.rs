@@ -10,7 +10,7 @@ use crate::stage::{Stage, StoreId};
 
 use super::clients::ClientKey;
 use super::cursors::Scan;
-use super::derive::Taken;
+use super::derive::{Taken, has_error};
 use super::fence::Footprint;
 use super::knowledge::Sync;
 use super::lane::{Context, Sink};
@@ -320,7 +320,7 @@ impl Sequencer {
         op.compare = true;
         op.relative = submission.relative;
         op.touched = touched(&submission.footprint, &submission.frame, submission.scope);
-        op.blind = self.wrote_verbatim(&submission.footprint, submission.scope);
+        op.blind = self.settle_keys(&submission.footprint, submission.scope, submission.frame.len());
         self.send(op, &submission.frame, &StoreId::ALL);
         self.wrote(&submission);
     }
@@ -342,6 +342,14 @@ impl Sequencer {
         let other = self.default_store().other();
         self.doubt(&touched, submission.context.db, other);
         self.wrote(&submission);
+    }
+
+    /// What a verbatim write makes known, unless the default store cannot take it: then nobody gets it.
+    fn settle_keys(&mut self, footprint: &Footprint, scope: Scope, bytes: usize) -> bool {
+        match self.refusal(self.default_store(), bytes) {
+            None => self.wrote_verbatim(footprint, scope),
+            Some(_) => false,
+        }
     }
 
     fn wrote(&mut self, submission: &Submission<'_>) {
@@ -433,7 +441,8 @@ impl Sequencer {
                 op.write = transaction.writes;
                 op.relative = true;
                 op.touched = written;
-                op.blind = self.wrote_verbatim(&transaction.footprint, transaction.scope);
+                op.blind =
+                    self.settle_keys(&transaction.footprint, transaction.scope, transaction.frame.len());
                 self.send_counted(op, &transaction.frame, &StoreId::ALL, replies);
             }
             Plan::Derived => {
@@ -625,8 +634,11 @@ impl Sequencer {
         let written = touched(&effect.footprint, effect.frame, effect.scope);
         let plan = self.plan_of(combined(&effect.ways), &effect.footprint, effect.scope);
         let made = match plan {
-            Plan::Verbatim => Effect::Frames { bytes: effect.frame.to_vec(), replies: effect.replies },
-            Plan::Derived => {
+            Plan::Verbatim if effect.replies == 1 => {
+                Effect::Frames { bytes: effect.frame.to_vec(), replies: effect.replies }
+            }
+            // Of a transaction too: what it did to its own connection must not happen to the lane.
+            Plan::Verbatim | Plan::Derived => {
                 let table = self.table.clone();
                 let taken = Taken::apart(&table, effect.frame, &effect.ways);
                 let (made, copies) = taken.effect(self.dialect(), effect.reply, effect.companions);
@@ -645,10 +657,14 @@ impl Sequencer {
                 let mut op =
                     self.own_op(Owner::Nobody, effect.command, Policy::Single(other), effect.context);
                 op.write = true;
-                op.touched = written;
+                op.touched = written.clone();
                 self.send_counted(op, &bytes, &[other], replies);
                 if effect.selects {
                     self.lane_mut(other).forget_db();
+                }
+                if has_error(effect.reply) {
+                    // Not everything ran that would have settled its keys.
+                    self.doubt(&written, effect.context.db, other);
                 }
             }
         }

@@ -175,6 +175,27 @@ impl Sequencer {
         (self.known.suspects(), age)
     }
 
+    /// Rises whenever doubt has spread beyond what is listed.
+    pub fn spread(&self) -> u64 {
+        self.known.spread()
+    }
+
+    /// The default store may have lost writes: nothing is deleted elsewhere on its word, until an
+    /// operator says which store is right.
+    pub fn doubt_source(&mut self, source: Option<StoreId>) {
+        self.doubted_source = source;
+    }
+
+    /// The store that may have lost writes, if any.
+    pub fn doubted_source(&self) -> Option<StoreId> {
+        self.doubted_source
+    }
+
+    /// Is every key in sync?
+    pub fn is_all_in_sync(&self) -> bool {
+        self.known.is_all_in_sync()
+    }
+
     /// A walk has copied everything that was not in sync: from here on only the listed are in doubt.
     pub fn walked(&mut self) {
         self.known.settle_everything();

@@ -10,10 +10,11 @@ use tokio::time::sleep;
 
 use crate::admin::InstanceStatus;
 use crate::config::Config;
-use crate::instance::Instance;
+use crate::instance::{Instance, walk};
 use crate::metrics::{Metrics, RejectReason};
 use crate::session;
 use crate::stage::StoreId;
+use crate::state::StateFile;
 use crate::store::driver;
 
 use super::listener::{Bound, Listener};
@@ -42,6 +43,7 @@ pub(super) fn run(
     share: Vec<(String, Bound)>,
     config: Arc<Config>,
     metrics: Arc<Metrics>,
+    state: Arc<StateFile>,
     inbox: mpsc::Receiver<Order>,
     ready: oneshot::Sender<()>,
 ) {
@@ -53,7 +55,7 @@ pub(super) fn run(
         }
     };
     let local = LocalSet::new();
-    local.block_on(&runtime, serve(share, config, metrics, inbox, ready));
+    local.block_on(&runtime, serve(share, config, metrics, state, inbox, ready));
 }
 
 /// An instance and the task that accepts its clients.
@@ -66,17 +68,20 @@ async fn serve(
     share: Vec<(String, Bound)>,
     config: Arc<Config>,
     metrics: Arc<Metrics>,
+    state: Arc<StateFile>,
     mut inbox: mpsc::Receiver<Order>,
     ready: oneshot::Sender<()>,
 ) {
     let mut served = Vec::new();
     for (name, bound) in share {
-        let instance = Instance::new(&name, &config, &metrics);
+        let instance = Instance::new(&name, &config, &metrics, state.clone());
         for store in StoreId::ALL {
             spawn_local(supervise(instance.clone(), store));
         }
         spawn_local(instance.clone().run_timer());
         spawn_local(sweep(instance.clone()));
+        spawn_local(walk::run(instance.clone()));
+        instance.record(config.flags(&name).stage());
         match bound.adopt() {
             Ok(listener) => served.push((instance, listener)),
             Err(error) => tracing::error!(instance = %name, "cannot listen: {error}"),
@@ -167,5 +172,6 @@ async fn drained(instances: Vec<Rc<Instance>>, done: oneshot::Sender<()>) {
     while !instances.iter().all(|instance| instance.is_drained()) {
         sleep(DRAIN_STEP).await;
     }
+    instances.iter().for_each(|instance| instance.record_stop());
     let _ = done.send(());
 }

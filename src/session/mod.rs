@@ -93,6 +93,8 @@ struct Session {
     keys: Keys,
     multi: Option<Box<Multi>>,
     pinned: Option<Box<Loan>>,
+    /// The connection on which this client watched keys is gone: EXEC answers nil.
+    watch_lost: bool,
     subscriber: Option<Box<Subscriber>>,
     /// The client has closed its half.
     eof: bool,
@@ -129,6 +131,7 @@ pub async fn serve(instance: Rc<Instance>, reader: ReadHalf, writer: WriteHalf, 
         keys: Keys::new(),
         multi: None,
         pinned: None,
+        watch_lost: false,
         subscriber: None,
         eof: false,
         closing: false,

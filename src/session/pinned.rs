@@ -72,9 +72,6 @@ impl Session {
                 }
             }
         }
-        if let Some(loan) = &mut self.pinned {
-            loan.watching = true;
-        }
         self.run_pinned(request).await
     }
 
@@ -116,15 +113,13 @@ impl Session {
             multi.answer(|seq, reply| core.clients.pay(self.key, seq, reply));
         }
         self.drained(1).await?;
-        let watched = self.pinned.is_some();
         self.hydrate(&multi.footprint, &multi.frames).await?;
         let fenced = self.raise_fence(multi.writes, &multi.footprint).await?;
-        let moved = {
-            let store = self.instance.core().default_store();
-            self.pinned.as_ref().is_some_and(|loan| loan.store != store)
-        };
+        let store = self.instance.core().default_store();
+        let left = self.pinned.as_ref().is_some_and(|loan| loan.watching && loan.store != store);
+        let lost = self.watch_lost || left;
         let exec = self.instance.core().table.by_name("exec");
-        if let Some(command) = exec.filter(|_| !(watched && moved)) {
+        if let Some(command) = exec.filter(|_| !lost) {
             encode::command(&mut multi.frames, &[b"EXEC"]);
             let work = Work {
                 command,
@@ -141,15 +136,16 @@ impl Session {
             }
             self.exec_done(seq, &multi, outcome);
         } else {
-            // The keys were watched on a store that is not the authority any more.
+            // What was watched, on a connection or a store that does not count any more, may have changed.
             self.pay_with(seq, |out| encode::nil_array(out, self.state.proto));
         }
+        self.io.info.borrow_mut().queued = -1;
         if multi.private
             && let Some(loan) = &mut self.pinned
         {
             loan.spoil();
         }
-        self.pinned = None;
+        self.unpin();
         self.lower_fence(fenced);
         Ok(())
     }
@@ -204,7 +200,8 @@ impl Session {
             true => self.instance.core().with_companions(&work.ways, &work.sent),
             false => (work.sent, 0),
         };
-        self.own_connection().await?;
+        let watches = self.instance.core().table.spec(work.command).name == "watch";
+        self.own_connection(watches).await?;
         let replies = match self.exchange(&frame, work.replies + companions as usize).await {
             Ok(replies) => replies,
             Err(error) => {
@@ -281,21 +278,28 @@ impl Session {
     }
 
     /// Makes sure that the client's own connection leads to the default store, in its context.
-    async fn own_connection(&mut self) -> Result<(), Vec<u8>> {
+    /// `watches`: the request to come watches keys on it.
+    async fn own_connection(&mut self, watches: bool) -> Result<(), Vec<u8>> {
         let store = self.instance.core().default_store();
         let context = self.state.context();
         let within = self.instance.config().reply_timeout;
         let limits = self.instance.reply_limits();
-        if let Some(loan) = self.pinned.as_mut().filter(|loan| loan.store == store) {
-            return match loan.enter(context, &limits, within).await {
-                Ok(()) => Ok(()),
-                Err(error) => {
-                    self.pinned = None;
-                    Err(self.dedicated_error(store, error))
+        let mut loan = match self.pinned.take() {
+            Some(mut loan) if loan.store == store => {
+                let entered = loan.enter(context, &limits, within).await;
+                if let Err(error) = entered {
+                    self.watch_lost |= loan.watching;
+                    return Err(self.dedicated_error(store, error));
                 }
-            };
-        }
-        self.pinned = Some(self.acquire().await?);
+                loan
+            }
+            old => {
+                self.watch_lost |= old.is_some_and(|loan| loan.watching);
+                self.acquire().await?
+            }
+        };
+        loan.watching |= watches;
+        self.pinned = Some(loan);
         Ok(())
     }
 
@@ -312,6 +316,7 @@ impl Session {
             }
             Err(error) => {
                 loan.spoil();
+                self.watch_lost |= loan.watching;
                 Err(self.dedicated_error(store, error))
             }
         }

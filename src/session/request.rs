@@ -1,7 +1,6 @@
 //! One request, from its bytes to its place in the order. Synchronous: nothing here waits.
 
 use std::borrow::Cow;
-use std::hash::BuildHasher;
 
 use crate::command::errors::{unknown_command_error, unknown_subcommand_error, wrong_arity_error};
 use crate::command::{Args, CommandId, Effect, Keys, Kind, Lookup, Spec, can_fill, classify, keys, other_db};
@@ -11,7 +10,7 @@ use crate::resp::request::{Decoded, Decoder, ProtocolError, Request};
 use crate::resp::{Proto, encode};
 use crate::route::{self, Route, SessionCommand, TransactionCommand};
 use crate::sequencer::fence::{Footprint, KeyRef};
-use crate::sequencer::{Path, Scope, Submission};
+use crate::sequencer::{Path, Scope, Submission, hash_key};
 
 use super::select::parse_db;
 use super::transaction::{Change, Multi, Own};
@@ -337,7 +336,7 @@ impl Session {
             self.pay_error(seq, error);
             return;
         }
-        self.end_multi();
+        self.abort_multi();
         let mut text = b"EXECABORT Transaction discarded because of: ".to_vec();
         text.extend_from_slice(error.get(4..).unwrap_or_default());
         self.pay_error(seq, text);
@@ -514,11 +513,6 @@ fn footprint(
         Some(KeyRef { hash, access: key.access, start: span.start, end: span.end })
     });
     Footprint::Keys(refs.collect())
-}
-
-/// The hash that stands for a key. Fixed: a collision only makes somebody wait or ask twice.
-pub(super) fn hash_key(db: u32, key: &[u8]) -> u64 {
-    foldhash::fast::FixedState::with_seed(u64::from(db)).hash_one(key)
 }
 
 /// How many parked clients a request may serve.

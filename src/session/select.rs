@@ -97,7 +97,7 @@ impl Session {
 
     fn reset(&mut self, seq: u64) {
         let needs_auth = self.instance.config_ref().auth != crate::config::Auth::None;
-        self.end_multi();
+        self.abort_multi();
         self.subscriber = None;
         // RESET ends CLIENT REPLY OFF before it answers.
         if self.state.replies_are_off() {
@@ -128,7 +128,7 @@ impl Session {
         match command {
             TransactionCommand::Multi => self.begin_multi(seq),
             TransactionCommand::Discard if self.multi.is_some() => {
-                self.end_multi();
+                self.abort_multi();
                 self.pay(seq, encode::OK);
             }
             TransactionCommand::Discard => self.pay_error(seq, "ERR DISCARD without MULTI"),
@@ -140,7 +140,7 @@ impl Session {
             }
             TransactionCommand::Watch => return Some(Task::Watch(request)),
             TransactionCommand::Unwatch => {
-                self.pinned = None;
+                self.unpin();
                 self.pay(seq, encode::OK);
             }
         }
@@ -150,11 +150,12 @@ impl Session {
     fn exec(&mut self, request: Owned) -> Option<Task> {
         let seq = request.seq;
         if self.multi.as_ref().is_some_and(|multi| multi.dirty) {
-            self.end_multi();
+            self.abort_multi();
             self.pay_error(seq, EXEC_ABORT);
             return None;
         }
-        if self.pinned.is_some() || self.multi.as_ref().is_some_and(|multi| multi.private) {
+        if self.pinned.is_some() || self.watch_lost || self.multi.as_ref().is_some_and(|multi| multi.private)
+        {
             return Some(Task::PinnedExec(seq));
         }
         let mut multi = self.multi.take()?;
@@ -177,12 +178,18 @@ impl Session {
         core.is_held(self.key).then_some(Task::Held)
     }
 
-    /// The open transaction ends without being run, and so does WATCH.
-    pub(super) fn end_multi(&mut self) {
+    /// Ends the open transaction without running it.
+    pub(super) fn abort_multi(&mut self) {
         self.answer_multi();
         self.multi = None;
-        self.pinned = None;
         self.io.info.borrow_mut().queued = -1;
+        self.unpin();
+    }
+
+    /// The client watches nothing any more.
+    pub(super) fn unpin(&mut self) {
+        self.pinned = None;
+        self.watch_lost = false;
     }
 
     /// Answers what the open transaction owes, in the store's stead.

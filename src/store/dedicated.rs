@@ -37,7 +37,7 @@ pub struct Dedicated {
     start: usize,
     /// Nothing is under way: it can serve somebody else.
     pub clean: bool,
-    /// Keys are watched on it: EXEC would look at them.
+    /// Keys are watched on it: until EXEC it is its owner's alone.
     pub watching: bool,
 }
 
@@ -144,20 +144,6 @@ impl Dedicated {
             }
         }
         self.context = wanted;
-        self.clean = true;
-        Ok(())
-    }
-
-    /// Forgets what its last owner watched.
-    pub async fn unwatch(&mut self, limits: &ReplyLimits, within: Duration) -> Result<(), DedicatedError> {
-        if !std::mem::take(&mut self.watching) {
-            return Ok(());
-        }
-        self.clean = false;
-        let mut request = Vec::new();
-        encode::command(&mut request, &[b"UNWATCH"]);
-        self.send(&request, within).await?;
-        self.reply(limits, within).await?;
         self.clean = true;
         Ok(())
     }

@@ -65,7 +65,6 @@ impl Pool {
         }
         while let Some(mut connection) = pool.take_idle(store) {
             if connection.is_alive() {
-                connection.unwatch(&limits, config.reply_timeout).await?;
                 connection.enter(context, &limits, config.reply_timeout).await?;
                 return Ok(pool.lend(instance, connection));
             }
@@ -117,7 +116,8 @@ impl Drop for Loan {
         let pool = &self.instance.pool;
         pool.out.set(pool.out.get().saturating_sub(1));
         pool.metrics.dedicated_connections.set(pool.out.get() as i64);
-        let Some(connection) = self.connection.take().filter(|connection| connection.clean) else { return };
+        let reusable = |connection: &Dedicated| connection.clean && !connection.watching;
+        let Some(connection) = self.connection.take().filter(reusable) else { return };
         let mut idle = pool.idle.borrow_mut();
         if idle.len() < self.instance.config().dedicated_idle {
             idle.push(connection);

@@ -1,10 +1,6 @@
 //! "Comparison": what counts as a difference, under which name, and how often.
-//!
-//! `hydrate = false` here: no key is copied over, so that what was made to differ stays different.
 
 use super::*;
-
-const VERBATIM: &str = "hydrate = false";
 
 fn total(pair: &Pair) -> f64 {
     pair.diffs() + pair.counter(COMMAND_DIFF)
@@ -199,7 +195,7 @@ fn a_sample_names_command_and_key_and_shows_values_only_if_asked() {
         let key = sample["key"].as_str().expect("a key");
         assert!(if shown { key == "k" } else { key.starts_with("key(1 bytes") }, "{status}");
         assert_eq!(status.to_string().contains("top-secret"), shown, "{status}");
-        assert_eq!(pair.proxy.log().contains("top-secret"), false);
+        assert!(!pair.proxy.log().contains("top-secret"));
     }
 }
 

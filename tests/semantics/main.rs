@@ -20,6 +20,9 @@ const MISSING: &str = "gitlab_redis_multi_store_method_missing_total";
 const COMMAND_DIFF: &str = "multistore_command_diff_total";
 const LOST_WRITES: &str = "multistore_mirror_write_failures_total";
 
+/// No key is copied over, so that what was made to differ stays different.
+const VERBATIM: &str = "hydrate = false";
+
 /// The stages in which both stores are in use.
 const DUAL: [Stage; 2] = [Stage::DualSecondaryDefault, Stage::DualPrimaryDefault];
 
@@ -41,6 +44,17 @@ impl Pair {
             (last == Some(value)).then_some(())
         });
         assert!(found.is_some(), "{name}{labels:?} is {last:?}, not {value}");
+    }
+
+    /// Waits until a store answers so: what is copied comes a little later than what is mirrored.
+    #[track_caller]
+    fn eventually(&self, server: &RedisServer, line: &str, reply: &Value) {
+        let mut last = Value::Nil;
+        let found = poll_for(SOON, || {
+            last = server.words(line);
+            (last == *reply).then_some(())
+        });
+        assert!(found.is_some(), "{line} on port {} is {last:?}, not {reply:?}", server.port());
     }
 
     /// Waits until both stores have answered all that was mirrored to them.

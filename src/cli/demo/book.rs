@@ -20,6 +20,8 @@ pub(super) struct Book(Mutex<Pages>);
 struct Pages {
     /// The stages that may rule now: two of them while a flag is being changed.
     stages: Stages,
+    /// The old store has been left, and does not rule alone again yet.
+    left_behind: bool,
     /// How often each job was fetched, by its number. A job stands here before it is enqueued.
     fetched: Vec<u32>,
     leases: HashMap<u64, (usize, Instant)>,
@@ -45,7 +47,7 @@ pub(super) struct Tally {
     pub(super) fetched: u64,
     /// Leases that were refused because another worker held them.
     pub(super) refused_leases: u64,
-    /// Reads of old data that found nothing in `primary_only`: nobody has copied it there.
+    /// Reads of old data that found nothing: nobody had copied it before the old store was left.
     pub(super) cold_reads: u64,
     /// Error replies, and connections that failed.
     pub(super) errors: u64,
@@ -94,6 +96,7 @@ impl Book {
     pub(super) fn new(stage: Stage) -> Book {
         Book(Mutex::new(Pages {
             stages: Stages::only(stage),
+            left_behind: false,
             fetched: Vec::new(),
             leases: HashMap::new(),
             written: HashMap::new(),
@@ -105,16 +108,20 @@ impl Book {
     pub(super) fn flip_begins(&self, to: Stage) {
         let mut pages = self.pages();
         pages.stages = pages.stages.and(to);
+        pages.left_behind |= to == Stage::PrimaryOnly;
     }
 
     /// The flag has changed.
     pub(super) fn flip_ended(&self, to: Stage) {
-        self.pages().stages = Stages::only(to);
+        let mut pages = self.pages();
+        pages.stages = Stages::only(to);
+        pages.left_behind &= to != Stage::SecondaryOnly;
     }
 
-    /// The stages that may rule now.
-    pub(super) fn stages(&self) -> Stages {
-        self.pages().stages
+    /// May a key be missing that only the old store has? From `primary_only` on the old store is
+    /// behind as a whole, and nothing is read from it until it rules alone again.
+    pub(super) fn may_lack_old_data(&self) -> bool {
+        self.pages().left_behind
     }
 
     /// The numbers so far.
@@ -194,7 +201,7 @@ impl Book {
         self.pages().tally.refused_leases += 1;
     }
 
-    /// An old key was not found where only the new store is served.
+    /// An old key was not found, the old store having been left.
     pub(super) fn cold_read(&self) {
         self.pages().tally.cold_reads += 1;
     }
@@ -270,6 +277,23 @@ mod tests {
         assert_eq!(book.tally().wrong, 0);
         book.lease_granted(7, 4, long);
         assert_eq!(book.tally().wrong, 1);
+    }
+
+    #[test]
+    fn old_data_may_be_missing_from_primary_only_until_the_old_store_rules_alone() {
+        let book = Book::new(Stage::DualPrimaryDefault);
+        assert!(!book.may_lack_old_data());
+        book.flip_begins(Stage::PrimaryOnly);
+        assert!(book.may_lack_old_data());
+        for (stage, may) in [
+            (Stage::PrimaryOnly, true),
+            (Stage::DualPrimaryDefault, true),
+            (Stage::DualSecondaryDefault, true),
+            (Stage::SecondaryOnly, false),
+        ] {
+            book.flip_ended(stage);
+            assert_eq!(book.may_lack_old_data(), may, "{stage}");
+        }
     }
 
     #[test]

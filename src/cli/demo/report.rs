@@ -146,8 +146,9 @@ fn answers(tally: &Tally) -> String {
     if tally.cold_reads > 0 {
         let _ = writeln!(
             out,
-            "Cold reads  {} reads of old data found nothing in primary_only: a key that\n            \
-             nobody wrote while both stores were served is not on the new one.",
+            "Cold reads  {} reads of old data found nothing, in primary_only and after it:\n            \
+             what was not on the new store when the old one was left is not\n            \
+             served until the old one is alone again.",
             thousands(tally.cold_reads)
         );
     }

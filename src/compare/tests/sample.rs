@@ -51,7 +51,7 @@ fn redacted_shows_type_size_and_hash_only() {
         assert_eq!(sample.primary.len(), expected.len() + 9, "{}", sample.primary);
         assert_eq!(sample.secondary, "nil");
         let shown = format!("{sample:?}");
-        assert!(!shown.contains("secret") && !shown.contains("47"), "{shown}");
+        assert!(!["secret", "4711", "47.11"].iter().any(|value| shown.contains(value)), "{shown}");
         assert!(sample.key.is_some_and(|key| key.starts_with("key(10 bytes, #")));
     }
     let sample = one(false, b"k", b"-WRONGTYPE secret\r\n", b"!13\r\nMISCONF a b c\r\n");

@@ -4,7 +4,6 @@ use super::super::dice::Dice;
 use super::super::old_data::{any_read, words};
 use super::client::Client;
 use super::{COOKIE_SECONDS, Job, Phase, QUEUES, RELEASE};
-use crate::stage::Stage;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -109,9 +108,9 @@ fn lease_key(resource: u64) -> String {
 
 async fn read_old_data(client: &mut Client, dice: &mut Dice) -> Option<()> {
     let read = any_read(dice);
-    let before = client.book.stages();
+    let before = client.book.may_lack_old_data();
     let reply = client.words(&read.words).await?;
-    let may_be_cold = before.has(Stage::PrimaryOnly) || client.book.stages().has(Stage::PrimaryOnly);
+    let may_be_cold = before || client.book.may_lack_old_data();
     if reply.is_nil() && may_be_cold {
         client.book.cold_read();
     } else if reply.as_str() != Some(read.expected.as_str()) {

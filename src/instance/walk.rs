@@ -1,0 +1,164 @@
+//! Repair of a store that is behind as a whole: a walk over both keyspaces.
+//!
+//! Every key that is not known to be in sync is copied from the store that is right, and what only
+//! the other one has is deleted there. Live writes go on: what they touch is listed by the sequencer.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::Instance;
+use crate::resp::value::{OwnedValue, Value};
+use crate::resp::{Proto, encode};
+use crate::sequencer::copy::MAX_COPIES;
+use crate::sequencer::hash_key;
+use crate::sequencer::knowledge::Sync;
+use crate::sequencer::lane::Context;
+use crate::sequencer::op::Failure;
+use crate::stage::StoreId;
+
+/// How often to look whether a store is behind as a whole.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long to leave the copies alone that are under way, when there are enough of them.
+const PAUSE: Duration = Duration::from_millis(1);
+/// Keys asked for per page.
+const PAGE: &str = "256";
+
+/// Why a walk did not get to its end. It begins anew.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error("a store did not answer ({0:?})")]
+    Store(Failure),
+    #[error("a store refused: {0}")]
+    Refused(String),
+    #[error("the instance is ending")]
+    Ending,
+    #[error("doubt has spread meanwhile")]
+    Spread,
+}
+
+/// Walks whenever a store is behind as a whole, until dropped.
+pub async fn run(instance: Rc<Instance>) {
+    loop {
+        sleep(LOOK).await;
+        let Some(behind) = wanted(&instance) else { continue };
+        tracing::info!(instance = %instance.name, store = %behind, "the store is behind as a whole: repairing it");
+        match walk(&instance, behind).await {
+            Ok(keys) => {
+                tracing::info!(instance = %instance.name, store = %behind, keys, "repaired: nothing else is in doubt");
+            }
+            Err(broken) => {
+                tracing::warn!(instance = %instance.name, store = %behind, "repair begins anew: {broken}");
+                sleep(LOOK * 10).await;
+            }
+        }
+    }
+}
+
+fn wanted(instance: &Instance) -> Option<StoreId> {
+    let core = instance.core();
+    let both = StoreId::ALL.iter().all(|store| core.lane(*store).is_up());
+    match core.sync_base() {
+        Sync::Suspect(behind) if both && core.stage().is_dual() && instance.config_ref().hydrate => {
+            Some(behind)
+        }
+        _ => None,
+    }
+}
+
+async fn walk(instance: &Rc<Instance>, behind: StoreId) -> Result<u64, Broken> {
+    let spread = instance.core().spread();
+    let right = behind.other();
+    functions(instance, right).await;
+    let mut databases = BTreeSet::new();
+    for store in StoreId::ALL {
+        databases.extend(databases_of(instance, store).await?);
+    }
+    let mut keys = 0;
+    for db in databases {
+        keys += pass(instance, right, behind, db).await?;
+        if instance.core().doubted_source() != Some(right) {
+            keys += pass(instance, behind, behind, db).await?;
+        }
+    }
+    while instance.core().copies_under_way() > 0 {
+        sleep(PAUSE).await;
+    }
+    let mut core = instance.core_mut();
+    if core.spread() != spread || !core.stage().is_dual() {
+        return Err(Broken::Spread);
+    }
+    core.walked();
+    Ok(keys)
+}
+
+/// Copies every key that `scanned` has in `db` and that is not known to be in sync.
+async fn pass(instance: &Rc<Instance>, scanned: StoreId, behind: StoreId, db: u32) -> Result<u64, Broken> {
+    let mut cursor = b"0".to_vec();
+    let mut copied = 0;
+    loop {
+        let page = ask(instance, scanned, db, &[b"SCAN", &cursor, b"COUNT", PAGE.as_bytes()]).await?;
+        let Ok(Value::Array(items)) = Value::parse(&page) else {
+            return Err(Broken::Refused(String::from_utf8_lossy(&page).into_owned()));
+        };
+        let [next, Value::Array(names)] = items.as_slice() else {
+            return Err(Broken::Refused("SCAN answered something else than a page".to_owned()));
+        };
+        for name in names.iter().filter_map(Value::as_bytes) {
+            let hash = hash_key(db, name);
+            if instance.core().sync_of(hash) == Sync::InSync {
+                continue;
+            }
+            while instance.core().copies_under_way() >= MAX_COPIES {
+                sleep(PAUSE).await;
+            }
+            instance.core_mut().copy_key(db, name, hash, behind);
+            instance.settle();
+            copied += 1;
+        }
+        cursor = next.as_bytes().unwrap_or(b"0").to_vec();
+        if cursor == b"0" {
+            return Ok(copied);
+        }
+    }
+}
+
+async fn databases_of(instance: &Rc<Instance>, store: StoreId) -> Result<Vec<u32>, Broken> {
+    if instance.single_db() {
+        return Ok(vec![0]);
+    }
+    let info = ask(instance, store, 0, &[b"INFO", b"keyspace"]).await?;
+    let info = OwnedValue::parse(&info).map_err(|error| Broken::Refused(error.to_string()))?;
+    let text = String::from_utf8_lossy(info.as_bytes().unwrap_or_default()).into_owned();
+    Ok(text.lines().filter_map(|line| line.strip_prefix("db")?.split_once(':')?.0.parse().ok()).collect())
+}
+
+/// Functions are copied whole. A server without them, or without the right to, is left alone.
+async fn functions(instance: &Rc<Instance>, right: StoreId) {
+    let Ok(dump) = ask(instance, right, 0, &[b"FUNCTION", b"DUMP"]).await else { return };
+    if let Ok(Value::Bulk(payload)) = Value::parse(&dump) {
+        let _ = ask(instance, right.other(), 0, &[b"FUNCTION", b"RESTORE", payload, b"REPLACE"]).await;
+    }
+}
+
+async fn ask(instance: &Rc<Instance>, store: StoreId, db: u32, args: &[&[u8]]) -> Result<Vec<u8>, Broken> {
+    let context = Context { db, proto: Proto::Resp2 };
+    let mut frame = Vec::new();
+    encode::command(&mut frame, args);
+    let answer = {
+        let mut core = instance.core_mut();
+        let Some(command) = core.table.by_name("scan") else { return Err(Broken::Ending) };
+        core.ask(store, context, command, &frame)
+    };
+    instance.settle();
+    match answer.await {
+        Ok(Ok(frame)) if frame.first() == Some(&b'-') => {
+            Err(Broken::Refused(String::from_utf8_lossy(&frame).trim_end().to_owned()))
+        }
+        Ok(Ok(frame)) => Ok(frame),
+        Ok(Err(failure)) => Err(Broken::Store(failure)),
+        Err(_) => Err(Broken::Ending),
+    }
+}

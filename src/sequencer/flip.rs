@@ -1,0 +1,119 @@
+//! Changes of stage: one point in the order, held back while they would lose something.
+
+use crate::stage::{Stage, StoreId};
+
+use super::Sequencer;
+use super::fence::Footprint;
+use super::knowledge::Sync;
+
+/// A change of stage that is asked for and not in effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldFlip {
+    /// The stage asked for.
+    pub wanted: Stage,
+    /// Why it is held back.
+    pub reason: String,
+}
+
+// === impl Sequencer ===
+
+impl Sequencer {
+    /// Changes the stage at this point of the order, or as soon as nothing stands in the way.
+    /// True: it has changed.
+    pub fn set_stage(&mut self, stage: Stage) -> bool {
+        self.drop_pending();
+        self.wanted = stage;
+        if stage == self.stage {
+            self.metrics.flip_held.set(0);
+            return false;
+        }
+        self.try_flip()
+    }
+
+    /// The change of stage that is held back, if any.
+    pub fn held_flip(&self) -> Option<HeldFlip> {
+        let wanted = self.wanted;
+        if wanted == self.stage {
+            return None;
+        }
+        let reason =
+            self.flip_obstacle(wanted).unwrap_or_else(|| "commands under a fence must finish".to_owned());
+        Some(HeldFlip { wanted, reason })
+    }
+
+    /// Tries again what was held back. True: the stage has changed.
+    pub fn try_flip(&mut self) -> bool {
+        let wanted = self.wanted;
+        if wanted == self.stage || self.pending_stage.is_some() {
+            return false;
+        }
+        if self.flip_obstacle(wanted).is_some() {
+            self.metrics.flip_held.set(1);
+            return false;
+        }
+        if self.holds.is_open() {
+            self.apply_stage(wanted);
+            return true;
+        }
+        self.pending_stage = Some(wanted);
+        self.holds.reserve(&Footprint::Everything);
+        self.metrics.flip_held.set(1);
+        false
+    }
+
+    fn drop_pending(&mut self) {
+        if self.pending_stage.take().is_some() {
+            self.holds.unreserve(&Footprint::Everything);
+        }
+    }
+
+    pub(super) fn apply_stage(&mut self, stage: Stage) {
+        let before = self.stage();
+        self.stage = stage;
+        self.metrics.set_flags(stage.flags());
+        self.metrics.flips.inc();
+        self.metrics.flip_held.set(0);
+        self.flipped(before);
+    }
+
+    pub(super) fn flipped(&mut self, before: Stage) {
+        self.flips += 1;
+        self.know_stage(before);
+        self.primary_behind = false;
+        let default = self.stage().default_store();
+        self.recent.reset(self.lanes[default.index()].appended());
+        self.unpark_if_single();
+    }
+
+    /// Why a change to `stage` would lose something now.
+    fn flip_obstacle(&self, stage: Stage) -> Option<String> {
+        let before = self.stage();
+        if !before.is_dual() {
+            // Entering dual loses nothing; a forced jump was forced.
+            return None;
+        }
+        let next = stage.default_store();
+        if !stage.is_dual() && self.known.has_suspects_behind(next) {
+            return Some(format!("keys are suspect on the {next} store; they are being repaired"));
+        }
+        if next == before.default_store() {
+            return None;
+        }
+        self.default_obstacle(next)
+    }
+
+    /// Why `next` cannot become the default store now.
+    fn default_obstacle(&self, next: StoreId) -> Option<String> {
+        let lane = self.lane(next);
+        if !lane.is_up() {
+            return Some(format!("the {next} store is down"));
+        }
+        if lane.queued_bytes() > self.settings.flip_max_lag {
+            return Some(format!("the {next} store lags by {} bytes (flip_max_lag)", lane.queued_bytes()));
+        }
+        if self.known.base() == Sync::Suspect(next) {
+            return Some(format!("the {next} store is behind as a whole; it is being repaired"));
+        }
+        None
+    }
+}

@@ -83,6 +83,9 @@ pub(super) struct Parks {
     by_client: HashMap<ClientKey, ParkKey>,
     deadlines: BTreeSet<(u64, ParkKey)>,
     polled_at: u64,
+    /// Whose turn it is to try; worked off in a loop, for one attempt that ends at once begets the next.
+    turns: VecDeque<ParkKey>,
+    taking_turns: bool,
 }
 
 /// Replies of MULTI, the command, EXEC.
@@ -170,6 +173,7 @@ impl Parks {
 impl Sequencer {
     /// Tries a blocking command at once, and parks its client if it has no answer yet.
     pub fn park(&mut self, parking: Parking) {
+        self.hurry_lone_read(parking.client);
         let key = self.parks.insert(parking);
         self.attempt(key);
     }
@@ -236,6 +240,17 @@ impl Sequencer {
     }
 
     fn attempt(&mut self, key: ParkKey) {
+        self.parks.turns.push_back(key);
+        if std::mem::replace(&mut self.parks.taking_turns, true) {
+            return;
+        }
+        while let Some(key) = self.parks.turns.pop_front() {
+            self.attempt_now(key);
+        }
+        self.parks.taking_turns = false;
+    }
+
+    fn attempt_now(&mut self, key: ParkKey) {
         let Some(park) = self.parks.get_mut(key) else { return };
         if park.in_flight {
             park.again = true;

@@ -156,9 +156,7 @@ impl Sequencer {
             self.place_single(submission);
             return;
         }
-        if let Some(op) = self.clients.get_mut(submission.client).and_then(|c| c.lone_read.take()) {
-            self.hurry(op, false);
-        }
+        self.hurry_lone_read(submission.client);
         match submission.path {
             Path::Default => self.place_single(submission),
             Path::Read(miss) => self.place_read(submission, miss),
@@ -411,6 +409,7 @@ impl Sequencer {
 
     pub(super) fn place_transaction(&mut self, transaction: Transaction<'_>) {
         let dual = self.stage().is_dual();
+        self.hurry_lone_read(transaction.client);
         if !dual || !transaction.writes && self.settings.reads == Reads::Default {
             let policy = Policy::Single(self.default_store());
             let op = self.transaction_op(&transaction, policy);
@@ -520,7 +519,7 @@ impl Sequencer {
                 _ => refusal(self, *store),
             };
             op.replies[store.index()] = match failures[store.index()] {
-                Some(_) => Reply::Unsent,
+                Some(failure) => Reply::Failed(failure),
                 None => Reply::Pending,
             };
         }
@@ -551,6 +550,13 @@ impl Sequencer {
         }
         let lagging = queued > self.settings.lag_max && self.settings.on_lag == OnLag::Repair;
         lagging.then_some(Failure::QueueFull)
+    }
+
+    /// The client goes on: what it reads must not be read behind what comes now.
+    pub(super) fn hurry_lone_read(&mut self, client: ClientKey) {
+        if let Some(op) = self.clients.get_mut(client).and_then(|c| c.lone_read.take()) {
+            self.hurry(op, false);
+        }
     }
 
     /// Asks the secondary for a lone read that only the primary has been asked for, since the

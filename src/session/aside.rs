@@ -1,11 +1,16 @@
 //! Commands that go past everything that is queued for a store: what they are to end stands in the lanes.
 
+use std::time::Duration;
+
 use crate::resp::encode;
 use crate::stage::StoreId;
 use crate::store::dedicated::DedicatedError;
 use crate::store::pool::Pool;
 
 use super::{Gone, Owned, Session};
+
+/// A server that runs a script looks for anything else only after its `busy-reply-threshold`, 5 s by default.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 // === impl Session ===
 
@@ -33,7 +38,7 @@ impl Session {
 
     async fn send_aside(&self, store: StoreId, frame: &[u8]) -> Result<Vec<u8>, DedicatedError> {
         let limits = self.instance.reply_limits();
-        let within = self.instance.config().reply_timeout;
+        let within = self.instance.config().reply_timeout.max(PATIENCE);
         let mut loan = Pool::acquire_at_once(&self.instance, store).await?;
         loan.send(frame, within).await?;
         loan.reply(&limits, within).await

@@ -6,7 +6,7 @@ use crate::command::errors::{unknown_command_error, unknown_subcommand_error, wr
 use crate::command::{Args, CommandId, Effect, Keys, Kind, Lookup, Spec, can_fill, classify, keys, other_db};
 use crate::metrics::{ClientErrorKind, RequestKind};
 use crate::mirror::Way;
-use crate::resp::request::{Decoded, Decoder, ProtocolError, Request};
+use crate::resp::request::{Decoded, Decoder, ProtocolError, Request, RequestLimits};
 use crate::resp::{Proto, encode};
 use crate::route::{self, Route, SessionCommand, TransactionCommand};
 use crate::sequencer::fence::{Footprint, KeyRef};
@@ -19,6 +19,14 @@ use super::{Owned, Session, Task};
 
 /// Requests of one client that are taken in one turn before others have theirs.
 const MAX_PER_TURN: usize = 1024;
+/// What the proxy has encoded anew was within the client's limits when it came.
+const OWN_LIMITS: RequestLimits = RequestLimits {
+    max_bulk: usize::MAX,
+    max_args: usize::MAX,
+    max_inline: usize::MAX,
+    max_request: usize::MAX,
+    unauthenticated: false,
+};
 
 // === impl Session ===
 
@@ -96,8 +104,7 @@ impl Session {
     /// Takes a request that the proxy has encoded itself.
     pub(super) fn encoded(&mut self, frame: &[u8], more: bool) -> Option<Task> {
         let mut decoder = Decoder::new();
-        let limits = crate::resp::request::RequestLimits { unauthenticated: false, ..self.limits.clone() };
-        match decoder.decode(frame, &limits) {
+        match decoder.decode(frame, &OWN_LIMITS) {
             Ok(Decoded::Request { len, .. }) => {
                 let frame = frame.get(..len).unwrap_or_default();
                 self.request(&Request { frame, args: decoder.spans() }, more)
@@ -220,6 +227,7 @@ impl Session {
             // Redis ends such a client at once: somebody has made a browser talk to it.
             self.instance.metrics.client_errors[ClientErrorKind::Protocol].inc();
             self.io.broken.set(true);
+            self.closing = true;
             return None;
         }
         let container = match lookup {
@@ -398,10 +406,12 @@ impl Session {
         match command {
             SessionCommand::Client(command) => {
                 let args = request.iter().map(<[u8]>::to_vec).collect();
-                multi.queue_own(Own::Client(command, args), seq);
+                multi.queue_own(Own::Client(command, args), request.frame.len(), seq);
             }
             SessionCommand::Select => match parse_db(request, single_db) {
-                Ok(_) if single_db => multi.queue_own(Own::Reply(encode::OK.to_vec()), seq),
+                Ok(_) if single_db => {
+                    multi.queue_own(Own::Reply(encode::OK.to_vec()), request.frame.len(), seq)
+                }
                 Ok(db) => {
                     multi.selects = Some(db);
                     multi.footprint = Footprint::Everything;
@@ -411,7 +421,7 @@ impl Session {
                 Err(error) => {
                     let mut reply = Vec::new();
                     encode::error(&mut reply, error);
-                    multi.queue_own(Own::Reply(reply), seq);
+                    multi.queue_own(Own::Reply(reply), request.frame.len(), seq);
                 }
             },
             _ => {
@@ -435,6 +445,10 @@ impl Session {
             Route::Session(SessionCommand::Client(C::Reply | C::Unsupported)) => {
                 let name = spec.name.replace('|', " ").to_uppercase();
                 Some(format!("MULTISTORE {name} inside a transaction is not supported").into_bytes())
+            }
+            _ if self.multi.as_ref().is_some_and(|multi| !multi.has_room(request.frame, &self.limits)) => {
+                self.instance.metrics.client_errors[ClientErrorKind::RequestLimit].inc();
+                Some(b"MULTISTORE the transaction is larger than max_request".to_vec())
             }
             _ => self.single_db_error(spec, request),
         }

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use crate::command::Rule;
 use crate::mirror::Way;
+use crate::resp::request::RequestLimits;
 use crate::resp::{Proto, encode};
 use crate::route::ClientCommand;
 use crate::sequencer::Scope;
@@ -46,6 +47,8 @@ pub struct Multi {
     /// Commands for the client's own connection alone: where the PING stands in `frames` that the lanes see, and
     /// what is sent instead.
     private_frames: Vec<(Range<usize>, Vec<u8>)>,
+    /// Bytes kept beside `frames`.
+    kept: usize,
 }
 
 /// A change of connection state that a transaction may bring about.
@@ -77,6 +80,11 @@ impl Multi {
         multi
     }
 
+    /// Is there room for one more command? A transaction travels as one request.
+    pub fn has_room(&self, frame: &[u8], limits: &RequestLimits) -> bool {
+        self.frames.len() + self.kept + frame.len() <= limits.max_request
+    }
+
     /// Queues a command.
     pub fn queue(&mut self, frame: &[u8], seq: u64, rule: Rule) {
         self.frames.extend_from_slice(frame);
@@ -84,13 +92,15 @@ impl Multi {
     }
 
     /// Queues a command that the proxy runs itself when EXEC succeeds.
-    pub fn queue_own(&mut self, own: Own, seq: u64) {
+    pub fn queue_own(&mut self, own: Own, size: usize, seq: u64) {
+        self.kept += size;
         self.own.push((self.queued(), own));
         self.queue(PING, seq, Rule::Ignore);
     }
 
     /// Queues a command that changes the connection that runs it: no lane may see it.
     pub fn queue_private(&mut self, frame: &[u8], seq: u64) {
+        self.kept += frame.len();
         let start = self.frames.len();
         self.queue(PING, seq, Rule::Ignore);
         self.private_frames.push((start..self.frames.len(), frame.to_vec()));

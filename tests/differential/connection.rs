@@ -109,15 +109,40 @@ fn a_password_is_demanded_before_anything_else() {
     let guarded = || RedisServer::start_with(&["--requirepass", "secret"]);
     let (primary, secondary) = (guarded(), guarded());
     let url = |server: &RedisServer| format!("redis://:secret@127.0.0.1:{}", server.port());
-    let config = ProxyConfig::new(INSTANCE, &url(&primary), &url(&secondary)).setting("auth = \"passthrough\"");
+    let config =
+        ProxyConfig::new(INSTANCE, &url(&primary), &url(&secondary)).setting("auth = \"passthrough\"");
     let mut proxy = Proxy::start(config);
     for stage in Stage::ALL {
         proxy.stage(stage);
         for line in [
-            "GET a", "GET", "BOGUS x", "CLIENT BOGUS", "CLIENT ID", "CLIENT", "AUTH", "AUTH wrong", "AUTH default wrong", "HELLO",
-            "HELLO 3", "HELLO x", "HELLO 4", "HELLO 3 AUTH default wrong", "HELLO 3 BOGUS", "PING", "MULTI", "SELECT 1",
-            "SUBSCRIBE a", "RESET", "QUIT", "WATCH a", "BLPOP a 1", "MONITOR",
-            "AUTH secret", "AUTH default secret", "HELLO 3 AUTH default secret", "HELLO 2 AUTH default secret SETNAME x",
+            "GET a",
+            "GET",
+            "BOGUS x",
+            "CLIENT BOGUS",
+            "CLIENT ID",
+            "CLIENT",
+            "AUTH",
+            "AUTH wrong",
+            "AUTH default wrong",
+            "HELLO",
+            "HELLO 3",
+            "HELLO x",
+            "HELLO 4",
+            "HELLO 3 AUTH default wrong",
+            "HELLO 3 BOGUS",
+            "PING",
+            "MULTI",
+            "SELECT 1",
+            "SUBSCRIBE a",
+            "RESET",
+            "QUIT",
+            "WATCH a",
+            "BLPOP a 1",
+            "MONITOR",
+            "AUTH secret",
+            "AUTH default secret",
+            "HELLO 3 AUTH default secret",
+            "HELLO 2 AUTH default secret SETNAME x",
         ] {
             let said = |port| {
                 let mut client = Client::connect(port);

@@ -17,8 +17,14 @@ fn odd_but_valid_bytes() {
         ("empty arrays", b"*0\r\n*-1\r\n*-5\r\n*1\r\n$4\r\nPING\r\n*0\r\n"),
         ("empty name", b"*1\r\n$0\r\n\r\n*2\r\n$0\r\n\r\n$1\r\nx\r\nPING\r\n"),
         ("an empty argument", b"*3\r\n$3\r\nSET\r\n$0\r\n\r\n$0\r\n\r\n*2\r\n$3\r\nGET\r\n$0\r\n\r\n"),
-        ("zero bytes", b"*3\r\n$3\r\nSET\r\n$3\r\na\0b\r\n$4\r\n\0\r\n\0\r\n*2\r\n$3\r\nGET\r\n$3\r\na\0b\r\n"),
-        ("a zero byte in the name", b"*1\r\n$5\r\nPI\0NG\r\n*2\r\n$4\r\nGE\0T\r\n$1\r\na\r\n*1\r\n$4\r\nPING\r\n"),
+        (
+            "zero bytes",
+            b"*3\r\n$3\r\nSET\r\n$3\r\na\0b\r\n$4\r\n\0\r\n\0\r\n*2\r\n$3\r\nGET\r\n$3\r\na\0b\r\n",
+        ),
+        (
+            "a zero byte in the name",
+            b"*1\r\n$5\r\nPI\0NG\r\n*2\r\n$4\r\nGE\0T\r\n$1\r\na\r\n*1\r\n$4\r\nPING\r\n",
+        ),
         ("line ends in the name", b"*1\r\n$6\r\nPI\r\nNG\r\n*1\r\n$4\r\nPING\r\n"),
         ("no line feed", b"*1\rX$4\rXPINGXX*1\r\n$4\r\nPING\r\n"),
         ("half a request", b"*1\r\n$4\r\nPING\r\n*2\r\n$3\r\nGET\r\n$1\r\n"),
@@ -39,9 +45,23 @@ fn odd_but_valid_bytes() {
 #[test]
 fn protocol_errors_come_behind_what_is_owed() {
     let broken: &[&[u8]] = &[
-        b"*x\r\n", b"*1x\r\n", b"*2147483648\r\n", b"*1\r\nPING\r\n", b"*1\r\n+PING\r\n", b"*1\r\n$x\r\n", b"*1\r\n$-1\r\n",
-        b"*1\r\n$600000000\r\n", b"*1\r\n$99999999999999999999\r\n", b"*99999999999999999999\r\n", b"*1\r\n:1\r\n", b"*1\r\n\r\n",
-        b"SET \"a\r\n", b"SET 'a\r\n", b"SET \"a\"b\r\n", b"*\r\n", b"*1\r\n$\r\n",
+        b"*x\r\n",
+        b"*1x\r\n",
+        b"*2147483648\r\n",
+        b"*1\r\nPING\r\n",
+        b"*1\r\n+PING\r\n",
+        b"*1\r\n$x\r\n",
+        b"*1\r\n$-1\r\n",
+        b"*1\r\n$600000000\r\n",
+        b"*1\r\n$99999999999999999999\r\n",
+        b"*99999999999999999999\r\n",
+        b"*1\r\n:1\r\n",
+        b"*1\r\n\r\n",
+        b"SET \"a\r\n",
+        b"SET 'a\r\n",
+        b"SET \"a\"b\r\n",
+        b"*\r\n",
+        b"*1\r\n$\r\n",
     ];
     let before: &[(&str, &[u8])] = &[
         ("nothing", b""),

@@ -2,8 +2,23 @@
 
 /// Fields of CLIENT LIST and CLIENT INFO that tell of one connection.
 const OF_A_CONNECTION: [&str; 17] = [
-    "id", "addr", "laddr", "fd", "age", "idle", "qbuf", "qbuf-free", "argv-mem", "multi-mem", "rbs", "rbp", "obl",
-    "oll", "omem", "tot-mem", "events",
+    "id",
+    "addr",
+    "laddr",
+    "fd",
+    "age",
+    "idle",
+    "qbuf",
+    "qbuf-free",
+    "argv-mem",
+    "multi-mem",
+    "rbs",
+    "rbp",
+    "obl",
+    "oll",
+    "omem",
+    "tot-mem",
+    "events",
 ];
 
 /// Everything that must differ, replaced.
@@ -15,7 +30,9 @@ pub fn normalised(bytes: &[u8]) -> Vec<u8> {
                 drop_length(&mut out);
                 out.extend_from_slice(client_line(text).as_bytes());
             }
-            _ if out.ends_with(b"$2\r\nid\r\n") && line.starts_with(b":") => out.extend_from_slice(b":ID\r\n"),
+            _ if out.ends_with(b"$2\r\nid\r\n") && line.starts_with(b":") => {
+                out.extend_from_slice(b":ID\r\n")
+            }
             _ => out.extend_from_slice(line),
         }
     }

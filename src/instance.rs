@@ -338,6 +338,18 @@ impl Instance {
         core.doubt_store(other);
     }
 
+    /// An operator says which store is right: the other one is made equal to it. Only while dual.
+    pub fn repair_from(&self, right: StoreId) -> Result<(), String> {
+        let mut core = self.core_mut();
+        if !core.stage().is_dual() {
+            return Err(format!("{} is in {}: repair needs both stores in use", self.name, core.stage()));
+        }
+        tracing::warn!(instance = %self.name, from = %right, to = %right.other(), "repair of a whole store, on request");
+        core.doubt_source(None);
+        core.doubt_store(right.other());
+        Ok(())
+    }
+
     /// A write must never be applied twice to one store: by run_id and database, not by name.
     fn judge_identity(&self) {
         let (config, facts) = (self.config.borrow(), self.facts.borrow());
@@ -356,7 +368,7 @@ impl Instance {
 
     /// An attempt to connect has failed; the next one comes after `delay`.
     pub fn store_down(&self, store: StoreId, reason: DownReason, delay: Duration) {
-        self.metrics.store(store).errors[StoreErrorKind::Connect].inc();
+        self.metrics.store(store).errors[reason.kind].inc();
         let news = {
             let mut facts = self.facts.borrow_mut();
             let facts = &mut facts[store.index()];

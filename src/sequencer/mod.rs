@@ -88,6 +88,8 @@ pub struct Settings {
     pub flip_max_lag: u64,
     /// Bytes queued for the default store above which requests are refused.
     pub queue_max: u64,
+    /// Larger keys are not copied but reported.
+    pub copy_max_bytes: u64,
     /// Larger replies are compared by their hash.
     pub compare_max_bytes: usize,
     /// How far apart two expiry times may be.
@@ -145,6 +147,7 @@ pub struct Sequencer {
     next_ticket: u64,
     now: u64,
     primary_behind: bool,
+    primary_late: bool,
     flips: u64,
 }
 
@@ -193,6 +196,7 @@ impl Sequencer {
             next_ticket: 0,
             now: 0,
             primary_behind: false,
+            primary_late: false,
             flips: 0,
         }
     }
@@ -342,7 +346,9 @@ impl Sequencer {
         let patience = self.settings.read_patience.as_micros() as u64;
         let before = self.now.saturating_sub(patience);
         let lane = &mut self.lanes[StoreId::Primary.index()];
-        self.primary_behind = lane.oldest().is_some_and(|at| at < before);
+        let late = lane.oldest().is_some_and(|at| at < before);
+        // One look may only show that the proxy itself was held up, and the answer lies in the socket.
+        self.primary_behind = std::mem::replace(&mut self.primary_late, late) && late;
         if !self.primary_behind || self.stage != Stage::DualSecondaryDefault || self.same_server {
             return;
         }

@@ -16,6 +16,8 @@ use super::transaction::{Change, Multi};
 use super::writes::{is_relative, scope, wider};
 use super::{Owned, Session, Task};
 
+/// A database that no store has.
+const NO_DATABASE: &[u8] = b"2147483647";
 /// Requests of one client that are taken in one turn before others have theirs.
 const MAX_PER_TURN: usize = 1024;
 /// What the proxy has encoded anew was within the client's limits when it came.
@@ -153,20 +155,27 @@ impl Session {
             self.pay_error(seq, not_while_subscribed(spec, request.name()));
             return None;
         }
+        if self.instance.single_db()
+            && let Some(frame) = self.confined(spec, request)
+        {
+            return self.encoded(&frame, more);
+        }
         if self.multi.is_some() && queues(route) {
             return self.queue(request, id, spec, &effect, route);
         }
-        if !matches!(route, Route::Order(_)) || self.pinned.is_some() {
+        let Route::Order(path) = route else {
+            return self.dispatch(request, id, spec, &effect, route);
+        };
+        if let Some(error) = self.single_db_error(spec, request) {
+            let seq = self.owe();
+            self.pay_error(seq, error);
+            return None;
+        }
+        if self.pinned.is_some() {
             return self.dispatch(request, id, spec, &effect, route);
         }
-        let Route::Order(path) = route else { return None };
         if spec.name == "ping" && self.is_restricted() {
             return self.dispatch(request, id, spec, &effect, Route::Subscribe);
-        }
-        if self.instance.single_db()
-            && let Some(task) = self.single_db(request, spec, more)
-        {
-            return task;
         }
         self.submit(request, id, spec, &effect, path, more)
     }
@@ -378,7 +387,6 @@ impl Session {
         let reach = scope(spec, effect, &footprint);
         let way = self.instance.core_mut().way(id, request);
         let change = change(route, request);
-        let flush_all = self.instance.single_db() && spec.name == "flushall";
         let Some(multi) = &mut self.multi else { return None };
         multi.footprint.join(footprint, multi.frames.len());
         multi.writes |= effect.writes || effect.kind == Kind::Publish;
@@ -392,13 +400,7 @@ impl Session {
             }
             multi.changes.push((multi.queued(), change));
         }
-        if flush_all {
-            let mut frame = Vec::new();
-            encode::command(&mut frame, &[b"FLUSHDB"]);
-            multi.queue(&frame, seq, effect.rule);
-        } else {
-            multi.queue(request.frame, seq, effect.rule);
-        }
+        multi.queue(request.frame, seq, effect.rule);
         None
     }
 
@@ -413,21 +415,24 @@ impl Session {
 
     // --- an instance that shows one database ---
 
-    /// Commands that would leave the one database. `None`: the request is fine as it is.
-    fn single_db(&mut self, request: &Request<'_>, spec: &Spec, more: bool) -> Option<Option<Task>> {
-        if spec.name == "flushall" {
-            let mut args: Vec<&[u8]> = request.iter().collect();
-            if let Some(name) = args.first_mut() {
-                *name = b"FLUSHDB";
-            }
-            let mut frame = Vec::new();
-            encode::command(&mut frame, &args);
-            return Some(self.encoded(&frame, more));
+    /// What is sent in the place of a command that means another database, or all of them, where the
+    /// instance shows one. `None`: the request is fine as it is, or refused.
+    fn confined(&self, spec: &Spec, request: &Request<'_>) -> Option<Vec<u8>> {
+        let mut args: Vec<&[u8]> = request.iter().collect();
+        match &*spec.name {
+            "flushall" => *args.first_mut()? = b"FLUSHDB",
+            // Outside MULTI the session answers. Inside, each store would take the number for its own:
+            // what answers OK and changes nothing, or a database that no store has, goes there instead.
+            "select" if self.multi.is_some() && request.argc() == 2 => match request.int(1)? {
+                0 => args = vec![b"UNWATCH"],
+                _ if request.arg(1) == NO_DATABASE => return None,
+                _ => *args.get_mut(1)? = NO_DATABASE,
+            },
+            _ => return None,
         }
-        let error = self.single_db_error(spec, request)?;
-        let seq = self.owe();
-        self.pay_error(seq, error);
-        Some(None)
+        let mut frame = Vec::new();
+        encode::command(&mut frame, &args);
+        Some(frame)
     }
 
     fn single_db_error<A: Args + ?Sized>(&self, spec: &Spec, args: &A) -> Option<Vec<u8>> {

@@ -149,6 +149,8 @@ pub struct Sequencer {
     primary_behind: bool,
     primary_late: bool,
     flips: u64,
+    /// Bytes of replies that are kept until the other store's is there.
+    kept: u64,
 }
 
 // === impl Sequencer ===
@@ -198,6 +200,7 @@ impl Sequencer {
             primary_behind: false,
             primary_late: false,
             flips: 0,
+            kept: 0,
         }
     }
 

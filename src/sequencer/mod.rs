@@ -154,6 +154,8 @@ pub struct Sequencer {
     primary_behind: bool,
     primary_late: bool,
     flips: u64,
+    /// Bytes of replies that are kept until the other store's is there.
+    kept: u64,
 }
 
 // === impl Sequencer ===
@@ -205,6 +207,7 @@ impl Sequencer {
             primary_behind: false,
             primary_late: false,
             flips: 0,
+            kept: 0,
         }
     }
 

@@ -324,8 +324,8 @@ impl Sequencer {
 
     /// What an attempt took must have been taken on both stores alike.
     fn compare_attempt(&mut self, key: OpKey) {
-        let default = self.default_store();
         let Some(op) = self.ops.get(key.0 as usize) else { return };
+        let default = op.default;
         if op.is_open() {
             return;
         }

@@ -473,7 +473,8 @@ impl Sequencer {
     fn transaction_op(&self, transaction: &Transaction<'_>, policy: Policy) -> Op {
         let seq = transaction.parts.last().map_or(0, |part| part.seq);
         let owner = Owner::Client { key: transaction.client, seq };
-        let mut op = Op::new(owner, transaction.command, policy, transaction.context, self.now);
+        let mut op =
+            Op::new(owner, transaction.command, policy, self.default_store(), transaction.context, self.now);
         op.kind = RequestKind::Transaction;
         op.extra_mut().parts.clone_from(&transaction.parts);
         op
@@ -481,7 +482,8 @@ impl Sequencer {
 
     fn new_op(&mut self, submission: &Submission<'_>, policy: Policy) -> Op {
         let owner = Owner::Client { key: submission.client, seq: submission.seq };
-        let mut op = Op::new(owner, submission.command, policy, submission.context, self.now);
+        let mut op =
+            Op::new(owner, submission.command, policy, self.default_store(), submission.context, self.now);
         op.rule = submission.rule;
         op.kind = submission.kind;
         op.batch = self.batch_of(submission);
@@ -631,7 +633,7 @@ impl Sequencer {
     }
 
     pub(super) fn own_op(&self, owner: Owner, command: CommandId, policy: Policy, context: Context) -> Op {
-        Op::new(owner, command, policy, context, self.now)
+        Op::new(owner, command, policy, self.default_store(), context, self.now)
     }
 
     /// Places the effect of what ran on a dedicated connection of the default store, under a fence.

@@ -76,7 +76,7 @@ impl Sequencer {
         }
         let now = self.now;
         if matches!(touched, Touched::Everything) {
-            self.known.doubt_everything(behind);
+            self.known.doubt_any(behind);
             self.dirty_all_copies();
         }
         touched.each(|hash, key| {
@@ -90,8 +90,8 @@ impl Sequencer {
     /// The stores have parted over this operation: the other one is behind in its keys.
     pub(super) fn doubt_op(&mut self, key: OpKey) {
         let Some(op) = self.ops.get(key.0 as usize) else { return };
-        let (touched, db) = (op.touched.clone(), op.context.db);
-        self.doubt(&touched, db, self.default_store().other());
+        let (touched, db, behind) = (op.touched.clone(), op.context.db, op.default.other());
+        self.doubt(&touched, db, behind);
     }
 
     /// A write that counts its time to live from when it runs has run at times too far apart.

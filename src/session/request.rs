@@ -531,7 +531,7 @@ fn footprint(
         let hash = hash_key(db, request.arg(key.arg as usize));
         Some(KeyRef { hash, access: key.access, start: span.start, end: span.end })
     });
-    Footprint::Keys(refs.collect())
+    Footprint::of_command(refs.collect())
 }
 
 /// How many parked clients a request may serve.

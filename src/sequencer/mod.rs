@@ -57,7 +57,7 @@ use cursors::Cursors;
 use hold::Holds;
 use knowledge::{Knowledge, Limits, Sync};
 use lane::{DownReason, Lane};
-use op::{Failure, Op, OpKey};
+use op::{Failure, Op};
 use park::Parks;
 use recent::Recent;
 
@@ -88,6 +88,8 @@ pub struct Settings {
     pub flip_max_lag: u64,
     /// Bytes queued for the default store above which requests are refused.
     pub queue_max: u64,
+    /// Larger keys are not copied but reported.
+    pub copy_max_bytes: u64,
     /// Larger replies are compared by their hash.
     pub compare_max_bytes: usize,
     /// How far apart two expiry times may be.
@@ -335,6 +337,7 @@ impl Sequencer {
                 }
             }
         }
+        self.expire_holds(before);
         self.after_progress();
     }
 
@@ -342,16 +345,14 @@ impl Sequencer {
     fn notice_slow_primary(&mut self) {
         let patience = self.settings.read_patience.as_micros() as u64;
         let before = self.now.saturating_sub(patience);
-        let lane = &self.lanes[StoreId::Primary.index()];
+        let lane = &mut self.lanes[StoreId::Primary.index()];
         let late = lane.oldest().is_some_and(|at| at < before);
         // One look may only show that the proxy itself was held up, and the answer lies in the socket.
         self.primary_behind = std::mem::replace(&mut self.primary_late, late) && late;
-        if !self.primary_behind || self.stage() != Stage::DualSecondaryDefault {
+        if !self.primary_behind || self.stage != Stage::DualSecondaryDefault || self.same_server {
             return;
         }
-        let late: Vec<OpKey> =
-            lane.awaited_ops().take_while(|(_, at)| *at < before).map(|(op, _)| op).collect();
-        for op in late {
+        for op in lane.newly_late(before) {
             self.hurry(op, true);
         }
     }

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use crate::command::Miss;
 use crate::compare::{self, Digest};
 use crate::stage::StoreId;
 
 use super::clients::Doom;
 use super::cursors::cursor_in_reply;
+use super::derive::has_error;
 use super::lane::{Arrived, ContextOutcome, Sink};
 use super::op::{Failure, Kept, Op, OpKey, Owner, Policy, Reply};
 use super::policy::{self, Seen, Step};
@@ -23,6 +25,9 @@ impl Sequencer {
     /// Takes one complete reply of `store`.
     pub fn on_frame(&mut self, store: StoreId, frame: &[u8]) -> Result<(), OutOfStep> {
         let now = self.now;
+        if self.lanes[store.index()].is_stray_mark(frame) {
+            return Err(OutOfStep);
+        }
         let arrived = self.lanes[store.index()].arrived(now).ok_or(OutOfStep)?;
         match arrived.sink {
             Sink::Op(key) => self.op_reply(key, store, arrived, frame),
@@ -96,6 +101,11 @@ impl Sequencer {
         if let Owner::Attempt(park) = op.owner {
             self.attempt_reply(key, park, store, frame);
             return;
+        }
+        let unsettled = op.write && op.blind && store == self.stage.default_store() && has_error(frame);
+        if unsettled {
+            // What would have settled its keys did not run: they are what they were.
+            self.doubt_op(key);
         }
         self.resolve(key, store, frame);
     }
@@ -253,10 +263,7 @@ impl Sequencer {
     pub(super) fn answer(&mut self, key: OpKey, store: StoreId, frame: &[u8]) {
         let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
         op.answered = true;
-        let fell_back = store == StoreId::Secondary
-            && matches!(op.policy, Policy::Lookup { impatient: false, .. })
-            && !op.replies[StoreId::Primary.index()].is_pending()
-            && is_hit(op, frame);
+        let fell_back = fell_back(op, store) && is_hit(op, frame);
         let owner = op.owner;
         let started = op.started;
         let kind = op.kind;
@@ -393,7 +400,8 @@ impl Sequencer {
         let Owner::Client { key: client, seq } = op.owner else { return false };
         if op.streaming.is_none() {
             let may = policy::may_stream(op.policy, store, self.seen(op));
-            if !may || !self.clients.is_front(client, seq) {
+            let miss = may_be_large_miss(op);
+            if !may || miss || !self.clients.is_front(client, seq) {
                 return false;
             }
         }
@@ -430,6 +438,9 @@ impl Sequencer {
             None => Reply::Gone,
         };
         let (owner, started, kind) = (op.owner, op.started, op.kind);
+        if streamed && fell_back(op, store) {
+            self.metrics.read_fallback.inc(op.command.index());
+        }
         if streamed {
             op.streaming = None;
             if let Owner::Client { key: client, .. } = owner {
@@ -442,6 +453,19 @@ impl Sequencer {
         self.retire(key);
         Ok(())
     }
+}
+
+/// Is a hit of `store` the answer because the primary had none?
+fn fell_back(op: &Op, store: StoreId) -> bool {
+    store == StoreId::Secondary
+        && matches!(op.policy, Policy::Lookup { impatient: false, .. })
+        && !op.replies[StoreId::Primary.index()].is_pending()
+}
+
+/// May a large reply to this lookup turn out to be a miss? Only one of many elements, each of them none.
+fn may_be_large_miss(op: &Op) -> bool {
+    matches!(op.policy, Policy::Lookup { .. })
+        && matches!(op.miss, Miss::AllNil | Miss::AllZero | Miss::MinusTwo)
 }
 
 /// Is this reply to `op` a hit, as far as reading from two stores is concerned?

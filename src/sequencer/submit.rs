@@ -10,7 +10,7 @@ use crate::stage::{Stage, StoreId};
 
 use super::clients::ClientKey;
 use super::cursors::Scan;
-use super::derive::Taken;
+use super::derive::{Taken, has_error};
 use super::fence::Footprint;
 use super::knowledge::Sync;
 use super::lane::{Context, Sink};
@@ -156,9 +156,7 @@ impl Sequencer {
             self.place_single(submission);
             return;
         }
-        if let Some(op) = self.clients.get_mut(submission.client).and_then(|c| c.lone_read.take()) {
-            self.hurry(op, false);
-        }
+        self.hurry_lone_read(submission.client);
         match submission.path {
             Path::Default => self.place_single(submission),
             Path::Read(miss) => self.place_read(submission, miss),
@@ -320,7 +318,7 @@ impl Sequencer {
         op.compare = true;
         op.relative = submission.relative;
         op.touched = touched(&submission.footprint, &submission.frame, submission.scope);
-        op.blind = self.wrote_verbatim(&submission.footprint, submission.scope);
+        op.blind = self.settle_keys(&submission.footprint, submission.scope, submission.frame.len());
         self.send(op, &submission.frame, &StoreId::ALL);
         self.wrote(&submission);
     }
@@ -342,6 +340,14 @@ impl Sequencer {
         let other = self.default_store().other();
         self.doubt(&touched, submission.context.db, other);
         self.wrote(&submission);
+    }
+
+    /// What a verbatim write makes known, unless the default store cannot take it: then nobody gets it.
+    fn settle_keys(&mut self, footprint: &Footprint, scope: Scope, bytes: usize) -> bool {
+        match self.refusal(self.default_store(), bytes) {
+            None => self.wrote_verbatim(footprint, scope),
+            Some(_) => false,
+        }
     }
 
     fn wrote(&mut self, submission: &Submission<'_>) {
@@ -403,6 +409,7 @@ impl Sequencer {
 
     pub(super) fn place_transaction(&mut self, transaction: Transaction<'_>) {
         let dual = self.stage().is_dual();
+        self.hurry_lone_read(transaction.client);
         if !dual || !transaction.writes && self.settings.reads == Reads::Default {
             let policy = Policy::Single(self.default_store());
             let op = self.transaction_op(&transaction, policy);
@@ -433,7 +440,8 @@ impl Sequencer {
                 op.write = transaction.writes;
                 op.relative = true;
                 op.touched = written;
-                op.blind = self.wrote_verbatim(&transaction.footprint, transaction.scope);
+                op.blind =
+                    self.settle_keys(&transaction.footprint, transaction.scope, transaction.frame.len());
                 self.send_counted(op, &transaction.frame, &StoreId::ALL, replies);
             }
             Plan::Derived => {
@@ -511,7 +519,7 @@ impl Sequencer {
                 _ => refusal(self, *store),
             };
             op.replies[store.index()] = match failures[store.index()] {
-                Some(_) => Reply::Unsent,
+                Some(failure) => Reply::Failed(failure),
                 None => Reply::Pending,
             };
         }
@@ -542,6 +550,13 @@ impl Sequencer {
         }
         let lagging = queued > self.settings.lag_max && self.settings.on_lag == OnLag::Repair;
         lagging.then_some(Failure::QueueFull)
+    }
+
+    /// The client goes on: what it reads must not be read behind what comes now.
+    pub(super) fn hurry_lone_read(&mut self, client: ClientKey) {
+        if let Some(op) = self.clients.get_mut(client).and_then(|c| c.lone_read.take()) {
+            self.hurry(op, false);
+        }
     }
 
     /// Asks the secondary for a lone read that only the primary has been asked for, since the
@@ -648,10 +663,14 @@ impl Sequencer {
                 let mut op =
                     self.own_op(Owner::Nobody, effect.command, Policy::Single(other), effect.context);
                 op.write = true;
-                op.touched = written;
+                op.touched = written.clone();
                 self.send_counted(op, &bytes, &[other], replies);
                 if effect.selects {
                     self.lane_mut(other).forget_db();
+                }
+                if has_error(effect.reply) {
+                    // Not everything ran that would have settled its keys.
+                    self.doubt(&written, effect.context.db, other);
                 }
             }
         }

@@ -10,6 +10,7 @@ use crate::command::{Args, TimeoutUnit, timeout};
 use crate::resp::encode;
 use crate::resp::value::OwnedValue;
 use crate::sequencer::park::{Parking, Unblock, ended_reply};
+use crate::store::dedicated::DedicatedError;
 use crate::store::pool::Loan;
 
 use super::{Gone, Owned, Session};
@@ -41,12 +42,13 @@ impl Session {
             Duration::try_from_secs_f64(seconds).ok().filter(|limit| !limit.is_zero())
         });
         let has_keys = !self.footprint_of(&request).keys().is_empty();
+        self.io.unblock.set(None);
         self.io.info.borrow_mut().blocked = true;
         let outcome = loop {
             let dual = self.instance.core().stage().is_dual();
             let step = match dual && has_keys {
-                true => self.block_parked(&mut request, limit.map(|limit| since + limit)).await,
-                false => self.block_on_store(&request, has_keys).await,
+                true => self.block_parked(&mut request, limit.map(|limit| (since, limit))).await,
+                false => self.block_on_store(&request, has_keys, limit).await,
             };
             match step {
                 Ok(true) => break Ok(()),
@@ -67,7 +69,11 @@ impl Session {
     }
 
     /// Waits in the sequencer. False: the stage is not dual any more.
-    async fn block_parked(&mut self, request: &mut Owned, deadline: Option<Instant>) -> Result<bool, Gone> {
+    async fn block_parked(
+        &mut self,
+        request: &mut Owned,
+        limit: Option<(Instant, Duration)>,
+    ) -> Result<bool, Gone> {
         self.resolve_last_ids(request).await?;
         let mut frame = Vec::new();
         encode::command(&mut frame, &[b"MULTI"]);
@@ -81,7 +87,7 @@ impl Session {
                 return Ok(false);
             }
             let now = core.now();
-            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()).as_micros() as u64);
+            let left = limit.map(|(since, limit)| limit.saturating_sub(since.elapsed()).as_micros());
             let way = core.way(request.command, request.args.as_slice());
             core.park(Parking {
                 way,
@@ -91,8 +97,13 @@ impl Session {
                 context: self.state.context(),
                 frame: frame.into(),
                 footprint,
-                deadline: left.map(|left| now + left),
+                // A wait that ends beyond the clock's end has no end.
+                deadline: left.and_then(|left| now.checked_add(u64::try_from(left).ok()?)),
             });
+            // CLIENT UNBLOCK may have come before there was anybody to unblock.
+            if let Some(how) = self.io.unblock.take() {
+                core.unblock(key, how);
+            }
         }
         self.until(move |session| session.eof || !session.instance.core().is_parked(key)).await?;
         if self.eof && self.instance.core().is_parked(key) {
@@ -139,7 +150,12 @@ impl Session {
     }
 
     /// Waits on a connection of the client's own. False: the stage has become dual.
-    async fn block_on_store(&mut self, request: &Owned, movable: bool) -> Result<bool, Gone> {
+    async fn block_on_store(
+        &mut self,
+        request: &Owned,
+        movable: bool,
+        limit: Option<Duration>,
+    ) -> Result<bool, Gone> {
         self.drained(1).await?;
         let mut loan = match self.acquire().await {
             Ok(loan) => loan,
@@ -156,7 +172,11 @@ impl Session {
             self.pay(request.seq, &error);
             return Ok(true);
         }
-        match self.await_element(&mut loan, movable).await? {
+        // The store ends the wait. One that hangs must not hold the client for ever.
+        let wait = limit.map_or(Duration::MAX, |limit| limit.saturating_add(within));
+        let waited = tokio::time::timeout(wait, self.await_element(&mut loan, movable)).await;
+        let overdue = |_| Ok(Waited::Reply(self.dedicated_error(store, DedicatedError::Timeout)));
+        match waited.unwrap_or_else(overdue)? {
             Waited::Reply(reply) => {
                 self.pay(request.seq, &reply);
                 Ok(true)

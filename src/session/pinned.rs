@@ -81,7 +81,13 @@ impl Session {
         let scope = scope(table.spec(request.command), &request.effect, &footprint);
         let ways = vec![self.instance.core_mut().way(request.command, request.args.as_slice())];
         self.hydrate(&footprint, &request.frame).await?;
-        let fenced = self.raise_fence(writes, &footprint).await?;
+        let fenced = match self.raise_fence(writes, &footprint).await? {
+            Ok(fenced) => fenced,
+            Err(error) => {
+                self.pay(request.seq, &error);
+                return Ok(());
+            }
+        };
         let work =
             Work { command: request.command, frame: &request.frame, replies: 1, footprint, ways, scope };
         let outcome = self.run_fenced(work, fenced, false).await;
@@ -110,7 +116,14 @@ impl Session {
         }
         self.drained(1).await?;
         self.hydrate(&multi.footprint, &multi.frames).await?;
-        let fenced = self.raise_fence(multi.writes, &multi.footprint).await?;
+        let fenced = match self.raise_fence(multi.writes, &multi.footprint).await? {
+            Ok(fenced) => fenced,
+            Err(error) => {
+                self.pay(seq, &error);
+                self.unpin();
+                return Ok(());
+            }
+        };
         let store = self.instance.core().default_store();
         let left = self.pinned.as_ref().is_some_and(|loan| loan.watching && loan.store != store);
         let lost = self.watch_lost || left;
@@ -229,15 +242,28 @@ impl Session {
         }
     }
 
-    /// Takes the keys of a write for this client while dual. False: no fence is needed.
-    async fn raise_fence(&mut self, writes: bool, footprint: &Footprint) -> Result<bool, Gone> {
+    /// Takes the keys of a write for this client while dual. False: no fence is needed. An error
+    /// frame: others have not let go of the keys within `reply_timeout`.
+    async fn raise_fence(
+        &mut self,
+        writes: bool,
+        footprint: &Footprint,
+    ) -> Result<Result<bool, Vec<u8>>, Gone> {
         if !writes || !self.instance.core().stage().is_dual() {
-            return Ok(false);
+            return Ok(Ok(false));
         }
         let key = self.key;
+        let within = self.instance.config().reply_timeout;
         self.instance.core_mut().request_fence(key, footprint.clone());
-        self.until(move |session| session.instance.core().fence_ready(key)).await?;
-        Ok(true)
+        let ready = self.until(move |session| session.instance.core().fence_ready(key));
+        match tokio::time::timeout(within, ready).await {
+            Ok(ready) => ready.map(|()| Ok(true)),
+            Err(_) => {
+                let mut core = self.instance.core_mut();
+                core.cancel_fence(key);
+                Ok(Err(core.failure_frame(core.default_store(), Failure::NotSent)))
+            }
+        }
     }
 
     fn lower_fence(&mut self, fenced: bool) {

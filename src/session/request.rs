@@ -6,7 +6,7 @@ use crate::command::errors::{unknown_command_error, unknown_subcommand_error, wr
 use crate::command::{Args, CommandId, Effect, Keys, Kind, Lookup, Spec, can_fill, classify, keys, other_db};
 use crate::metrics::{ClientErrorKind, RequestKind};
 use crate::mirror::Way;
-use crate::resp::request::{Decoded, Decoder, ProtocolError, Request};
+use crate::resp::request::{Decoded, Decoder, ProtocolError, Request, RequestLimits};
 use crate::resp::{Proto, encode};
 use crate::route::{self, Route, SessionCommand, TransactionCommand};
 use crate::sequencer::fence::{Footprint, KeyRef};
@@ -20,6 +20,14 @@ use super::{Owned, Session, Task};
 const NO_DATABASE: &[u8] = b"2147483647";
 /// Requests of one client that are taken in one turn before others have theirs.
 const MAX_PER_TURN: usize = 1024;
+/// What the proxy has encoded anew was within the client's limits when it came.
+const OWN_LIMITS: RequestLimits = RequestLimits {
+    max_bulk: usize::MAX,
+    max_args: usize::MAX,
+    max_inline: usize::MAX,
+    max_request: usize::MAX,
+    unauthenticated: false,
+};
 
 // === impl Session ===
 
@@ -97,8 +105,7 @@ impl Session {
     /// Takes a request that the proxy has encoded itself.
     pub(super) fn encoded(&mut self, frame: &[u8], more: bool) -> Option<Task> {
         let mut decoder = Decoder::new();
-        let limits = crate::resp::request::RequestLimits { unauthenticated: false, ..self.limits.clone() };
-        match decoder.decode(frame, &limits) {
+        match decoder.decode(frame, &OWN_LIMITS) {
             Ok(Decoded::Request { len, .. }) => {
                 let frame = frame.get(..len).unwrap_or_default();
                 self.request(&Request { frame, args: decoder.spans() }, more)
@@ -231,6 +238,7 @@ impl Session {
             // Redis ends such a client at once: somebody has made a browser talk to it.
             self.instance.metrics.client_errors[ClientErrorKind::Protocol].inc();
             self.io.broken.set(true);
+            self.closing = true;
             return None;
         }
         if !self.state.authenticated {
@@ -360,6 +368,10 @@ impl Session {
             ),
             _ if spec.flags.has(crate::command::CommandFlags::NO_MULTI) => {
                 Some(b"ERR Command not allowed inside a transaction".to_vec())
+            }
+            _ if self.multi.as_ref().is_some_and(|multi| !multi.has_room(request.frame, &self.limits)) => {
+                self.instance.metrics.client_errors[ClientErrorKind::RequestLimit].inc();
+                Some(b"MULTISTORE the transaction is larger than max_request".to_vec())
             }
             _ => self.single_db_error(spec, request),
         };

@@ -5,6 +5,7 @@
 
 use crate::command::Rule;
 use crate::mirror::Way;
+use crate::resp::request::RequestLimits;
 use crate::resp::{Proto, encode};
 use crate::sequencer::Scope;
 use crate::sequencer::fence::Footprint;
@@ -57,6 +58,11 @@ impl Multi {
         encode::command(&mut multi.frames, &[b"MULTI"]);
         multi.parts.push(Part { seq, answered: false, rule: Rule::Ignore });
         multi
+    }
+
+    /// Is there room for one more command? A transaction travels as one request.
+    pub fn has_room(&self, frame: &[u8], limits: &RequestLimits) -> bool {
+        self.frames.len() + frame.len() <= limits.max_request
     }
 
     /// Queues a command.

@@ -48,6 +48,8 @@ pub enum Scope {
     Swap,
     /// It changes functions.
     Functions,
+    /// To its keys, and perhaps to others that a script computes.
+    Undeclared,
     /// To keys that only the store knows.
     Unlisted,
 }
@@ -339,6 +341,9 @@ impl Sequencer {
         let touched = touched(&submission.footprint, &submission.frame, submission.scope);
         let other = self.default_store().other();
         self.doubt(&touched, submission.context.db, other);
+        if submission.scope == Scope::Undeclared {
+            self.owe_walk();
+        }
         self.wrote(&submission);
     }
 
@@ -454,6 +459,9 @@ impl Sequencer {
                 op.write = transaction.writes;
                 self.send_counted(op, &transaction.frame, &[default], replies);
                 self.doubt(&written, transaction.context.db, default.other());
+                if transaction.scope == Scope::Undeclared {
+                    self.owe_walk();
+                }
             }
         }
         if transaction.writes {
@@ -657,7 +665,12 @@ impl Sequencer {
         };
         match made {
             Effect::Nothing => {}
-            Effect::Copy => self.doubt(&written, effect.context.db, other),
+            Effect::Copy => {
+                self.doubt(&written, effect.context.db, other);
+                if effect.scope == Scope::Undeclared {
+                    self.owe_walk();
+                }
+            }
             Effect::Frames { bytes, replies } => {
                 self.wrote_verbatim(&effect.footprint, effect.scope);
                 let mut op =
@@ -713,6 +726,9 @@ fn combined(ways: &[Way]) -> Way {
 fn touched(footprint: &Footprint, frame: &[u8], scope: Scope) -> Touched {
     match scope {
         Scope::Keys => Touched::of(footprint, frame, true),
+        // Its declared keys; what else it may have written is owed a walk.
+        Scope::Undeclared if *footprint == Footprint::Everything => Touched::Nothing,
+        Scope::Undeclared => Touched::of(footprint, frame, true),
         Scope::FlushAll | Scope::FlushDb | Scope::Swap | Scope::Functions | Scope::Unlisted => {
             Touched::Everything
         }

@@ -78,8 +78,9 @@ impl Session {
         let footprint = self.footprint_of(&request);
         let writes = request.effect.writes || request.effect.kind == Kind::Publish;
         let table = self.instance.core().table.clone();
-        let scope = scope(table.spec(request.command), &request.effect, &footprint);
-        let ways = vec![self.instance.core_mut().way(request.command, request.args.as_slice())];
+        let told = self.instance.core_mut().way(request.command, request.args.as_slice());
+        let scope = scope(table.spec(request.command), &request.effect, &footprint, told.undeclared);
+        let ways = vec![told.way];
         self.hydrate(&footprint, &request.frame).await?;
         let fenced = match self.raise_fence(writes, &footprint).await? {
             Ok(fenced) => fenced,

@@ -202,8 +202,13 @@ impl Session {
         };
         let alone = !more && core.clients.get(self.key).is_some_and(|client| client.owed() == 1);
         let writes = dual && path == Path::Write;
-        let way = if writes { core.way(id, request) } else { Way::Nothing };
-        let scope = if writes { scope(spec, effect, &footprint) } else { Scope::Keys };
+        let (way, scope) = match writes {
+            true => {
+                let told = core.way(id, request);
+                (told.way, scope(spec, effect, &footprint, told.undeclared))
+            }
+            false => (Way::Nothing, Scope::Keys),
+        };
         let relative = writes && is_relative(spec, request);
         core.submit(Submission {
             client: self.key,
@@ -384,14 +389,14 @@ impl Session {
             return None;
         }
         let footprint = self.footprint(spec, effect, request);
-        let reach = scope(spec, effect, &footprint);
-        let way = self.instance.core_mut().way(id, request);
+        let told = self.instance.core_mut().way(id, request);
+        let reach = scope(spec, effect, &footprint, told.undeclared);
         let change = change(route, request);
         let Some(multi) = &mut self.multi else { return None };
         multi.footprint.join(footprint, multi.frames.len());
         multi.writes |= effect.writes || effect.kind == Kind::Publish;
         multi.scope = wider(multi.scope, reach);
-        multi.ways.push(way);
+        multi.ways.push(told.way);
         multi.private |= matches!(route, Route::Session(_));
         if let Some(change) = change {
             if let Change::Db(db) = change {

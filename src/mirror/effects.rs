@@ -8,10 +8,9 @@ mod frames;
 mod groups;
 mod numbers;
 mod streams;
-#[cfg(test)]
-mod tests;
 
 pub(super) use frames::Frames;
+pub(super) use groups::{read_new_from, set_position};
 pub(super) use streams::{add_untrimmed, length, trim_to};
 
 use super::choose::Derivation;

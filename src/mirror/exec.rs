@@ -4,9 +4,6 @@
 //! other store does not get. What cannot be told from the replies is copied by key afterwards, and so is everything
 //! that a later command of the transaction made of such a key.
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::HashSet;
 
 use super::effects::{Dialect, Effect, Extra, Frames, derive_value};
@@ -47,10 +44,13 @@ struct Walk {
 
 /// Puts reads into `out` that [`derive_exec`] needs beside the reply, to be sent to the default store right behind
 /// EXEC. Returns how many there are.
-pub fn exec_companions<A: Args + ?Sized>(parts: &[Part<'_, A>], out: &mut Vec<u8>) -> u32 {
+pub fn exec_companions<A: Args + ?Sized>(parts: &[Part<'_, A>], dialect: Dialect, out: &mut Vec<u8>) -> u32 {
     let mut frames = Frames::default();
     for key in trimmed(parts) {
         frames.command(&[b"XLEN", key]);
+    }
+    for (key, _) in read_groups(parts, dialect) {
+        frames.command(&[b"XINFO", b"GROUPS", key]);
     }
     out.extend_from_slice(&frames.bytes);
     frames.replies
@@ -81,6 +81,10 @@ pub fn derive_exec<A: Args + ?Sized>(parts: &[Part<'_, A>], reply: &[u8], extra:
     }
     for (key, length) in &lengths {
         super::effects::trim_to(key, length, &mut walk.frames);
+    }
+    let positions = extra.replies.get(trimmed.len()..).unwrap_or_default();
+    for ((key, group), reply) in read_groups(parts, extra.dialect).iter().zip(positions) {
+        super::effects::set_position(key, group, reply, &mut walk.frames);
     }
     walk.finish()
 }
@@ -214,6 +218,22 @@ fn trimmed<'a, A: Args + ?Sized>(parts: &[Part<'a, A>]) -> Vec<&'a [u8]> {
     for key in parts.iter().filter(approximate).filter_map(|part| part.args.arg(1)) {
         if !found.contains(&key) && parts.iter().all(|part| leaves_length(part, key)) {
             found.push(key);
+        }
+    }
+    found
+}
+
+/// Groups that were read from: how far they are afterwards is set once, at the end.
+fn read_groups<'a, A: Args + ?Sized>(parts: &[Part<'a, A>], dialect: Dialect) -> Vec<(&'a [u8], &'a [u8])> {
+    let selects = parts.iter().any(|part| part.spec.name == "select");
+    if selects || !dialect.entries_read {
+        return Vec::new();
+    }
+    let reads = parts.iter().filter(|part| part.way == Way::Derived(Derivation::XReadGroup));
+    let mut found: Vec<(&[u8], &[u8])> = Vec::new();
+    for one in reads.flat_map(|part| super::effects::read_new_from(part.args)) {
+        if !found.contains(&one) {
+            found.push(one);
         }
     }
     found

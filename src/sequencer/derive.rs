@@ -53,7 +53,7 @@ impl<'a> Taken<'a> {
         let views = self.views();
         match (self.alone(), views.as_slice()) {
             (Some(derivation), [request]) => mirror::companions(derivation, request, dialect, out),
-            (_, views) => self.parts(views).map_or(0, |parts| mirror::exec_companions(&parts, out)),
+            (_, views) => self.parts(views).map_or(0, |parts| mirror::exec_companions(&parts, dialect, out)),
         }
     }
 

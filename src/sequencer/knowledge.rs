@@ -184,6 +184,13 @@ impl Knowledge {
         }
     }
 
+    /// No attempt before `until`.
+    pub fn postpone_by(&mut self, hash: u64, until: u64) {
+        if let Some(suspect) = self.suspects.get_mut(&hash) {
+            suspect.not_before = until;
+        }
+    }
+
     /// Suspect keys that are listed.
     pub fn suspects(&self) -> usize {
         self.suspects.len()

@@ -203,6 +203,10 @@ pub struct Op {
     pub batch: Option<Rc<Batch>>,
     /// When it was submitted, in microseconds of the sequencer's clock.
     pub started: u64,
+    /// Bytes of replies that are kept for it.
+    pub kept: usize,
+    /// As many of them as count towards the unread replies of its client.
+    pub kept_for_client: usize,
     /// What only some operations need.
     pub extra: Option<Box<Extra>>,
 }
@@ -232,6 +236,14 @@ impl Reply {
 // === impl Kept ===
 
 impl Kept {
+    /// Bytes on the heap.
+    pub fn size(&self) -> usize {
+        match self {
+            Kept::Whole(frame) => frame.len(),
+            Kept::Short { .. } | Kept::Digest { .. } => 0,
+        }
+    }
+
     /// Keeps `frame`, or its digest when it is longer than `max` bytes.
     pub fn new(frame: &[u8], max: usize) -> Kept {
         if frame.len() <= KEPT_INLINE {
@@ -299,6 +311,8 @@ impl Op {
             request: None,
             batch: None,
             started,
+            kept: 0,
+            kept_for_client: 0,
             extra: None,
         }
     }

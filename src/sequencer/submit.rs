@@ -48,6 +48,8 @@ pub enum Scope {
     Swap,
     /// It changes functions.
     Functions,
+    /// To its keys, and perhaps to others that a script computes.
+    Undeclared,
     /// To keys that only the store knows.
     Unlisted,
 }
@@ -156,9 +158,7 @@ impl Sequencer {
             self.place_single(submission);
             return;
         }
-        if let Some(op) = self.clients.get_mut(submission.client).and_then(|c| c.lone_read.take()) {
-            self.hurry(op, false);
-        }
+        self.hurry_lone_read(submission.client);
         match submission.path {
             Path::Default => self.place_single(submission),
             Path::Read(miss) => self.place_read(submission, miss),
@@ -341,6 +341,9 @@ impl Sequencer {
         let touched = touched(&submission.footprint, &submission.frame, submission.scope);
         let other = self.default_store().other();
         self.doubt(&touched, submission.context.db, other);
+        if submission.scope == Scope::Undeclared {
+            self.owe_walk();
+        }
         self.wrote(&submission);
     }
 
@@ -411,6 +414,7 @@ impl Sequencer {
 
     pub(super) fn place_transaction(&mut self, transaction: Transaction<'_>) {
         let dual = self.stage().is_dual();
+        self.hurry_lone_read(transaction.client);
         if !dual || !transaction.writes && self.settings.reads == Reads::Default {
             let policy = Policy::Single(self.default_store());
             let op = self.transaction_op(&transaction, policy);
@@ -455,6 +459,9 @@ impl Sequencer {
                 op.write = transaction.writes;
                 self.send_counted(op, &transaction.frame, &[default], replies);
                 self.doubt(&written, transaction.context.db, default.other());
+                if transaction.scope == Scope::Undeclared {
+                    self.owe_walk();
+                }
             }
         }
         if transaction.writes {
@@ -520,7 +527,7 @@ impl Sequencer {
                 _ => refusal(self, *store),
             };
             op.replies[store.index()] = match failures[store.index()] {
-                Some(_) => Reply::Unsent,
+                Some(failure) => Reply::Failed(failure),
                 None => Reply::Pending,
             };
         }
@@ -551,6 +558,13 @@ impl Sequencer {
         }
         let lagging = queued > self.settings.lag_max && self.settings.on_lag == OnLag::Repair;
         lagging.then_some(Failure::QueueFull)
+    }
+
+    /// The client goes on: what it reads must not be read behind what comes now.
+    pub(super) fn hurry_lone_read(&mut self, client: ClientKey) {
+        if let Some(op) = self.clients.get_mut(client).and_then(|c| c.lone_read.take()) {
+            self.hurry(op, false);
+        }
     }
 
     /// Asks the secondary for a lone read that only the primary has been asked for, since the
@@ -651,7 +665,12 @@ impl Sequencer {
         };
         match made {
             Effect::Nothing => {}
-            Effect::Copy => self.doubt(&written, effect.context.db, other),
+            Effect::Copy => {
+                self.doubt(&written, effect.context.db, other);
+                if effect.scope == Scope::Undeclared {
+                    self.owe_walk();
+                }
+            }
             Effect::Frames { bytes, replies } => {
                 self.wrote_verbatim(&effect.footprint, effect.scope);
                 let mut op =
@@ -707,6 +726,9 @@ fn combined(ways: &[Way]) -> Way {
 fn touched(footprint: &Footprint, frame: &[u8], scope: Scope) -> Touched {
     match scope {
         Scope::Keys => Touched::of(footprint, frame, true),
+        // Its declared keys; what else it may have written is owed a walk.
+        Scope::Undeclared if *footprint == Footprint::Everything => Touched::Nothing,
+        Scope::Undeclared => Touched::of(footprint, frame, true),
         Scope::FlushAll | Scope::FlushDb | Scope::Swap | Scope::Functions | Scope::Unlisted => {
             Touched::Everything
         }

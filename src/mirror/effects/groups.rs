@@ -46,11 +46,23 @@ struct Position<'a> {
 
 /// What can follow an XREADGROUP: how far the groups are.
 pub(super) fn companions<A: Args + ?Sized>(args: &A, frames: &mut Frames) {
-    let streams = Read::parse(args).map(|read| read.streams).unwrap_or_default();
-    for (key, id) in streams {
-        if is_new(id) {
-            frames.command(&[b"XINFO", b"GROUPS", key]);
-        }
+    for (key, _) in read_new_from(args) {
+        frames.command(&[b"XINFO", b"GROUPS", key]);
+    }
+}
+
+/// The streams from which an XREADGROUP takes new entries, each with the group.
+pub(in crate::mirror) fn read_new_from<A: Args + ?Sized>(args: &A) -> Vec<(&[u8], &[u8])> {
+    let Some(read) = Read::parse(args) else { return Vec::new() };
+    read.streams.into_iter().filter(|(_, id)| is_new(id)).map(|(key, _)| (key, read.group)).collect()
+}
+
+/// Sets a group's position to what XINFO GROUPS said of it.
+pub(in crate::mirror) fn set_position(key: &[u8], group: &[u8], info: &[u8], frames: &mut Frames) {
+    if let Ok(info) = Value::parse(info)
+        && let Some(position) = Position::find(&info, group)
+    {
+        position.set(key, group, frames);
     }
 }
 
@@ -273,6 +285,11 @@ impl<'a> Position<'a> {
             _ => -1,
         };
         Some(Self { last_id: field(found, b"last-delivered-id")?.as_bytes()?, entries_read })
+    }
+
+    fn set(&self, key: &[u8], group: &[u8], frames: &mut Frames) {
+        let read = self.entries_read.to_string();
+        frames.command(&[b"XGROUP", b"SETID", key, group, self.last_id, b"ENTRIESREAD", read.as_bytes()]);
     }
 }
 

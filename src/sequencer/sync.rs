@@ -164,6 +164,13 @@ impl Sequencer {
         self.hydrate(footprint, frame, db)
     }
 
+    /// Is a write to one of these keys, or a copy, on its way to the default store? What comes on another
+    /// connection may overtake it.
+    pub fn is_write_pending(&self, hashes: &[u64]) -> bool {
+        let answered = self.lane(self.default_store()).answered();
+        self.stage().is_dual() && hashes.iter().any(|hash| self.recent.is_pending(*hash, answered))
+    }
+
     fn is_hydrating(&self, hashes: &[u64]) -> bool {
         hashes.iter().any(|hash| self.copies.is_hydrating(*hash))
     }
@@ -179,7 +186,7 @@ impl Sequencer {
 
     /// A store was left behind, came back as another server, or may have missed anything.
     pub fn doubt_store(&mut self, behind: StoreId) {
-        self.known.doubt_everything(behind);
+        self.known.blame(behind);
         self.dirty_all_copies();
     }
 
@@ -230,7 +237,7 @@ impl Sequencer {
         let now = self.stage();
         if before.is_dual() && !now.is_dual() {
             self.drop_copies();
-            self.known.doubt_everything(now.default_store().other());
+            self.known.blame(now.default_store().other());
         }
     }
 }

@@ -1,10 +1,10 @@
 # What people type. `make help` lists it.
 
 .DEFAULT_GOAL := build
-.PHONY: help setup build demo test check bench
+.PHONY: help setup build demo test convergence check bench
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install redis-server if it is missing
 	@scripts/setup
@@ -17,6 +17,9 @@ demo: setup ## two real stores, a workload, the whole rollout on one screen
 
 test: setup ## every test, against real servers
 	cargo test --locked
+
+convergence: setup ## 200 seeds of the convergence test: clients, flips, crashes, equal stores
+	CONVERGENCE_SEEDS=1..201 cargo test --locked --test convergence -- --nocapture
 
 check: ## formatting, lints, documentation
 	cargo fmt --check

@@ -11,7 +11,7 @@ mod status;
 pub mod walk;
 
 use std::cell::{Cell, Ref, RefCell, RefMut};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -68,6 +68,8 @@ pub struct Instance {
     /// Wakes everything that depends on the stage.
     pub flipped: Notify,
     timer: Notify,
+    /// Clients that are not read while the other store lags (`on_lag = "block"`).
+    slowed: RefCell<HashSet<ClientKey, foldhash::fast::RandomState>>,
     epoch: Instant,
     dirty: RefCell<Vec<ClientKey>>,
     next_client: Cell<u64>,
@@ -124,6 +126,7 @@ impl Instance {
             tried: Notify::new(),
             flipped: Notify::new(),
             timer: Notify::new(),
+            slowed: RefCell::default(),
             epoch: Instant::now(),
             dirty: RefCell::default(),
             next_client: Cell::new(1),
@@ -174,6 +177,26 @@ impl Instance {
         look(&self.facts.borrow()[store.index()])
     }
 
+    /// Does the default store have this command? True where it has not told.
+    fn offers(&self, name: &str) -> bool {
+        let core = self.core();
+        let Some(id) = core.table.by_name(name) else { return false };
+        self.with_facts(core.default_store(), |facts| facts.offered.as_ref().is_none_or(|has| has.has(id)))
+    }
+
+    /// Is the default store new enough to show the names of its clients' libraries?
+    pub fn has_client_info(&self) -> bool {
+        self.offers("client|setinfo")
+    }
+
+    /// Is the default store new enough for CLIENT KILL MAXAGE?
+    pub fn knows_max_age(&self) -> bool {
+        let redis = self.with_facts(self.core().default_store(), |facts| {
+            facts.identity.as_ref().is_some_and(|identity| is_at_least(&identity.version, 7, 4))
+        });
+        redis || self.offers("client|capa")
+    }
+
     fn micros(&self) -> u64 {
         self.epoch.elapsed().as_micros() as u64
     }
@@ -218,8 +241,26 @@ impl Instance {
         if busy {
             self.timer.notify_one();
         }
+        self.let_go_on(&core);
         drop(core);
         *self.dirty.borrow_mut() = keys;
+    }
+
+    /// Wakes a client when it may be read further: it is owed less, or nothing holds it up any more.
+    pub fn wake_when_readable(&self, key: ClientKey) {
+        let mut core = self.core_mut();
+        core.clients.wake_on_reply(key);
+        if core.must_slow_down() {
+            self.slowed.borrow_mut().insert(key);
+        }
+    }
+
+    /// Wakes the clients that were slowed down, once the other store has caught up.
+    fn let_go_on(&self, core: &Sequencer) {
+        let mut slowed = self.slowed.borrow_mut();
+        if !slowed.is_empty() && !core.must_slow_down() {
+            slowed.drain().for_each(|key| self.wake(key));
+        }
     }
 
     // --- lanes ---
@@ -317,6 +358,18 @@ impl Instance {
         core.doubt_store(other);
     }
 
+    /// An operator says which store is right: the other one is made equal to it. Only while dual.
+    pub fn repair_from(&self, right: StoreId) -> Result<(), String> {
+        let mut core = self.core_mut();
+        if !core.stage().is_dual() {
+            return Err(format!("{} is in {}: repair needs both stores in use", self.name, core.stage()));
+        }
+        tracing::warn!(instance = %self.name, from = %right, to = %right.other(), "repair of a whole store, on request");
+        core.doubt_source(None);
+        core.doubt_store(right.other());
+        Ok(())
+    }
+
     /// A write must never be applied twice to one store: by run_id and database, not by name.
     fn judge_identity(&self) {
         let (config, facts) = (self.config.borrow(), self.facts.borrow());
@@ -335,7 +388,7 @@ impl Instance {
 
     /// An attempt to connect has failed; the next one comes after `delay`.
     pub fn store_down(&self, store: StoreId, reason: DownReason, delay: Duration) {
-        self.metrics.store(store).errors[StoreErrorKind::Connect].inc();
+        self.metrics.store(store).errors[reason.kind].inc();
         let news = {
             let mut facts = self.facts.borrow_mut();
             let facts = &mut facts[store.index()];
@@ -460,7 +513,7 @@ impl Instance {
             let idle = {
                 let core = self.core();
                 let owed = StoreId::ALL.iter().any(|store| core.lane(*store).depth() > 0);
-                !owed && core.parked() == 0
+                !owed && core.parked() == 0 && !core.is_anyone_held()
             };
             if idle {
                 let _ = tokio::time::timeout(PROBE_EVERY, self.timer.notified()).await;
@@ -484,7 +537,7 @@ impl Instance {
                     core.lane_mut(store).probe(now);
                 }
                 if core.lane(store).is_silent_since(now.saturating_sub(lane_timeout)) {
-                    self.lane_drop[store.index()].notify_one();
+                    self.lane_drop[store.index()].notify_waiters();
                 }
             }
         }
@@ -493,4 +546,10 @@ impl Instance {
         }
         self.stage_may_have_changed(before);
     }
+}
+
+/// Is a version such as `7.0.15` this one or a later one?
+fn is_at_least(version: &str, major: u32, minor: u32) -> bool {
+    let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) >= (major, minor)
 }

@@ -4,9 +4,11 @@
 //! emptied the socket, which saves a system call per request.
 
 use std::io;
+use std::net::Shutdown;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
@@ -97,6 +99,15 @@ impl WriteHalf {
             WriteHalf::Tcp(half) => half.writable().await,
             WriteHalf::Unix(half) => half.writable().await,
         }
+    }
+
+    /// Says that nothing more will be written; what was written still arrives.
+    pub fn shutdown(&self) {
+        // A socket that is gone needs no farewell.
+        let _ = match self {
+            WriteHalf::Tcp(half) => SockRef::from(half.as_ref()).shutdown(Shutdown::Write),
+            WriteHalf::Unix(half) => SockRef::from(half.as_ref()).shutdown(Shutdown::Write),
+        };
     }
 
     /// Writes everything.

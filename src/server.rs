@@ -10,6 +10,7 @@ mod worker;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -75,10 +76,20 @@ pub fn run(config: Config) -> Result<Ended, StartError> {
         LogFormat::Json => logging::Format::Json,
     };
     let logs = logging::init(format, config.log.level.name())?;
+    raise_file_limit();
     let metrics = Metrics::new()?;
     count_panics(metrics.clone());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(Server::start(config, metrics, logs)?.serve())
+}
+
+/// Every client takes a file descriptor: as many as the system lets this process have.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(limit = limit.current, "cannot raise the limit of open files: {error}");
+    }
 }
 
 fn count_panics(metrics: Arc<Metrics>) {

@@ -6,6 +6,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 use super::Instance;
+use crate::command::CommandId;
 use crate::net::WriteHalf;
 use crate::resp::Proto;
 use crate::sequencer::Sequencer;
@@ -31,8 +32,6 @@ pub struct ClientInfo {
     pub db: u32,
     /// Protocol version.
     pub proto: Proto,
-    /// The last command.
-    pub last_command: &'static str,
     /// Channels, patterns, shard channels.
     pub subscriptions: [usize; 3],
     /// Commands queued in MULTI, or -1.
@@ -59,6 +58,8 @@ pub struct ClientIo {
     pub since: Instant,
     /// When it last sent something.
     pub active: Cell<Instant>,
+    /// Its last command.
+    pub last: Cell<Option<CommandId>>,
     /// Somebody ended this client (CLIENT KILL, draining).
     pub killed: Cell<bool>,
     /// The socket takes no more for now: the session waits until it does.
@@ -81,6 +82,7 @@ impl ClientIo {
             info: RefCell::new(info),
             since: Instant::now(),
             active: Cell::new(Instant::now()),
+            last: Cell::new(None),
             killed: Cell::new(false),
             stuck: Cell::new(false),
             broken: Cell::new(false),
@@ -146,15 +148,19 @@ impl Instance {
         self.io.borrow().len()
     }
 
-    /// No more clients come; those that are here end at a reply boundary, those that wait end now.
+    /// No more clients come; those that are here end at a reply boundary. Subscribers end now; those
+    /// that are blocked get the answer that their time is up, or the element that is on its way.
     pub fn begin_drain(&self) {
         self.draining.set(true);
-        for (_, io) in self.all_clients() {
+        for (key, io) in self.all_clients() {
             let waits = {
                 let info = io.info.borrow();
-                info.blocked || info.monitor || info.subscriptions.iter().any(|count| *count > 0)
+                !info.blocked && (info.monitor || info.subscriptions.iter().any(|count| *count > 0))
             };
-            if waits {
+            let blocked = io.info.borrow().blocked;
+            if blocked && !self.core_mut().unblock(key, Unblock::Timeout) {
+                io.unblock.set(Some(Unblock::Timeout));
+            } else if waits {
                 io.killed.set(true);
             }
             io.wake();
@@ -173,9 +179,11 @@ impl Instance {
 
     /// Ends clients that have said nothing for `limit`; not those that wait for something.
     pub fn end_idle(&self, limit: std::time::Duration) {
-        for (_, io) in self.all_clients() {
+        for (key, io) in self.all_clients() {
+            let owed = self.core().clients.get(key).is_some_and(|client| client.owed() > 0);
             let info = io.info.borrow();
-            let waits = info.blocked || info.monitor || info.subscriptions.iter().any(|count| *count > 0);
+            let subscribed = info.subscriptions.iter().any(|count| *count > 0);
+            let waits = owed || info.blocked || info.monitor || subscribed;
             drop(info);
             if !waits && io.active.get().elapsed() > limit {
                 self.metrics.client_errors[crate::metrics::ClientErrorKind::Idle].inc();

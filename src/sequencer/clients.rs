@@ -3,6 +3,9 @@
 //! A slot is one owed reply. Replies may be known out of order (two stores, the proxy's own
 //! replies); they leave in order. Invariant: the front slot is never `Ready`.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -38,6 +41,10 @@ pub struct Client {
     pub out: Vec<u8>,
     /// How much of `out` the socket has taken.
     pub sent: usize,
+    /// Bytes of replies that wait in `slots` for an earlier one.
+    ready: usize,
+    /// Bytes of replies that operations keep for it, of which one will be its answer.
+    kept: usize,
     dirty: bool,
     /// The client was closed by the proxy: nothing more is put in `out`.
     pub doomed: Option<Doom>,
@@ -102,6 +109,8 @@ impl Clients {
             base: 0,
             out: Vec::new(),
             sent: 0,
+            ready: 0,
+            kept: 0,
             dirty: false,
             doomed: None,
             batch: None,
@@ -173,12 +182,8 @@ impl Clients {
         let Some(client) = self.get_mut(key) else { return };
         let Some(offset) = seq.checked_sub(client.base) else { return };
         if offset > 0 {
-            if let Some(slot) = client.slots.get_mut(offset as usize) {
-                match slot {
-                    Slot::Waiting => *slot = Slot::Ready(reply.into()),
-                    Slot::Muted { done } => *done = true,
-                    Slot::Ready(_) => {}
-                }
+            if client.store(offset as usize, reply, output_max) {
+                self.touch(key);
             }
             return;
         }
@@ -190,6 +195,24 @@ impl Clients {
         client.base += 1;
         client.settle_front(output_max);
         self.touch(key);
+    }
+
+    /// Counts a reply that is kept for this client elsewhere.
+    pub fn keep(&mut self, key: ClientKey, size: usize) {
+        let output_max = self.output_max;
+        let Some(client) = self.get_mut(key) else { return };
+        client.kept += size;
+        if client.backlog() > output_max {
+            client.close_over_limit();
+            self.touch(key);
+        }
+    }
+
+    /// Undoes [`Clients::keep`].
+    pub fn unkeep(&mut self, key: ClientKey, size: usize) {
+        if let Some(client) = self.get_mut(key) {
+            client.kept = client.kept.saturating_sub(size);
+        }
     }
 
     /// Sends bytes of the reply in the front slot before the reply is complete.
@@ -306,14 +329,46 @@ impl Client {
         }
     }
 
+    /// Bytes that wait for the socket, or for an earlier reply.
+    pub fn backlog(&self) -> usize {
+        self.unsent().len() + self.ready + self.kept
+    }
+
+    /// Keeps a reply that is known before an earlier one. True: the client is closed instead.
+    fn store(&mut self, at: usize, reply: &[u8], output_max: usize) -> bool {
+        let room = self.doomed.is_none() && self.backlog() + reply.len() <= output_max;
+        match self.slots.get_mut(at) {
+            Some(slot @ Slot::Waiting) if room => {
+                *slot = Slot::Ready(reply.into());
+                self.ready += reply.len();
+            }
+            Some(Slot::Waiting) => {
+                self.close_over_limit();
+                return true;
+            }
+            Some(Slot::Muted { done }) => *done = true,
+            Some(Slot::Ready(_)) | None => {}
+        }
+        false
+    }
+
+    /// The slots stay owed, and are never paid: the session ends.
+    fn close_over_limit(&mut self) {
+        self.doomed.get_or_insert(Doom::OutputLimit);
+        self.out = Vec::new();
+        self.sent = 0;
+        for slot in self.slots.iter_mut().filter(|slot| matches!(slot, Slot::Ready(_))) {
+            *slot = Slot::Muted { done: true };
+        }
+        self.ready = 0;
+    }
+
     fn push(&mut self, bytes: &[u8], output_max: usize) {
         if self.doomed.is_some() {
             return;
         }
-        if self.out.len() - self.sent + bytes.len() > output_max {
-            self.doomed = Some(Doom::OutputLimit);
-            self.out = Vec::new();
-            self.sent = 0;
+        if self.backlog() + bytes.len() > output_max {
+            self.close_over_limit();
             return;
         }
         if self.sent > 64 * 1024 && self.sent * 2 > self.out.len() {
@@ -328,6 +383,7 @@ impl Client {
             match self.slots.front_mut() {
                 Some(Slot::Ready(reply)) => {
                     let reply = std::mem::take(reply);
+                    self.ready -= reply.len();
                     self.push(&reply, output_max);
                 }
                 Some(Slot::Muted { done: true }) => {}

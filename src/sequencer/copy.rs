@@ -44,6 +44,8 @@ pub(super) struct Copy {
     rounds: u32,
     /// Who waits for it behind a fence.
     hydration: Option<u64>,
+    /// The size is known, or does not matter: somebody waits for the key.
+    probed: bool,
     /// The RESTORE is on its way.
     applied: bool,
     read_at: u64,
@@ -73,6 +75,8 @@ pub struct CopyCounts {
 pub const MAX_COPIES: usize = 64;
 /// Reads of a key that keeps changing, before a fence is put around it.
 const MAX_ROUNDS: u32 = 3;
+/// A key that is too large is looked at again after this pause: it may have shrunk.
+const TOO_LARGE_PAUSE_MICROS: u64 = 60_000_000;
 
 // === impl Copies ===
 
@@ -142,8 +146,11 @@ impl Sequencer {
     /// Copies this key to `behind`, unless that is under way.
     pub fn copy_key(&mut self, db: u32, key: &[u8], hash: u64, behind: StoreId) {
         let now = self.now;
-        if self.known.of(hash) != Sync::InSync {
-            self.known.doubt(hash, db, key, behind, now);
+        match self.known.of(hash) {
+            Sync::InSync => {}
+            // The other way round: this store is right about this key, whatever is said of the rest.
+            Sync::Suspect(store) if store != behind => return,
+            Sync::Suspect(_) | Sync::Unknown => self.known.doubt(hash, db, key, behind, now),
         }
         if !self.copies.by_hash.contains_key(&hash) {
             self.start_copy(db, key, hash, behind.other(), true, None);
@@ -238,13 +245,50 @@ impl Sequencer {
             dirty: false,
             rounds: 0,
             hydration,
+            probed: hydration.is_some(),
             applied: false,
             read_at: self.now,
         };
         let index = self.copies.slab.insert(copy) as u32;
         let key = CopyKey { index, id };
         self.copies.by_hash.insert(hash, key);
-        self.read_copy(key);
+        if hydration.is_some() { self.read_copy(key) } else { self.probe_copy(key) }
+    }
+
+    /// Asks for the size first: DUMP of a large key stops the server for everybody.
+    fn probe_copy(&mut self, key: CopyKey) {
+        let Some(copy) = self.copies.get_mut(key) else { return };
+        let (db, from) = (copy.db, copy.from);
+        let mut frame = Vec::new();
+        encode::command(&mut frame, &[b"MEMORY".as_slice(), b"USAGE", &copy.key]);
+        self.copy_request(Owner::CopyRead(key), from, db, &frame, 1);
+    }
+
+    /// A server that does not tell the size is taken at its word that it has the key.
+    fn probed(&mut self, key: CopyKey, frame: &[u8]) {
+        let size = match Value::parse(frame) {
+            Ok(Value::Int(size)) => u64::try_from(size).unwrap_or(0),
+            _ => 0,
+        };
+        if size <= self.settings.copy_max_bytes {
+            if let Some(copy) = self.copies.get_mut(key) {
+                copy.probed = true;
+            }
+            self.read_copy(key);
+            return;
+        }
+        let Some(copy) = self.copies.remove(key) else { return };
+        let now = self.now;
+        self.copy_counts.too_large += 1;
+        self.metrics.copies[CopyOutcome::TooLarge].inc();
+        self.known.doubt(copy.hash, copy.db, &copy.key, copy.from.other(), now);
+        self.known.postpone_by(copy.hash, now + TOO_LARGE_PAUSE_MICROS);
+        tracing::warn!(
+            size,
+            limit = self.settings.copy_max_bytes,
+            "a key is above copy_max_bytes and stays suspect on the {} store: raise the limit, or write it whole",
+            copy.from.other()
+        );
     }
 
     fn read_copy(&mut self, key: CopyKey) {
@@ -272,6 +316,10 @@ impl Sequencer {
     /// The right store has told what the key holds.
     pub(super) fn copy_read(&mut self, key: CopyKey, frame: &[u8]) {
         let Some(copy) = self.copies.get_mut(key) else { return };
+        if !copy.probed {
+            self.probed(key, frame);
+            return;
+        }
         if copy.dirty && copy.hydration.is_none() {
             if copy.rounds >= MAX_ROUNDS {
                 self.fence_copy(key);

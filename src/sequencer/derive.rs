@@ -75,6 +75,11 @@ impl<'a> Taken<'a> {
     }
 }
 
+/// Is this reply an error, or may it contain one? A string that looks like one only costs a copy.
+pub(super) fn has_error(reply: &[u8]) -> bool {
+    compare::is_error(reply) || memchr::memmem::find(reply, b"\r\n-").is_some()
+}
+
 /// The requests that stand one behind the other in `frames`.
 fn split(frames: &[u8]) -> Vec<(&[u8], Vec<Span>)> {
     let limits = RequestLimits { max_request: u32::MAX as usize, ..RequestLimits::default() };
@@ -177,7 +182,7 @@ impl Sequencer {
 
     /// A reply of the other store to an effect: only a refusal matters.
     pub(super) fn effect_reply(&mut self, key: OpKey, store: StoreId, last: bool, frame: &[u8]) {
-        let refused = compare::is_error(frame) || memchr::memmem::find(frame, b"\r\n-").is_some();
+        let refused = has_error(frame);
         let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
         if refused {
             let touched = op.touched.clone();

@@ -8,6 +8,7 @@ use crate::stage::StoreId;
 
 use super::clients::ClientKey;
 use super::fence::{FenceKey, Fences, Footprint};
+use super::op::Failure;
 use super::{Sequencer, Submission, Transaction};
 
 /// What is held for a client.
@@ -19,6 +20,8 @@ enum What {
 
 struct Waiting {
     client: ClientKey,
+    /// Since when, on the sequencer's clock.
+    at: u64,
     footprint: Footprint,
     what: What,
 }
@@ -46,6 +49,21 @@ struct Hydrating {
     id: u64,
     fence: FenceKey,
     left: usize,
+}
+
+// === impl What ===
+
+impl What {
+    /// The slots that are owed for it.
+    fn unpaid(&self) -> Vec<u64> {
+        match self {
+            What::Command(submission) => vec![submission.seq],
+            What::Transaction(transaction) => {
+                transaction.parts.iter().filter(|part| !part.answered).map(|part| part.seq).collect()
+            }
+            What::Fence => Vec::new(),
+        }
+    }
 }
 
 // === impl Holds ===
@@ -79,6 +97,7 @@ impl Sequencer {
     pub(super) fn hold_submission(&mut self, submission: Submission<'_>) {
         self.holds.push(Waiting {
             client: submission.client,
+            at: self.now,
             footprint: submission.footprint.clone(),
             what: What::Command(submission.into_owned()),
         });
@@ -87,6 +106,7 @@ impl Sequencer {
     pub(super) fn hold_transaction(&mut self, transaction: Transaction<'_>) {
         self.holds.push(Waiting {
             client: transaction.client,
+            at: self.now,
             footprint: transaction.footprint.clone(),
             what: What::Transaction(transaction.into_owned()),
         });
@@ -100,7 +120,7 @@ impl Sequencer {
     /// Asks for a fence around `footprint`. The client is woken when [`Sequencer::fence_ready`].
     pub fn request_fence(&mut self, client: ClientKey, footprint: Footprint) {
         if self.holds.blocks(&footprint) {
-            self.holds.push(Waiting { client, footprint, what: What::Fence });
+            self.holds.push(Waiting { client, at: self.now, footprint, what: What::Fence });
         } else {
             self.raise(client, footprint);
         }
@@ -123,6 +143,37 @@ impl Sequencer {
         let Some(at) = self.holds.standing.iter().position(|s| s.client == client) else { return };
         let standing = self.holds.standing.swap_remove(at);
         self.holds.fences.lower(standing.fence);
+        self.release_held();
+    }
+
+    /// Gives up a fence, whether it stands or still waits.
+    pub fn cancel_fence(&mut self, client: ClientKey) {
+        self.drop_holds_of(client);
+    }
+
+    /// Is something waiting for its turn?
+    pub fn is_anyone_held(&self) -> bool {
+        !self.holds.waiting.is_empty()
+    }
+
+    /// Refuses commands that have waited since before `before`. Who waits for a fence of its own
+    /// gives up by itself.
+    pub(super) fn expire_holds(&mut self, before: u64) {
+        let late = |entry: &Waiting| entry.at < before && !matches!(entry.what, What::Fence);
+        if !self.holds.waiting.iter().any(late) {
+            return;
+        }
+        let (late, kept): (VecDeque<Waiting>, VecDeque<Waiting>) =
+            std::mem::take(&mut self.holds.waiting).into_iter().partition(late);
+        self.holds.waiting = kept;
+        let frame = self.failure_frame(self.default_store(), Failure::NotSent);
+        for entry in late {
+            self.holds.fences.free(&entry.footprint);
+            for seq in entry.what.unpaid() {
+                self.clients.pay(entry.client, seq, &frame);
+            }
+            self.clients.wake(entry.client);
+        }
         self.release_held();
     }
 
@@ -162,7 +213,7 @@ impl Sequencer {
     }
 
     fn release(&mut self, entry: Waiting) {
-        let Waiting { client, footprint, what } = entry;
+        let Waiting { client, footprint, what, .. } = entry;
         match what {
             What::Command(submission) => self.place(submission),
             What::Transaction(transaction) => self.place_transaction(transaction),
@@ -202,5 +253,9 @@ impl Sequencer {
         self.holds.waiting = kept;
         gone.iter().for_each(|w| self.holds.fences.free(&w.footprint));
         self.lower_fence(client);
+        if !gone.is_empty() {
+            // What had lined up behind it may go.
+            self.release_held();
+        }
     }
 }

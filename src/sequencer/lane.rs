@@ -9,8 +9,13 @@
 //! - an entry in `held` has not left the process: it can still be refused without doubt;
 //! - a database is used only after this store has answered OK to its SELECT on this connection.
 
-use std::collections::{HashSet, VecDeque};
+#[cfg(test)]
+mod tests;
 
+use std::collections::{HashSet, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+
+use crate::metrics::StoreErrorKind;
 use crate::resp::{Proto, encode};
 use crate::stage::StoreId;
 
@@ -84,6 +89,8 @@ pub enum Link {
 /// Why a store is down.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DownReason {
+    /// What it is counted as.
+    pub kind: StoreErrorKind,
     /// For people: what failed and against which address.
     pub text: String,
     /// The store's own error line when it answered with one (`LOADING …`), without `-` and CRLF.
@@ -124,6 +131,10 @@ pub struct Lane {
     /// Bytes ready for the socket.
     pub out: Vec<u8>,
     awaited: VecDeque<Awaited>,
+    /// How many entries at the front of `awaited` have been expired already.
+    expired: usize,
+    /// How many entries, of `awaited` and then `held`, have been told to be late already.
+    late: usize,
     held: VecDeque<Held>,
     held_bytes: u64,
     awaited_bytes: u64,
@@ -140,6 +151,9 @@ pub struct Lane {
     /// Requests appended since the last numbered ECHO.
     since_mark: u32,
     next_mark: u64,
+    /// What this lane's marks begin with. Nobody can guess it, so no value that a client has stored
+    /// is taken for a mark.
+    mark: String,
     round_trip: Option<u64>,
     /// When the last byte came from the store, or the last request was appended to an idle lane.
     pub heard_at: u64,
@@ -147,6 +161,8 @@ pub struct Lane {
 
 /// A numbered ECHO rides behind this many requests.
 const MARK_EVERY: u32 = 4096;
+/// Bytes of a mark's reply besides what all marks of a lane begin with: a number, and the framing.
+const MARK_FRAME_BYTES: usize = 32;
 
 // === impl Lane ===
 
@@ -158,6 +174,8 @@ impl Lane {
             link: Link::Dialing,
             out: Vec::new(),
             awaited: VecDeque::new(),
+            expired: 0,
+            late: 0,
             held: VecDeque::new(),
             held_bytes: 0,
             awaited_bytes: 0,
@@ -171,6 +189,7 @@ impl Lane {
             answered: 0,
             since_mark: 0,
             next_mark: 0,
+            mark: format!("multistore-mark-{:016x}-", RandomState::new().hash_one(store.index())),
             round_trip: None,
             heard_at: 0,
         }
@@ -275,6 +294,10 @@ impl Lane {
             let Some(held) = self.held.pop_front() else { return };
             let frame = held.frame.unwrap_or_default();
             self.held_bytes -= frame.len() as u64;
+            if self.awaited.is_empty() {
+                // The store is silent about it from now on, however long it was held.
+                self.heard_at = self.heard_at.max(now);
+            }
             self.emit(&frame, held.sink, held.replies, held.at);
         }
     }
@@ -304,8 +327,8 @@ impl Lane {
     fn mark(&mut self, at: u64) {
         self.since_mark = 0;
         self.next_mark += 1;
-        let number = mark_text(self.next_mark);
-        self.own(&[b"ECHO", number.as_bytes()], Sink::Mark(self.next_mark), at);
+        let text = format!("{}{}", self.mark, self.next_mark);
+        self.own(&[b"ECHO", text.as_bytes()], Sink::Mark(self.next_mark), at);
     }
 
     /// Switches the stream to `context` if need be. False: the database must be answered first.
@@ -355,6 +378,8 @@ impl Lane {
             self.awaited_bytes -= u64::from(front.bytes);
             let own = matches!(front.sink, Sink::Select(_) | Sink::Hello(_) | Sink::Mark(_));
             self.awaited.pop_front();
+            self.expired = self.expired.saturating_sub(1);
+            self.late = self.late.saturating_sub(1);
             if !own {
                 self.answered += 1;
             }
@@ -372,11 +397,20 @@ impl Lane {
         !self.awaited.is_empty() && self.heard_at < before
     }
 
-    /// Puts a numbered ECHO into an idle lane, so that a store that has gone is noticed.
+    /// Puts a numbered ECHO into the lane: into an idle one, so that a store that has gone is noticed,
+    /// into a busy one, so that replies that don't match requests are.
     pub fn probe(&mut self, now: u64) {
-        if self.is_up() && self.awaited.is_empty() && self.held.is_empty() {
+        if self.is_up() && (self.since_mark > 0 || self.awaited.is_empty()) {
             self.mark(now);
         }
+    }
+
+    /// Is this reply a mark's, while another request's is due?
+    pub fn is_stray_mark(&self, frame: &[u8]) -> bool {
+        frame.len() > self.mark.len()
+            && frame.len() < self.mark.len() + MARK_FRAME_BYTES
+            && !matches!(self.awaited.front(), Some(Awaited { sink: Sink::Mark(_), .. }))
+            && memchr::memmem::find(frame, self.mark.as_bytes()).is_some()
     }
 
     /// Who gets the reply that is now coming in?
@@ -389,9 +423,15 @@ impl Lane {
         match sink {
             Sink::Select(db) => self.selected(db, frame, now),
             Sink::Hello(_) if frame.first() == Some(&b'-') => ContextOutcome::OutOfStep,
-            Sink::Mark(n) if !is_mark(frame, n) => ContextOutcome::OutOfStep,
+            Sink::Mark(n) if !self.is_mark(frame, n) => ContextOutcome::OutOfStep,
             _ => ContextOutcome::Fine,
         }
+    }
+
+    fn is_mark(&self, frame: &[u8], number: u64) -> bool {
+        let mut expected = Vec::with_capacity(self.mark.len() + MARK_FRAME_BYTES);
+        encode::bulk(&mut expected, format!("{}{number}", self.mark).as_bytes());
+        frame == expected
     }
 
     fn selected(&mut self, db: u32, frame: &[u8], now: u64) -> ContextOutcome {
@@ -413,6 +453,7 @@ impl Lane {
             .partition(|h| h.context.db + self.base_db == db && h.frame.is_some());
         self.answered += refused.len() as u64;
         self.held = kept.into();
+        self.late = self.late.min(self.awaited.len());
         self.held_bytes = self.held.iter().map(|h| h.frame.as_ref().map_or(0, |f| f.len() as u64)).sum();
         self.pump(now);
         ContextOutcome::Refused(refused)
@@ -426,6 +467,7 @@ impl Lane {
         self.selecting = None;
         self.usable.clear();
         self.out.clear();
+        self.in_reply = false;
         self.since_mark = 0;
         self.heard_at = now;
         self.pump(now);
@@ -438,7 +480,10 @@ impl Lane {
         self.out = Vec::new();
         self.sent = None;
         self.selecting = None;
+        self.in_reply = false;
         self.awaited_bytes = 0;
+        self.expired = 0;
+        self.late = self.late.saturating_sub(self.awaited.len());
         let gone: Vec<Awaited> = std::mem::take(&mut self.awaited).into();
         self.answered = self.appended - self.held.len() as u64;
         gone
@@ -455,20 +500,29 @@ impl Lane {
         let (gone, places): (Vec<Held>, Vec<Held>) =
             std::mem::take(&mut self.held).into_iter().partition(|h| h.frame.is_some());
         self.held = places.into();
+        self.late = self.late.min(self.awaited.len());
         self.held_bytes = 0;
         self.answered += gone.len() as u64;
         gone
     }
 
     /// Requests older than `before` whose senders stop waiting; their replies will be dropped.
+    ///
+    /// A reply that is coming in may take as long as it needs, while bytes come. Each entry is
+    /// looked at once: a store that hangs may owe millions.
     pub fn expire(&mut self, before: u64) -> Vec<Sink> {
         let mut expired = Vec::new();
-        let flowing = usize::from(self.in_reply);
-        for entry in self.awaited.iter_mut().skip(flowing).take_while(|a| a.at < before) {
-            if matches!(entry.sink, Sink::Op(_)) {
-                expired.push(std::mem::replace(&mut entry.sink, Sink::Nobody));
-            }
+        let flows = self.in_reply && self.heard_at >= before;
+        if let Some(front) = self.awaited.front_mut().filter(|a| a.at < before && !flows) {
+            give_up(front, &mut expired);
         }
+        let from = self.expired.max(1);
+        let mut seen = 0;
+        for entry in self.awaited.iter_mut().skip(from).take_while(|a| a.at < before) {
+            give_up(entry, &mut expired);
+            seen += 1;
+        }
+        self.expired = if seen > 0 { from + seen } else { self.expired };
         expired
     }
 
@@ -476,26 +530,32 @@ impl Lane {
     pub fn expire_held(&mut self, before: u64) -> Vec<Held> {
         let count = self.held.iter().take_while(|h| h.at < before && h.frame.is_some()).count();
         let gone: Vec<Held> = self.held.drain(..count).collect();
+        if count > 0 {
+            self.late = self.late.min(self.awaited.len());
+        }
         self.held_bytes -= gone.iter().map(|h| h.frame.as_ref().map_or(0, |f| f.len() as u64)).sum::<u64>();
         self.answered += gone.len() as u64;
         gone
     }
 
-    /// The operations whose replies are owed, oldest first.
-    pub fn awaited_ops(&self) -> impl Iterator<Item = (OpKey, u64)> + '_ {
-        self.awaited.iter().filter_map(|a| match a.sink {
-            Sink::Op(op) => Some((op, a.at)),
-            _ => None,
-        })
+    /// The operations that have waited for this store since before `before`. Each is told once, or
+    /// seldom twice: a store that hangs may owe millions.
+    pub fn newly_late(&mut self, before: u64) -> Vec<OpKey> {
+        let awaited = self.awaited.iter().map(|a| (a.sink, a.at));
+        let entries = awaited.chain(self.held.iter().map(|h| (h.sink, h.at)));
+        let mut late = Vec::new();
+        for (sink, _) in entries.skip(self.late).take_while(|(_, at)| *at < before) {
+            self.late += 1;
+            if let Sink::Op(op) = sink {
+                late.push(op);
+            }
+        }
+        late
     }
 }
 
-fn mark_text(number: u64) -> String {
-    format!("multistore-mark-{number}")
-}
-
-fn is_mark(frame: &[u8], number: u64) -> bool {
-    let mut expected = Vec::with_capacity(40);
-    encode::bulk(&mut expected, mark_text(number).as_bytes());
-    frame == expected
+fn give_up(entry: &mut Awaited, expired: &mut Vec<Sink>) {
+    if matches!(entry.sink, Sink::Op(_)) {
+        expired.push(std::mem::replace(&mut entry.sink, Sink::Nobody));
+    }
 }

@@ -32,6 +32,7 @@ pub mod policy;
 mod recent;
 mod reply;
 mod report;
+pub mod scripts;
 mod submit;
 mod sync;
 mod touched;
@@ -57,9 +58,10 @@ use cursors::Cursors;
 use hold::Holds;
 use knowledge::{Knowledge, Limits, Sync};
 use lane::{DownReason, Lane};
-use op::{Failure, Op, OpKey};
+use op::{Failure, Op};
 use park::Parks;
 use recent::Recent;
+use scripts::{ScriptWay, Scripts};
 
 pub use fence::hash_key;
 pub use reply::OutOfStep;
@@ -88,6 +90,8 @@ pub struct Settings {
     pub flip_max_lag: u64,
     /// Bytes queued for the default store above which requests are refused.
     pub queue_max: u64,
+    /// Larger keys are not copied but reported.
+    pub copy_max_bytes: u64,
     /// Larger replies are compared by their hash.
     pub compare_max_bytes: usize,
     /// How far apart two expiry times may be.
@@ -135,6 +139,9 @@ pub struct Sequencer {
     copies: Copies,
     copy_counts: CopyCounts,
     dialects: [Dialect; 2],
+    scripts: Scripts,
+    /// Keys may have been written that no command declared: the stores are to be walked.
+    owes_walk: bool,
     /// Clients that wait for a copy before they take a fence.
     hydration_waiters: Vec<clients::ClientKey>,
     /// A store that may itself have lost writes: nothing is deleted elsewhere on its word.
@@ -145,7 +152,10 @@ pub struct Sequencer {
     next_ticket: u64,
     now: u64,
     primary_behind: bool,
+    primary_late: bool,
     flips: u64,
+    /// Bytes of replies that are kept until the other store's is there.
+    kept: u64,
 }
 
 // === impl Sequencer ===
@@ -186,6 +196,8 @@ impl Sequencer {
             copies: Copies::default(),
             copy_counts: CopyCounts::default(),
             dialects: [Dialect::default(); 2],
+            scripts: Scripts::default(),
+            owes_walk: false,
             hydration_waiters: Vec::new(),
             doubted_source: None,
             repairs_held: false,
@@ -193,7 +205,9 @@ impl Sequencer {
             next_ticket: 0,
             now: 0,
             primary_behind: false,
+            primary_late: false,
             flips: 0,
+            kept: 0,
         }
     }
 
@@ -333,6 +347,7 @@ impl Sequencer {
                 }
             }
         }
+        self.expire_holds(before);
         self.after_progress();
     }
 
@@ -340,14 +355,14 @@ impl Sequencer {
     fn notice_slow_primary(&mut self) {
         let patience = self.settings.read_patience.as_micros() as u64;
         let before = self.now.saturating_sub(patience);
-        let lane = &self.lanes[StoreId::Primary.index()];
-        self.primary_behind = lane.oldest().is_some_and(|at| at < before);
-        if !self.primary_behind || self.stage() != Stage::DualSecondaryDefault {
+        let lane = &mut self.lanes[StoreId::Primary.index()];
+        let late = lane.oldest().is_some_and(|at| at < before);
+        // One look may only show that the proxy itself was held up, and the answer lies in the socket.
+        self.primary_behind = std::mem::replace(&mut self.primary_late, late) && late;
+        if !self.primary_behind || self.stage != Stage::DualSecondaryDefault || self.same_server {
             return;
         }
-        let late: Vec<OpKey> =
-            lane.awaited_ops().take_while(|(_, at)| *at < before).map(|(op, _)| op).collect();
-        for op in late {
+        for op in lane.newly_late(before) {
             self.hurry(op, true);
         }
     }

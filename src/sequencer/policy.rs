@@ -102,7 +102,7 @@ fn merge(default: StoreId, seen: [Seen; 2]) -> Step {
 }
 
 /// May this store's reply flow to the client before it is complete? Only large replies flow, and
-/// a large reply is never a miss.
+/// the caller knows which of them may be misses.
 pub fn may_stream(policy: Policy, store: StoreId, seen: [Seen; 2]) -> bool {
     let mut known = seen;
     known[store.index()] = Seen::Hit;

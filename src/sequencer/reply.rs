@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use crate::command::Miss;
 use crate::compare::{self, Digest};
+use crate::metrics::{ClientErrorKind, StoreErrorKind};
 use crate::stage::StoreId;
 
 use super::clients::Doom;
 use super::cursors::cursor_in_reply;
+use super::derive::has_error;
 use super::lane::{Arrived, ContextOutcome, Sink};
 use super::op::{Failure, Kept, Op, OpKey, Owner, Policy, Reply};
 use super::policy::{self, Seen, Step};
@@ -23,6 +26,9 @@ impl Sequencer {
     /// Takes one complete reply of `store`.
     pub fn on_frame(&mut self, store: StoreId, frame: &[u8]) -> Result<(), OutOfStep> {
         let now = self.now;
+        if self.lanes[store.index()].is_stray_mark(frame) {
+            return Err(OutOfStep);
+        }
         let arrived = self.lanes[store.index()].arrived(now).ok_or(OutOfStep)?;
         match arrived.sink {
             Sink::Op(key) => self.op_reply(key, store, arrived, frame),
@@ -97,6 +103,11 @@ impl Sequencer {
             self.attempt_reply(key, park, store, frame);
             return;
         }
+        let unsettled = op.write && op.blind && store == op.default && has_error(frame);
+        if unsettled {
+            // What would have settled its keys did not run: they are what they were.
+            self.doubt_op(key);
+        }
         self.resolve(key, store, frame);
     }
 
@@ -158,22 +169,41 @@ impl Sequencer {
         StoreId::ALL.map(|store| policy::seen(&op.replies[store.index()], |frame| is_hit(op, frame)))
     }
 
+    /// Keeps a reply that may become the answer. Until then it counts as one that the client has not read.
     fn keep(&mut self, key: OpKey, store: StoreId, frame: &[u8], max: usize) {
-        if let Some(op) = self.ops.get_mut(key.0 as usize) {
-            op.replies[store.index()] = Reply::Kept(Kept::new(frame, max));
+        let kept = Kept::new(frame, max);
+        let size = kept.size();
+        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        op.replies[store.index()] = Reply::Kept(kept);
+        op.kept += size;
+        self.kept += size as u64;
+        if let Owner::Client { key: client, .. } = op.owner
+            && size > 0
+        {
+            op.kept_for_client += size;
+            self.clients.keep(client, size);
         }
+    }
+
+    /// Keeps a reply for comparison alone; its digest does when too much is kept already.
+    fn keep_to_compare(&mut self, key: OpKey, store: StoreId, frame: &[u8]) {
+        let room = self.kept < self.settings.lag_max;
+        let kept = Kept::new(frame, if room { self.settings.compare_max_bytes } else { 0 });
+        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        op.kept += kept.size();
+        self.kept += kept.size() as u64;
+        op.replies[store.index()] = Reply::Kept(kept);
     }
 
     /// A reply that is not needed as an answer any more: compared, or let go.
     fn late_reply(&mut self, key: OpKey, store: StoreId, frame: &[u8]) {
-        let max = self.settings.compare_max_bytes;
         let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
         let other = &op.replies[store.other().index()];
         let pending = other.is_pending();
         if !op.compare || matches!(other, Reply::Unsent | Reply::Failed(_) | Reply::Gone) {
             op.replies[store.index()] = Reply::Gone;
         } else if pending {
-            op.replies[store.index()] = Reply::Kept(Kept::new(frame, max));
+            self.keep_to_compare(key, store, frame);
         } else {
             self.compare(key, store, frame);
             if let Some(op) = self.ops.get_mut(key.0 as usize) {
@@ -251,12 +281,10 @@ impl Sequencer {
 
     /// Pays the owner with this reply of `store`.
     pub(super) fn answer(&mut self, key: OpKey, store: StoreId, frame: &[u8]) {
+        self.let_go_kept(key);
         let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
         op.answered = true;
-        let fell_back = store == StoreId::Secondary
-            && matches!(op.policy, Policy::Lookup { impatient: false, .. })
-            && !op.replies[StoreId::Primary.index()].is_pending()
-            && is_hit(op, frame);
+        let fell_back = fell_back(op, store) && is_hit(op, frame);
         let owner = op.owner;
         let started = op.started;
         let kind = op.kind;
@@ -290,6 +318,7 @@ impl Sequencer {
 
     /// Tells the owner that no reply will come; all unpaid slots of a transaction are paid.
     fn answer_failure(&mut self, key: OpKey, failure: Failure, frame: &[u8]) {
+        self.let_go_kept(key);
         let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
         op.answered = true;
         let owner = op.owner;
@@ -301,6 +330,7 @@ impl Sequencer {
         };
         match owner {
             Owner::Client { key: client, seq } => {
+                self.metrics.client_errors[ClientErrorKind::Unavailable].inc();
                 self.forget_lone_read(client, key);
                 let last = unpaid.last().copied();
                 unpaid.into_iter().for_each(|seq| self.clients.pay(client, seq, frame));
@@ -323,10 +353,19 @@ impl Sequencer {
 
     /// `store` will not reply to this operation.
     pub(super) fn failed(&mut self, key: OpKey, store: StoreId, failure: Failure) {
-        let default = self.default_store();
         let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        let default = op.default;
         let was_sent = !matches!(failure, Failure::Down | Failure::NotSent | Failure::QueueFull);
         op.replies[store.index()] = Reply::Failed(failure);
+        let counted = match failure {
+            Failure::Timeout | Failure::NotSent => Some(StoreErrorKind::Timeout),
+            Failure::QueueFull => Some(StoreErrorKind::QueueFull),
+            // Counted once for the connection, not for each command on it.
+            Failure::Down | Failure::Lost => None,
+        };
+        if let Some(kind) = counted {
+            self.metrics.store(store).errors[kind].inc();
+        }
         let cut = op.streaming == Some(store);
         let owner = op.owner;
         if op.write {
@@ -365,7 +404,19 @@ impl Sequencer {
     pub(super) fn retire(&mut self, key: OpKey) {
         let Some(op) = self.ops.get(key.0 as usize) else { return };
         if op.answered && !op.is_open() {
-            self.ops.remove(key.0 as usize);
+            self.let_go_kept(key);
+            let op = self.ops.remove(key.0 as usize);
+            self.kept = self.kept.saturating_sub(op.kept as u64);
+        }
+    }
+
+    /// What is kept for an operation does not count as unread by its client any more.
+    fn let_go_kept(&mut self, key: OpKey) {
+        if let Some(op) = self.ops.get_mut(key.0 as usize)
+            && let Owner::Client { key: client, .. } = op.owner
+            && op.kept_for_client > 0
+        {
+            self.clients.unkeep(client, std::mem::take(&mut op.kept_for_client));
         }
     }
 
@@ -393,7 +444,8 @@ impl Sequencer {
         let Owner::Client { key: client, seq } = op.owner else { return false };
         if op.streaming.is_none() {
             let may = policy::may_stream(op.policy, store, self.seen(op));
-            if !may || !self.clients.is_front(client, seq) {
+            let miss = may_be_large_miss(op);
+            if !may || miss || !self.clients.is_front(client, seq) {
                 return false;
             }
         }
@@ -430,6 +482,9 @@ impl Sequencer {
             None => Reply::Gone,
         };
         let (owner, started, kind) = (op.owner, op.started, op.kind);
+        if streamed && fell_back(op, store) {
+            self.metrics.read_fallback.inc(op.command.index());
+        }
         if streamed {
             op.streaming = None;
             if let Owner::Client { key: client, .. } = owner {
@@ -442,6 +497,19 @@ impl Sequencer {
         self.retire(key);
         Ok(())
     }
+}
+
+/// Is a hit of `store` the answer because the primary had none?
+fn fell_back(op: &Op, store: StoreId) -> bool {
+    store == StoreId::Secondary
+        && matches!(op.policy, Policy::Lookup { impatient: false, .. })
+        && !op.replies[StoreId::Primary.index()].is_pending()
+}
+
+/// May a large reply to this lookup turn out to be a miss? Only one of many elements, each of them none.
+fn may_be_large_miss(op: &Op) -> bool {
+    matches!(op.policy, Policy::Lookup { .. })
+        && matches!(op.miss, Miss::AllNil | Miss::AllZero | Miss::MinusTwo)
 }
 
 /// Is this reply to `op` a hit, as far as reading from two stores is concerned?

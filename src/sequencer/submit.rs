@@ -10,7 +10,7 @@ use crate::stage::{Stage, StoreId};
 
 use super::clients::ClientKey;
 use super::cursors::Scan;
-use super::derive::Taken;
+use super::derive::{Taken, has_error};
 use super::fence::Footprint;
 use super::knowledge::Sync;
 use super::lane::{Context, Sink};
@@ -48,6 +48,8 @@ pub enum Scope {
     Swap,
     /// It changes functions.
     Functions,
+    /// To its keys, and perhaps to others that a script computes.
+    Undeclared,
     /// To keys that only the store knows.
     Unlisted,
 }
@@ -156,9 +158,7 @@ impl Sequencer {
             self.place_single(submission);
             return;
         }
-        if let Some(op) = self.clients.get_mut(submission.client).and_then(|c| c.lone_read.take()) {
-            self.hurry(op, false);
-        }
+        self.hurry_lone_read(submission.client);
         match submission.path {
             Path::Default => self.place_single(submission),
             Path::Read(miss) => self.place_read(submission, miss),
@@ -320,7 +320,7 @@ impl Sequencer {
         op.compare = true;
         op.relative = submission.relative;
         op.touched = touched(&submission.footprint, &submission.frame, submission.scope);
-        op.blind = self.wrote_verbatim(&submission.footprint, submission.scope);
+        op.blind = self.settle_keys(&submission.footprint, submission.scope, submission.frame.len());
         self.send(op, &submission.frame, &StoreId::ALL);
         self.wrote(&submission);
     }
@@ -341,7 +341,18 @@ impl Sequencer {
         let touched = touched(&submission.footprint, &submission.frame, submission.scope);
         let other = self.default_store().other();
         self.doubt(&touched, submission.context.db, other);
+        if submission.scope == Scope::Undeclared {
+            self.owe_walk();
+        }
         self.wrote(&submission);
+    }
+
+    /// What a verbatim write makes known, unless the default store cannot take it: then nobody gets it.
+    fn settle_keys(&mut self, footprint: &Footprint, scope: Scope, bytes: usize) -> bool {
+        match self.refusal(self.default_store(), bytes) {
+            None => self.wrote_verbatim(footprint, scope),
+            Some(_) => false,
+        }
     }
 
     fn wrote(&mut self, submission: &Submission<'_>) {
@@ -403,6 +414,7 @@ impl Sequencer {
 
     pub(super) fn place_transaction(&mut self, transaction: Transaction<'_>) {
         let dual = self.stage().is_dual();
+        self.hurry_lone_read(transaction.client);
         if !dual || !transaction.writes && self.settings.reads == Reads::Default {
             let policy = Policy::Single(self.default_store());
             let op = self.transaction_op(&transaction, policy);
@@ -433,7 +445,8 @@ impl Sequencer {
                 op.write = transaction.writes;
                 op.relative = true;
                 op.touched = written;
-                op.blind = self.wrote_verbatim(&transaction.footprint, transaction.scope);
+                op.blind =
+                    self.settle_keys(&transaction.footprint, transaction.scope, transaction.frame.len());
                 self.send_counted(op, &transaction.frame, &StoreId::ALL, replies);
             }
             Plan::Derived => {
@@ -446,6 +459,9 @@ impl Sequencer {
                 op.write = transaction.writes;
                 self.send_counted(op, &transaction.frame, &[default], replies);
                 self.doubt(&written, transaction.context.db, default.other());
+                if transaction.scope == Scope::Undeclared {
+                    self.owe_walk();
+                }
             }
         }
         if transaction.writes {
@@ -457,7 +473,8 @@ impl Sequencer {
     fn transaction_op(&self, transaction: &Transaction<'_>, policy: Policy) -> Op {
         let seq = transaction.parts.last().map_or(0, |part| part.seq);
         let owner = Owner::Client { key: transaction.client, seq };
-        let mut op = Op::new(owner, transaction.command, policy, transaction.context, self.now);
+        let mut op =
+            Op::new(owner, transaction.command, policy, self.default_store(), transaction.context, self.now);
         op.kind = RequestKind::Transaction;
         op.extra_mut().parts.clone_from(&transaction.parts);
         op
@@ -465,7 +482,8 @@ impl Sequencer {
 
     fn new_op(&mut self, submission: &Submission<'_>, policy: Policy) -> Op {
         let owner = Owner::Client { key: submission.client, seq: submission.seq };
-        let mut op = Op::new(owner, submission.command, policy, submission.context, self.now);
+        let mut op =
+            Op::new(owner, submission.command, policy, self.default_store(), submission.context, self.now);
         op.rule = submission.rule;
         op.kind = submission.kind;
         op.batch = self.batch_of(submission);
@@ -511,7 +529,7 @@ impl Sequencer {
                 _ => refusal(self, *store),
             };
             op.replies[store.index()] = match failures[store.index()] {
-                Some(_) => Reply::Unsent,
+                Some(failure) => Reply::Failed(failure),
                 None => Reply::Pending,
             };
         }
@@ -542,6 +560,13 @@ impl Sequencer {
         }
         let lagging = queued > self.settings.lag_max && self.settings.on_lag == OnLag::Repair;
         lagging.then_some(Failure::QueueFull)
+    }
+
+    /// The client goes on: what it reads must not be read behind what comes now.
+    pub(super) fn hurry_lone_read(&mut self, client: ClientKey) {
+        if let Some(op) = self.clients.get_mut(client).and_then(|c| c.lone_read.take()) {
+            self.hurry(op, false);
+        }
     }
 
     /// Asks the secondary for a lone read that only the primary has been asked for, since the
@@ -608,7 +633,7 @@ impl Sequencer {
     }
 
     pub(super) fn own_op(&self, owner: Owner, command: CommandId, policy: Policy, context: Context) -> Op {
-        Op::new(owner, command, policy, context, self.now)
+        Op::new(owner, command, policy, self.default_store(), context, self.now)
     }
 
     /// Places the effect of what ran on a dedicated connection of the default store, under a fence.
@@ -642,16 +667,25 @@ impl Sequencer {
         };
         match made {
             Effect::Nothing => {}
-            Effect::Copy => self.doubt(&written, effect.context.db, other),
+            Effect::Copy => {
+                self.doubt(&written, effect.context.db, other);
+                if effect.scope == Scope::Undeclared {
+                    self.owe_walk();
+                }
+            }
             Effect::Frames { bytes, replies } => {
                 self.wrote_verbatim(&effect.footprint, effect.scope);
                 let mut op =
                     self.own_op(Owner::Nobody, effect.command, Policy::Single(other), effect.context);
                 op.write = true;
-                op.touched = written;
+                op.touched = written.clone();
                 self.send_counted(op, &bytes, &[other], replies);
                 if effect.selects {
                     self.lane_mut(other).forget_db();
+                }
+                if has_error(effect.reply) {
+                    // Not everything ran that would have settled its keys.
+                    self.doubt(&written, effect.context.db, other);
                 }
             }
         }
@@ -694,6 +728,9 @@ fn combined(ways: &[Way]) -> Way {
 fn touched(footprint: &Footprint, frame: &[u8], scope: Scope) -> Touched {
     match scope {
         Scope::Keys => Touched::of(footprint, frame, true),
+        // Its declared keys; what else it may have written is owed a walk.
+        Scope::Undeclared if *footprint == Footprint::Everything => Touched::Nothing,
+        Scope::Undeclared => Touched::of(footprint, frame, true),
         Scope::FlushAll | Scope::FlushDb | Scope::Swap | Scope::Functions | Scope::Unlisted => {
             Touched::Everything
         }

@@ -9,6 +9,7 @@
 //! Replies do not pass here: the sequencer pays them into the client's buffer, and whoever drove
 //! the sequencer flushes it. The session wakes only to read, or when the socket is stuck.
 
+mod aside;
 mod auth;
 mod blocking;
 mod client_command;
@@ -24,6 +25,7 @@ mod writes;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
 
 use crate::command::{CommandId, Effect, Keys};
 use crate::instance::{CLIENT_READ_BYTES, ClientInfo, ClientIo, Instance};
@@ -53,6 +55,8 @@ enum Task {
     Select(Owned),
     /// AUTH, or HELLO with AUTH.
     Authenticate(Owned),
+    /// A command that goes past the lanes.
+    Aside(Owned),
     /// SUBSCRIBE and its kin.
     Subscribe(Owned),
     /// The default store has changed under a subscriber.
@@ -99,6 +103,8 @@ struct Session {
     closing: bool,
 }
 
+/// How long a client that the proxy closes may take to close its side.
+const LINGER: Duration = Duration::from_millis(500);
 /// Requests read ahead while the session waits for something.
 const READ_AHEAD: usize = CLIENT_READ_BYTES;
 /// A partial request for which no more room is made than has arrived, times two.
@@ -169,6 +175,8 @@ impl Session {
             if let Err(gone) = done {
                 return gone;
             }
+            // What a task paid leaves now: the session may sleep next.
+            self.instance.settle();
         }
     }
 
@@ -182,6 +190,7 @@ impl Session {
             Task::Block(request) => self.block(request).await,
             Task::Select(request) => self.select_unknown(request).await,
             Task::Authenticate(request) => self.authenticate(request).await,
+            Task::Aside(request) => self.run_aside(request).await,
             Task::Subscribe(request) => self.subscribe(request).await,
             Task::Resubscribe => self.resubscribe().await,
             Task::Monitor(request) => self.monitor(request).await,
@@ -223,7 +232,7 @@ impl Session {
         let core = self.instance.core();
         let Some(client) = core.clients.get(self.key) else { return false };
         client.owed() < config.client_pipeline_max
-            && client.unsent().len() <= config.client_output_soft.bytes()
+            && client.backlog() <= config.client_output_soft.bytes()
             && !core.must_slow_down()
     }
 
@@ -235,12 +244,8 @@ impl Session {
             if let Poll::Ready(moved) = self.poll_messages(cx) {
                 return Poll::Ready(moved.map(|_| Some(Task::Resubscribe)));
             }
-            if self.eof || (self.instance.draining.get() && self.at_boundary()) {
-                self.closing = true;
-                return Poll::Ready(Ok(None));
-            }
             if !self.may_read() {
-                self.instance.core_mut().clients.wake_on_reply(self.key);
+                self.instance.wake_when_readable(self.key);
                 if self.stay_asleep(cx) {
                     return Poll::Pending;
                 }
@@ -258,6 +263,11 @@ impl Session {
                 if !stalled {
                     continue;
                 }
+            }
+            // Only now: requests that came before the end of the stream are served.
+            if self.eof || (self.instance.draining.get() && self.at_boundary()) {
+                self.closing = true;
+                return Poll::Ready(Ok(None));
             }
             match self.poll_read(cx) {
                 Poll::Ready(Ok(task)) if task.is_some() || self.closing => return Poll::Ready(Ok(task)),
@@ -316,16 +326,20 @@ impl Session {
         Poll::Ready(Ok(task))
     }
 
-    /// Reads once to the end of `buf`.
+    /// Reads once to the end of `buf`, which grows by what has come: a client that waits, or that
+    /// sends a request byte by byte, costs little more than it has sent.
     fn poll_fill(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<(), Gone>> {
-        let filled = self.buf.len();
-        self.buf.resize(filled + CLIENT_READ_BYTES.max(filled / 2), 0);
-        let read = self.reader.poll_read(cx, self.buf.get_mut(filled..).unwrap_or_default());
-        let n = match &read {
-            Poll::Ready(Ok(n)) => *n,
-            _ => 0,
+        let read = if self.buf.len() < CLIENT_READ_BYTES {
+            let instance = self.instance.clone();
+            let mut scratch = instance.scratch.borrow_mut();
+            let read = self.reader.poll_read(cx, &mut scratch);
+            if let Poll::Ready(Ok(n)) = &read {
+                self.buf.extend_from_slice(scratch.get(..*n).unwrap_or_default());
+            }
+            read
+        } else {
+            self.poll_extend(cx)
         };
-        self.buf.truncate(filled + n);
         match read {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(0)) => {
@@ -338,6 +352,19 @@ impl Session {
             }
             Poll::Ready(Err(_)) => Poll::Ready(Err(Gone)),
         }
+    }
+
+    /// Reads once into new room behind a large partial request.
+    fn poll_extend(&mut self, cx: &mut TaskContext<'_>) -> Poll<std::io::Result<usize>> {
+        let filled = self.buf.len();
+        self.buf.resize(filled + filled / 2, 0);
+        let read = self.reader.poll_read(cx, self.buf.get_mut(filled..).unwrap_or_default());
+        let n = match &read {
+            Poll::Ready(Ok(n)) => *n,
+            _ => 0,
+        };
+        self.buf.truncate(filled + n);
+        read
     }
 
     /// Was the client ended by somebody else, or by the proxy?
@@ -426,7 +453,25 @@ impl Session {
                 done
             })
             .await;
+        self.linger().await;
         Gone
+    }
+
+    /// Lets the client take what was sent to it. A socket that is closed with input unread is reset,
+    /// and what the client has not received by then is lost.
+    async fn linger(&mut self) {
+        if self.eof || self.check().is_err() {
+            return;
+        }
+        self.io.writer.shutdown();
+        let _ = tokio::time::timeout(
+            LINGER,
+            self.until(|session| {
+                session.buf.clear();
+                session.eof
+            }),
+        )
+        .await;
     }
 
     // --- paying ---

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
@@ -19,6 +19,8 @@ use super::handshake::{Plan, Ready};
 const READ_BYTES: usize = 64 * 1024;
 /// A reply that is longer, and not complete, flows to its client in pieces.
 const FLOW_BYTES: usize = 32 * 1024;
+/// A connection that ends sooner, without a single reply, was of no use.
+const SHORT_LIFE: Duration = Duration::from_secs(1);
 /// A write buffer that may be kept for reuse.
 const KEEP_WRITE_BYTES: usize = 256 * 1024;
 
@@ -40,9 +42,18 @@ enum Ended {
 /// Keeps the lane of `store` connected until the task is dropped.
 pub async fn run(instance: Rc<Instance>, store: StoreId) {
     let mut driver = Driver { instance, store, predecessor: None, failures: 0, overlaid: String::new() };
+    let mut useless = 0;
     loop {
         match driver.connect().await {
-            Ok(ready) => driver.serve(ready).await,
+            Ok(ready) => {
+                let since = Instant::now();
+                let served = driver.serve(ready).await;
+                useless = if served || since.elapsed() >= SHORT_LIFE { 0 } else { useless + 1 };
+                if useless > 1 {
+                    // Once may be chance; a store that ends every connection is not to be hammered.
+                    sleep(driver.delay(useless)).await;
+                }
+            }
             Err(reason) => driver.wait(reason).await,
         }
     }
@@ -75,16 +86,20 @@ impl Driver {
 
     /// Takes note of a failed attempt and waits before the next one: doubling, with jitter.
     async fn wait(&mut self, reason: DownReason) {
-        let config = self.instance.config();
-        let shift = self.failures.min(16);
-        self.failures += 1;
-        let ceiling = config.reconnect_min.saturating_mul(1 << shift).min(config.reconnect_max);
-        let delay = ceiling.mul_f64(0.5 + 0.5 * self.instance.random());
+        let delay = self.delay(self.failures);
+        self.failures = self.failures.saturating_add(1);
         self.instance.store_down(self.store, reason, delay);
         sleep(delay).await;
     }
 
-    async fn serve(&mut self, ready: Ready) {
+    fn delay(&self, failures: u32) -> Duration {
+        let config = self.instance.config_ref();
+        let ceiling = config.reconnect_min.saturating_mul(1 << failures.min(16)).min(config.reconnect_max);
+        ceiling.mul_f64(0.5 + 0.5 * self.instance.random())
+    }
+
+    /// Serves the lane until its connection ends. Has the store answered any request?
+    async fn serve(&mut self, ready: Ready) -> bool {
         self.failures = 0;
         if !ready.commands.is_empty() {
             self.overlaid = ready.identity.version.clone();
@@ -97,18 +112,31 @@ impl Driver {
         }
         let writer = Rc::new(writer);
         let writing = tokio::task::spawn_local(write(self.instance.clone(), self.store, writer.clone()));
+        // Two writers would tear the lane apart: this one ends with its connection, come what may.
+        let _writing = AbortOnDrop(writing);
+        let answered = || self.instance.core().lane(self.store).answered();
+        let before = answered();
         let ended = tokio::select! {
             ended = Reading::new(self.instance.clone(), self.store, reader).run() => ended,
             () = self.instance.lane_drop(self.store) => Ended::Silent,
         };
-        writing.abort();
         let kind = match ended {
             Ended::Closed | Ended::Io(_) => StoreErrorKind::Lost,
             Ended::Protocol(_) => StoreErrorKind::Protocol,
             Ended::OutOfStep(_) => StoreErrorKind::OutOfStep,
             Ended::Silent => StoreErrorKind::Timeout,
         };
+        let served = answered() > before;
         self.instance.store_lost(self.store, kind, &ended.to_string());
+        served
+    }
+}
+
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
@@ -194,6 +222,8 @@ impl Reading {
 
     fn hand_over(&mut self, limits: &ReplyLimits) -> Result<(), Ended> {
         let mut core = self.instance.core_mut();
+        let now = core.now();
+        core.lane_mut(self.store).heard_at = now;
         while let Some(bytes) = self.buf.get(self.start..self.end)
             && !bytes.is_empty()
         {

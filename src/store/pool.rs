@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::instance::Instance;
-use crate::metrics::InstanceMetrics;
+use crate::metrics::{InstanceMetrics, StoreErrorKind};
 use crate::sequencer::lane::{Context, DownReason};
 use crate::stage::StoreId;
 
@@ -21,7 +21,36 @@ pub struct Pool {
 /// A dedicated connection on loan. Given back when dropped, if it is clean.
 pub struct Loan {
     connection: Option<Dedicated>,
-    instance: Rc<Instance>,
+    seat: Seat,
+}
+
+/// One of the `dedicated_max` connections that may be in use, from before it is dialed.
+struct Seat(Rc<Instance>);
+
+// === impl Seat ===
+
+impl Seat {
+    fn take(instance: &Rc<Instance>) -> Result<Seat, DedicatedError> {
+        let pool = &instance.pool;
+        let max = instance.config_ref().dedicated_max;
+        if pool.out.get() >= max {
+            let text = format!("all {max} dedicated connections are in use (dedicated_max)");
+            return Err(DedicatedError::Down(DownReason {
+                kind: StoreErrorKind::Connect,
+                text,
+                store_error: None,
+            }));
+        }
+        pool.count(pool.out.get() + 1);
+        Ok(Seat(instance.clone()))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let pool = &self.0.pool;
+        pool.count(pool.out.get().saturating_sub(1));
+    }
 }
 
 // === impl Pool ===
@@ -43,10 +72,9 @@ impl Pool {
         Some(idle.swap_remove(at))
     }
 
-    fn lend(&self, instance: &Rc<Instance>, connection: Dedicated) -> Loan {
-        self.out.set(self.out.get() + 1);
-        self.metrics.dedicated_connections.set(self.out.get() as i64);
-        Loan { connection: Some(connection), instance: instance.clone() }
+    fn count(&self, out: usize) {
+        self.out.set(out);
+        self.metrics.dedicated_connections.set(out as i64);
     }
 
     /// A connection to `store` in `context`. Idle ones that the store has closed are passed over.
@@ -58,28 +86,34 @@ impl Pool {
         let pool = &instance.pool;
         let config = instance.config();
         let limits = instance.reply_limits();
-        if pool.out.get() >= config.dedicated_max {
-            let text =
-                format!("all {} dedicated connections are in use (dedicated_max)", config.dedicated_max);
-            return Err(DedicatedError::Down(DownReason { text, store_error: None }));
-        }
+        let seat = Seat::take(instance)?;
         while let Some(mut connection) = pool.take_idle(store) {
             if connection.is_alive() {
                 connection.enter(context, &limits, config.reply_timeout).await?;
-                return Ok(pool.lend(instance, connection));
+                return Ok(Loan { connection: Some(connection), seat });
             }
         }
         let mut connection = Dedicated::dial(store, config.store(store), config.connect_timeout).await?;
         connection.enter(context, &limits, config.reply_timeout).await?;
-        Ok(pool.lend(instance, connection))
+        Ok(Loan { connection: Some(connection), seat })
+    }
+
+    /// A new connection to `store` as it is, for a command that a busy server must not keep waiting.
+    pub async fn acquire_at_once(instance: &Rc<Instance>, store: StoreId) -> Result<Loan, DedicatedError> {
+        let config = instance.config();
+        let seat = Seat::take(instance)?;
+        let mut connection = Dedicated::dial(store, config.store(store), config.connect_timeout).await?;
+        connection.spoil();
+        Ok(Loan { connection: Some(connection), seat })
     }
 
     /// A connection to `store` that nobody has authenticated.
     pub async fn bare(instance: &Rc<Instance>, store: StoreId) -> Result<Loan, DedicatedError> {
         let config = instance.config();
+        let seat = Seat::take(instance)?;
         let mut connection = Dedicated::dial_bare(store, config.store(store), config.connect_timeout).await?;
         connection.spoil();
-        Ok(instance.pool.lend(instance, connection))
+        Ok(Loan { connection: Some(connection), seat })
     }
 }
 
@@ -105,13 +139,11 @@ impl std::ops::DerefMut for Loan {
 
 impl Drop for Loan {
     fn drop(&mut self) {
-        let pool = &self.instance.pool;
-        pool.out.set(pool.out.get().saturating_sub(1));
-        pool.metrics.dedicated_connections.set(pool.out.get() as i64);
+        let instance = &self.seat.0;
         let reusable = |connection: &Dedicated| connection.clean && !connection.watching;
         let Some(connection) = self.connection.take().filter(reusable) else { return };
-        let mut idle = pool.idle.borrow_mut();
-        if idle.len() < self.instance.config().dedicated_idle {
+        let mut idle = instance.pool.idle.borrow_mut();
+        if idle.len() < instance.config_ref().dedicated_idle {
             idle.push(connection);
         }
     }

@@ -122,7 +122,7 @@ fn cut(port: u16, pipeline: &[u8], at: usize) -> Vec<u8> {
 fn requests_byte_by_byte() {
     let mut bench = Bench::start();
     let bytes = b"*2\r\n$4\r\nECHO\r\n$3\r\na\0b\r\nPING\r\n*1\r\n$4\r\nPING\r\n";
-    bench.in_each_stage(|bench, stage| {
+    bench.in_each_stage(|bench, _| {
         let mut client = bench.pair.client();
         bytes.iter().for_each(|byte| client.send_raw(&[*byte]));
         client.close_write();

@@ -388,7 +388,7 @@ impl Instance {
 
     /// An attempt to connect has failed; the next one comes after `delay`.
     pub fn store_down(&self, store: StoreId, reason: DownReason, delay: Duration) {
-        self.metrics.store(store).errors[StoreErrorKind::Connect].inc();
+        self.metrics.store(store).errors[reason.kind].inc();
         let news = {
             let mut facts = self.facts.borrow_mut();
             let facts = &mut facts[store.index()];

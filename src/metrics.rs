@@ -94,7 +94,7 @@ impl Metrics {
         self.config_reloads[outcome].inc();
         match outcome {
             ReloadOutcome::Applied | ReloadOutcome::Unchanged => self.config_accepted(now),
-            ReloadOutcome::Invalid | ReloadOutcome::Refused => self.last_reload_success.set(0),
+            ReloadOutcome::Invalid => self.last_reload_success.set(0),
         }
     }
 

@@ -62,7 +62,7 @@ pub struct ConfigStatus {
 pub struct ReloadStatus {
     /// When, as Unix time.
     pub at_unix_ms: u64,
-    /// `applied`, `unchanged`, `invalid` or `refused`.
+    /// `applied`, `unchanged` or `invalid`.
     pub outcome: String,
     /// Why it was not applied.
     pub error: Option<String>,

@@ -65,8 +65,6 @@ label! {
     RejectReason {
         /// The limit of connections is reached.
         MaxClients = "max_clients",
-        /// The process is ending.
-        Draining = "draining",
         /// The operating system refused to accept it.
         Accept = "accept",
     }
@@ -107,10 +105,8 @@ label! {
         Lost = "lost",
         /// Bytes that are no reply.
         Protocol = "protocol",
-        /// The store answered that it is loading, read-only, out of memory or otherwise unable to serve.
+        /// The store answered that it is loading, or cannot serve without its master.
         Refused = "refused",
-        /// Bytes could not be sent.
-        WriteFailed = "write_failed",
         /// Replies no longer matched requests.
         OutOfStep = "out_of_step",
         /// The queue for the store passed its bound.
@@ -151,10 +147,8 @@ label! {
         Applied = "applied",
         /// Says what was in effect already.
         Unchanged = "unchanged",
-        /// Not valid: nothing changed.
+        /// Not valid, or asks for a forbidden jump of stages: nothing changed.
         Invalid = "invalid",
-        /// Valid, but asks for a change that is not allowed: nothing changed.
-        Refused = "refused",
     }
 }
 

@@ -12,6 +12,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 
+use crate::metrics::StoreErrorKind;
 use crate::resp::{Proto, encode};
 use crate::stage::StoreId;
 
@@ -85,6 +86,8 @@ pub enum Link {
 /// Why a store is down.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DownReason {
+    /// What it is counted as.
+    pub kind: StoreErrorKind,
     /// For people: what failed and against which address.
     pub text: String,
     /// The store's own error line when it answered with one (`LOADING …`), without `-` and CRLF.

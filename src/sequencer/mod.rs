@@ -147,6 +147,7 @@ pub struct Sequencer {
     next_ticket: u64,
     now: u64,
     primary_behind: bool,
+    primary_late: bool,
     flips: u64,
 }
 
@@ -195,6 +196,7 @@ impl Sequencer {
             next_ticket: 0,
             now: 0,
             primary_behind: false,
+            primary_late: false,
             flips: 0,
         }
     }
@@ -344,7 +346,9 @@ impl Sequencer {
         let patience = self.settings.read_patience.as_micros() as u64;
         let before = self.now.saturating_sub(patience);
         let lane = &mut self.lanes[StoreId::Primary.index()];
-        self.primary_behind = lane.oldest().is_some_and(|at| at < before);
+        let late = lane.oldest().is_some_and(|at| at < before);
+        // One look may only show that the proxy itself was held up, and the answer lies in the socket.
+        self.primary_behind = std::mem::replace(&mut self.primary_late, late) && late;
         if !self.primary_behind || self.stage != Stage::DualSecondaryDefault || self.same_server {
             return;
         }

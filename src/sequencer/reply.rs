@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::command::Miss;
 use crate::compare::{self, Digest};
+use crate::metrics::{ClientErrorKind, StoreErrorKind};
 use crate::stage::StoreId;
 
 use super::clients::Doom;
@@ -308,6 +309,7 @@ impl Sequencer {
         };
         match owner {
             Owner::Client { key: client, seq } => {
+                self.metrics.client_errors[ClientErrorKind::Unavailable].inc();
                 self.forget_lone_read(client, key);
                 let last = unpaid.last().copied();
                 unpaid.into_iter().for_each(|seq| self.clients.pay(client, seq, frame));
@@ -334,6 +336,15 @@ impl Sequencer {
         let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
         let was_sent = !matches!(failure, Failure::Down | Failure::NotSent | Failure::QueueFull);
         op.replies[store.index()] = Reply::Failed(failure);
+        let counted = match failure {
+            Failure::Timeout | Failure::NotSent => Some(StoreErrorKind::Timeout),
+            Failure::QueueFull => Some(StoreErrorKind::QueueFull),
+            // Counted once for the connection, not for each command on it.
+            Failure::Down | Failure::Lost => None,
+        };
+        if let Some(kind) = counted {
+            self.metrics.store(store).errors[kind].inc();
+        }
         let cut = op.streaming == Some(store);
         let owner = op.owner;
         if op.write {

@@ -151,20 +151,27 @@ impl Session {
             self.reject(route, error);
             return None;
         }
+        if self.instance.single_db()
+            && let Some(frame) = self.confined(spec, request)
+        {
+            return self.encoded(&frame, more);
+        }
         if self.multi.is_some() && queues(route) {
             return self.queue(request, id, spec, &effect, route);
         }
-        if !matches!(route, Route::Order(_)) || self.pinned.is_some() {
+        let Route::Order(path) = route else {
+            return self.dispatch(request, id, spec, &effect, route);
+        };
+        if let Some(error) = self.single_db_error(spec, request) {
+            let seq = self.owe();
+            self.pay_error(seq, error);
+            return None;
+        }
+        if self.pinned.is_some() {
             return self.dispatch(request, id, spec, &effect, route);
         }
-        let Route::Order(path) = route else { return None };
         if spec.name == "ping" && self.is_restricted() {
             return self.dispatch(request, id, spec, &effect, Route::Subscribe);
-        }
-        if self.instance.single_db()
-            && let Some(task) = self.single_db(request, spec, more)
-        {
-            return task;
         }
         self.submit(request, id, spec, &effect, path, more)
     }
@@ -373,7 +380,6 @@ impl Session {
         let footprint = self.footprint(spec, effect, request);
         let reach = scope(spec, effect, &footprint);
         let way = self.instance.core_mut().way(id, request);
-        let flush_all = self.instance.single_db() && spec.name == "flushall";
         let Some(multi) = &mut self.multi else { return None };
         multi.footprint.join(footprint, multi.frames.len());
         multi.writes |= effect.writes || effect.kind == Kind::Publish;
@@ -381,13 +387,7 @@ impl Session {
         multi.ways.push(way);
         // MONITOR changes the connection that runs it, where a server lets it in a transaction.
         multi.private |= route == Route::Monitor;
-        if flush_all {
-            let mut frame = Vec::new();
-            encode::command(&mut frame, &[b"FLUSHDB"]);
-            multi.queue(&frame, seq, effect.rule);
-        } else {
-            multi.queue(request.frame, seq, effect.rule);
-        }
+        multi.queue(request.frame, seq, effect.rule);
         self.io.info.borrow_mut().queued += 1;
         None
     }
@@ -466,21 +466,16 @@ impl Session {
 
     // --- an instance that shows one database ---
 
-    /// Commands that would leave the one database. `None`: the request is fine as it is.
-    fn single_db(&mut self, request: &Request<'_>, spec: &Spec, more: bool) -> Option<Option<Task>> {
-        if spec.name == "flushall" {
-            let mut args: Vec<&[u8]> = request.iter().collect();
-            if let Some(name) = args.first_mut() {
-                *name = b"FLUSHDB";
-            }
-            let mut frame = Vec::new();
-            encode::command(&mut frame, &args);
-            return Some(self.encoded(&frame, more));
+    /// What is sent in the place of a command that means all databases, where the instance shows one.
+    fn confined(&self, spec: &Spec, request: &Request<'_>) -> Option<Vec<u8>> {
+        if spec.name != "flushall" {
+            return None;
         }
-        let error = self.single_db_error(spec, request)?;
-        let seq = self.owe();
-        self.pay_error(seq, error);
-        Some(None)
+        let mut args: Vec<&[u8]> = request.iter().collect();
+        *args.first_mut()? = b"FLUSHDB";
+        let mut frame = Vec::new();
+        encode::command(&mut frame, &args);
+        Some(frame)
     }
 
     fn single_db_error<A: Args + ?Sized>(&self, spec: &Spec, args: &A) -> Option<Vec<u8>> {

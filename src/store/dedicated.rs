@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::config::StoreConfig;
+use crate::metrics::StoreErrorKind;
 use crate::net::{ReadHalf, WriteHalf, split};
 use crate::resp::reply::{ReplyLimits, ReplyScanner, Scanned};
 use crate::resp::{Proto, encode};
@@ -80,7 +81,11 @@ impl Dedicated {
         within: Duration,
     ) -> Result<Dedicated, DedicatedError> {
         let down = |error: ConnectionError| {
-            DedicatedError::Down(DownReason { text: error.to_string(), store_error: None })
+            DedicatedError::Down(DownReason {
+                kind: StoreErrorKind::Connect,
+                text: error.to_string(),
+                store_error: None,
+            })
         };
         let mut connection = Connection::open(&endpoint(config), within).await.map_err(down)?;
         authenticate(&mut connection, config).await.map_err(DedicatedError::Down)?;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::command::LiveCommand;
 use crate::config::StoreConfig;
+use crate::metrics::StoreErrorKind;
 use crate::resp::value::OwnedValue;
 use crate::sequencer::lane::DownReason;
 
@@ -129,22 +130,32 @@ pub async fn authenticate(connection: &mut Connection, config: &StoreConfig) -> 
     };
     match reply.map_err(unreachable)?.error_text() {
         None => Ok(()),
-        Some(error) => Err(DownReason { text: format!("AUTH was refused: {error}"), store_error: None }),
+        Some(error) => Err(refused("AUTH", &error)),
     }
 }
 
 fn unreachable(error: ConnectionError) -> DownReason {
-    DownReason { text: error.to_string(), store_error: None }
+    DownReason { kind: StoreErrorKind::Connect, text: error.to_string(), store_error: None }
+}
+
+fn refused(command: &str, error: &str) -> DownReason {
+    DownReason {
+        kind: StoreErrorKind::Handshake,
+        text: format!("{command} was refused: {error}"),
+        store_error: None,
+    }
 }
 
 async fn ask_ready(connection: &mut Connection) -> Result<(), DownReason> {
     let pong = connection.call(&["PING"]).await.map_err(unreachable)?;
     match pong.error_text() {
         None => Ok(()),
-        Some(error) if error.starts_with("LOADING") || error.starts_with("MASTERDOWN") => {
-            Err(DownReason { text: error.to_string(), store_error: Some(error.into_owned()) })
-        }
-        Some(error) => Err(DownReason { text: format!("PING was refused: {error}"), store_error: None }),
+        Some(error) if error.starts_with("LOADING") || error.starts_with("MASTERDOWN") => Err(DownReason {
+            kind: StoreErrorKind::Refused,
+            text: error.to_string(),
+            store_error: Some(error.into_owned()),
+        }),
+        Some(error) => Err(refused("PING", &error)),
     }
 }
 
@@ -161,10 +172,7 @@ async fn identify(connection: &mut Connection, database: Option<u32>) -> Result<
     if let Some(database) = database {
         let selected = connection.call(&["SELECT", &database.to_string()]).await.map_err(unreachable)?;
         if let Some(error) = selected.error_text() {
-            return Err(DownReason {
-                text: format!("SELECT {database} was refused: {error}"),
-                store_error: None,
-            });
+            return Err(refused(&format!("SELECT {database}"), &error));
         }
     }
     let keys = connection.call(&["DBSIZE"]).await.map_err(unreachable)?;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::instance::Instance;
-use crate::metrics::InstanceMetrics;
+use crate::metrics::{InstanceMetrics, StoreErrorKind};
 use crate::sequencer::lane::{Context, DownReason};
 use crate::stage::StoreId;
 
@@ -35,7 +35,11 @@ impl Seat {
         let max = instance.config_ref().dedicated_max;
         if pool.out.get() >= max {
             let text = format!("all {max} dedicated connections are in use (dedicated_max)");
-            return Err(DedicatedError::Down(DownReason { text, store_error: None }));
+            return Err(DedicatedError::Down(DownReason {
+                kind: StoreErrorKind::Connect,
+                text,
+                store_error: None,
+            }));
         }
         pool.count(pool.out.get() + 1);
         Ok(Seat(instance.clone()))

@@ -41,6 +41,8 @@ enum Broken {
     Ending,
     #[error("doubt has spread meanwhile")]
     Spread,
+    #[error("{0} copies failed")]
+    Copies(u64),
 }
 
 /// Walks whenever a store is behind as a whole, until dropped.
@@ -87,19 +89,23 @@ impl Rest {
     }
 }
 
+/// The store to be repaired. None while an operator must say which one is right: what the other one
+/// has may be all that is left of what was lost.
 fn wanted(instance: &Instance) -> Option<StoreId> {
     let core = instance.core();
     let both = StoreId::ALL.iter().all(|store| core.lane(*store).is_up());
+    let may = both && core.stage().is_dual() && core.doubted_source().is_none();
     match core.sync_base() {
-        Sync::Suspect(behind) if both && core.stage().is_dual() && instance.config_ref().hydrate => {
-            Some(behind)
-        }
+        Sync::Suspect(behind) if may && instance.config_ref().hydrate => Some(behind),
         _ => None,
     }
 }
 
 async fn walk(instance: &Rc<Instance>, behind: StoreId) -> Result<u64, Broken> {
-    let spread = instance.core().spread();
+    let (spread, failed) = {
+        let core = instance.core();
+        (core.spread(), core.copy_counts().failed)
+    };
     let right = behind.other();
     functions(instance, right).await;
     let mut databases = BTreeSet::new();
@@ -108,9 +114,11 @@ async fn walk(instance: &Rc<Instance>, behind: StoreId) -> Result<u64, Broken> {
     }
     let mut keys = 0;
     for db in databases {
-        keys += pass(instance, right, behind, db).await?;
-        if instance.core().doubted_source() != Some(right) {
-            keys += pass(instance, behind, behind, db).await?;
+        for scanned in [right, behind] {
+            keys += pass(instance, scanned, behind, db).await?;
+            if instance.core().spread() != spread {
+                return Err(Broken::Spread);
+            }
         }
     }
     while instance.core().copies_under_way() > 0 {
@@ -120,7 +128,14 @@ async fn walk(instance: &Rc<Instance>, behind: StoreId) -> Result<u64, Broken> {
     if core.spread() != spread || !core.stage().is_dual() {
         return Err(Broken::Spread);
     }
+    let failed = core.copy_counts().failed - failed;
+    if failed > 0 {
+        // What the store refused is still behind. The next walk only copies what is left.
+        return Err(Broken::Copies(failed));
+    }
     core.walked();
+    drop(core);
+    instance.record_now();
     Ok(keys)
 }
 

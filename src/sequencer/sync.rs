@@ -164,6 +164,13 @@ impl Sequencer {
         self.hydrate(footprint, frame, db)
     }
 
+    /// Is a write to one of these keys, or a copy, on its way to the default store? What comes on another
+    /// connection may overtake it.
+    pub fn is_write_pending(&self, hashes: &[u64]) -> bool {
+        let answered = self.lane(self.default_store()).answered();
+        self.stage().is_dual() && hashes.iter().any(|hash| self.recent.is_pending(*hash, answered))
+    }
+
     fn is_hydrating(&self, hashes: &[u64]) -> bool {
         hashes.iter().any(|hash| self.copies.is_hydrating(*hash))
     }

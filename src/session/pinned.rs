@@ -81,8 +81,9 @@ impl Session {
         let footprint = self.footprint_of(&request);
         let writes = request.effect.writes || request.effect.kind == Kind::Publish;
         let table = self.instance.core().table.clone();
-        let scope = scope(table.spec(request.command), &request.effect, &footprint);
-        let ways = vec![self.instance.core_mut().way(request.command, request.args.as_slice())];
+        let told = self.instance.core_mut().way(request.command, request.args.as_slice());
+        let scope = scope(table.spec(request.command), &request.effect, &footprint, told.undeclared);
+        let ways = vec![told.way];
         self.hydrate(&footprint, &request.frame).await?;
         let fenced = match self.raise_fence(writes, &footprint).await? {
             Ok(fenced) => fenced,
@@ -246,15 +247,21 @@ impl Session {
         Ok(replies)
     }
 
-    /// Waits until the default store has what only the other one knows of these keys.
+    /// Waits until the default store has what only the other one knows of these keys, and everything
+    /// else that is on its way to it: this client's own connection would overtake that.
     async fn hydrate(&mut self, footprint: &Footprint, frame: &[u8]) -> Result<(), Gone> {
-        let db = self.state.db;
+        let (key, db) = (self.key, self.state.db);
         let hashes: Vec<u64> = footprint.keys().iter().map(|key| key.hash).collect();
-        if !self.instance.core_mut().hydrate_for(footprint, frame, db) {
-            return Ok(());
+        if self.instance.core_mut().hydrate_for(footprint, frame, db) {
+            let hashes = hashes.clone();
+            self.until(move |session| !session.instance.core_mut().awaits_hydration(key, &hashes)).await?;
         }
-        let key = self.key;
-        self.until(move |session| !session.instance.core_mut().awaits_hydration(key, &hashes)).await
+        let pending = self.instance.core().is_write_pending(&hashes);
+        if pending {
+            let fenced = self.raise_fence(true, footprint).await?;
+            self.lower_fence(fenced);
+        }
+        Ok(())
     }
 
     /// A transaction has changed the state of its connection: it becomes the client's.

@@ -198,8 +198,13 @@ impl Session {
         };
         let alone = !more && core.clients.get(self.key).is_some_and(|client| client.owed() == 1);
         let writes = dual && path == Path::Write;
-        let way = if writes { core.way(id, request) } else { Way::Nothing };
-        let scope = if writes { scope(spec, effect, &footprint) } else { Scope::Keys };
+        let (way, scope) = match writes {
+            true => {
+                let told = core.way(id, request);
+                (told.way, scope(spec, effect, &footprint, told.undeclared))
+            }
+            false => (Way::Nothing, Scope::Keys),
+        };
         let relative = writes && is_relative(spec, request);
         core.submit(Submission {
             client: self.key,
@@ -378,13 +383,13 @@ impl Session {
             return None;
         }
         let footprint = self.footprint(spec, effect, request);
-        let reach = scope(spec, effect, &footprint);
-        let way = self.instance.core_mut().way(id, request);
+        let told = self.instance.core_mut().way(id, request);
+        let reach = scope(spec, effect, &footprint, told.undeclared);
         let Some(multi) = &mut self.multi else { return None };
         multi.footprint.join(footprint, multi.frames.len());
         multi.writes |= effect.writes || effect.kind == Kind::Publish;
         multi.scope = wider(multi.scope, reach);
-        multi.ways.push(way);
+        multi.ways.push(told.way);
         // MONITOR changes the connection that runs it, where a server lets it in a transaction.
         multi.private |= route == Route::Monitor;
         multi.queue(request.frame, seq, effect.rule);
@@ -395,14 +400,9 @@ impl Session {
     /// Queues a command about the connection: none of them is for a lane.
     fn queue_session(&mut self, command: SessionCommand, request: &Request<'_>, seq: u64) {
         let single_db = self.instance.single_db();
-        let ping = {
-            let mut core = self.instance.core_mut();
-            let table = core.table.clone();
-            table.by_name("ping").map(|id| core.way(id, [&b"PING"[..]].as_slice()))
-        };
         let Some(multi) = &mut self.multi else { return };
         multi.private = true;
-        multi.ways.extend(ping);
+        multi.ways.push(Way::Nothing);
         match command {
             SessionCommand::Client(command) => {
                 let args = request.iter().map(<[u8]>::to_vec).collect();
@@ -521,7 +521,7 @@ fn footprint(
         let hash = hash_key(db, request.arg(key.arg as usize));
         Some(KeyRef { hash, access: key.access, start: span.start, end: span.end })
     });
-    Footprint::Keys(refs.collect())
+    Footprint::of_command(refs.collect())
 }
 
 /// How many parked clients a request may serve.

@@ -177,6 +177,26 @@ impl Instance {
         look(&self.facts.borrow()[store.index()])
     }
 
+    /// Does the default store have this command? True where it has not told.
+    fn offers(&self, name: &str) -> bool {
+        let core = self.core();
+        let Some(id) = core.table.by_name(name) else { return false };
+        self.with_facts(core.default_store(), |facts| facts.offered.as_ref().is_none_or(|has| has.has(id)))
+    }
+
+    /// Is the default store new enough to show the names of its clients' libraries?
+    pub fn has_client_info(&self) -> bool {
+        self.offers("client|setinfo")
+    }
+
+    /// Is the default store new enough for CLIENT KILL MAXAGE?
+    pub fn knows_max_age(&self) -> bool {
+        let redis = self.with_facts(self.core().default_store(), |facts| {
+            facts.identity.as_ref().is_some_and(|identity| is_at_least(&identity.version, 7, 4))
+        });
+        redis || self.offers("client|capa")
+    }
+
     fn micros(&self) -> u64 {
         self.epoch.elapsed().as_micros() as u64
     }
@@ -526,4 +546,10 @@ impl Instance {
         }
         self.stage_may_have_changed(before);
     }
+}
+
+/// Is a version such as `7.0.15` this one or a later one?
+fn is_at_least(version: &str, major: u32, minor: u32) -> bool {
+    let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) >= (major, minor)
 }

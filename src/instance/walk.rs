@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
@@ -23,6 +23,10 @@ use crate::stage::StoreId;
 const LOOK: Duration = Duration::from_millis(100);
 /// How long to leave the copies alone that are under way, when there are enough of them.
 const PAUSE: Duration = Duration::from_millis(1);
+/// Walks for the sake of undeclared keys take no more than one part in this many of the time.
+const REST_PER_WALK: u32 = 10;
+/// The shortest pause between two such walks.
+const SHORTEST_REST: Duration = Duration::from_secs(2);
 /// Keys asked for per page.
 const PAGE: &str = "256";
 
@@ -41,11 +45,16 @@ enum Broken {
 
 /// Walks whenever a store is behind as a whole, until dropped.
 pub async fn run(instance: Rc<Instance>) {
+    let mut rest = Rest { until: Instant::now() };
     loop {
         sleep(LOOK).await;
+        rest.pay_owed(&instance);
         let Some(behind) = wanted(&instance) else { continue };
+        let began = Instant::now();
         tracing::info!(instance = %instance.name, store = %behind, "the store is behind as a whole: repairing it");
-        match walk(&instance, behind).await {
+        let outcome = walk(&instance, behind).await;
+        rest.after(began.elapsed());
+        match outcome {
             Ok(keys) => {
                 tracing::info!(instance = %instance.name, store = %behind, keys, "repaired: nothing else is in doubt");
             }
@@ -54,6 +63,27 @@ pub async fn run(instance: Rc<Instance>) {
                 sleep(LOOK * 10).await;
             }
         }
+    }
+}
+
+/// When undeclared keys may have been written the stores are walked: not at once, nor all the time.
+struct Rest {
+    until: Instant,
+}
+
+// === impl Rest ===
+
+impl Rest {
+    fn pay_owed(&self, instance: &Instance) {
+        let mut core = instance.core_mut();
+        if Instant::now() >= self.until && core.stage().is_dual() && core.take_owed_walk() {
+            let other = core.default_store().other();
+            core.doubt_store(other);
+        }
+    }
+
+    fn after(&mut self, walk: Duration) {
+        self.until = Instant::now() + (walk * REST_PER_WALK).max(SHORTEST_REST);
     }
 }
 

@@ -3,6 +3,9 @@
 //! A slot is one owed reply. Replies may be known out of order (two stores, the proxy's own
 //! replies); they leave in order. Invariant: the front slot is never `Ready`.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -40,6 +43,8 @@ pub struct Client {
     pub sent: usize,
     /// Bytes of replies that wait in `slots` for an earlier one.
     ready: usize,
+    /// Bytes of replies that operations keep for it, of which one will be its answer.
+    kept: usize,
     dirty: bool,
     /// The client was closed by the proxy: nothing more is put in `out`.
     pub doomed: Option<Doom>,
@@ -105,6 +110,7 @@ impl Clients {
             out: Vec::new(),
             sent: 0,
             ready: 0,
+            kept: 0,
             dirty: false,
             doomed: None,
             batch: None,
@@ -189,6 +195,24 @@ impl Clients {
         client.base += 1;
         client.settle_front(output_max);
         self.touch(key);
+    }
+
+    /// Counts a reply that is kept for this client elsewhere.
+    pub fn keep(&mut self, key: ClientKey, size: usize) {
+        let output_max = self.output_max;
+        let Some(client) = self.get_mut(key) else { return };
+        client.kept += size;
+        if client.backlog() > output_max {
+            client.close_over_limit();
+            self.touch(key);
+        }
+    }
+
+    /// Undoes [`Clients::keep`].
+    pub fn unkeep(&mut self, key: ClientKey, size: usize) {
+        if let Some(client) = self.get_mut(key) {
+            client.kept = client.kept.saturating_sub(size);
+        }
     }
 
     /// Sends bytes of the reply in the front slot before the reply is complete.
@@ -307,7 +331,7 @@ impl Client {
 
     /// Bytes that wait for the socket, or for an earlier reply.
     pub fn backlog(&self) -> usize {
-        self.unsent().len() + self.ready
+        self.unsent().len() + self.ready + self.kept
     }
 
     /// Keeps a reply that is known before an earlier one. True: the client is closed instead.

@@ -146,8 +146,11 @@ impl Sequencer {
     /// Copies this key to `behind`, unless that is under way.
     pub fn copy_key(&mut self, db: u32, key: &[u8], hash: u64, behind: StoreId) {
         let now = self.now;
-        if self.known.of(hash) != Sync::InSync {
-            self.known.doubt(hash, db, key, behind, now);
+        match self.known.of(hash) {
+            Sync::InSync => {}
+            // The other way round: this store is right about this key, whatever is said of the rest.
+            Sync::Suspect(store) if store != behind => return,
+            Sync::Suspect(_) | Sync::Unknown => self.known.doubt(hash, db, key, behind, now),
         }
         if !self.copies.by_hash.contains_key(&hash) {
             self.start_copy(db, key, hash, behind.other(), true, None);

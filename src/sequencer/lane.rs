@@ -9,6 +9,9 @@
 //! - an entry in `held` has not left the process: it can still be refused without doubt;
 //! - a database is used only after this store has answered OK to its SELECT on this connection.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 

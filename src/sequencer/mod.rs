@@ -32,6 +32,7 @@ pub mod policy;
 mod recent;
 mod reply;
 mod report;
+pub mod scripts;
 mod submit;
 mod sync;
 mod touched;
@@ -60,6 +61,7 @@ use lane::{DownReason, Lane};
 use op::{Failure, Op};
 use park::Parks;
 use recent::Recent;
+use scripts::{ScriptWay, Scripts};
 
 pub use fence::hash_key;
 pub use reply::OutOfStep;
@@ -137,6 +139,9 @@ pub struct Sequencer {
     copies: Copies,
     copy_counts: CopyCounts,
     dialects: [Dialect; 2],
+    scripts: Scripts,
+    /// Keys may have been written that no command declared: the stores are to be walked.
+    owes_walk: bool,
     /// Clients that wait for a copy before they take a fence.
     hydration_waiters: Vec<clients::ClientKey>,
     /// A store that may itself have lost writes: nothing is deleted elsewhere on its word.
@@ -147,7 +152,10 @@ pub struct Sequencer {
     next_ticket: u64,
     now: u64,
     primary_behind: bool,
+    primary_late: bool,
     flips: u64,
+    /// Bytes of replies that are kept until the other store's is there.
+    kept: u64,
 }
 
 // === impl Sequencer ===
@@ -188,6 +196,8 @@ impl Sequencer {
             copies: Copies::default(),
             copy_counts: CopyCounts::default(),
             dialects: [Dialect::default(); 2],
+            scripts: Scripts::default(),
+            owes_walk: false,
             hydration_waiters: Vec::new(),
             doubted_source: None,
             repairs_held: false,
@@ -195,7 +205,9 @@ impl Sequencer {
             next_ticket: 0,
             now: 0,
             primary_behind: false,
+            primary_late: false,
             flips: 0,
+            kept: 0,
         }
     }
 
@@ -344,7 +356,9 @@ impl Sequencer {
         let patience = self.settings.read_patience.as_micros() as u64;
         let before = self.now.saturating_sub(patience);
         let lane = &mut self.lanes[StoreId::Primary.index()];
-        self.primary_behind = lane.oldest().is_some_and(|at| at < before);
+        let late = lane.oldest().is_some_and(|at| at < before);
+        // One look may only show that the proxy itself was held up, and the answer lies in the socket.
+        self.primary_behind = std::mem::replace(&mut self.primary_late, late) && late;
         if !self.primary_behind || self.stage != Stage::DualSecondaryDefault || self.same_server {
             return;
         }

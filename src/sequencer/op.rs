@@ -169,6 +169,8 @@ pub struct Op {
     pub command: CommandId,
     /// Whose reply is the answer.
     pub policy: Policy,
+    /// The default store at its point of the order: a later flip does not change who was right.
+    pub default: StoreId,
     /// Each store's part.
     pub replies: [Reply; 2],
     /// Are the two replies to be compared?
@@ -203,6 +205,10 @@ pub struct Op {
     pub batch: Option<Rc<Batch>>,
     /// When it was submitted, in microseconds of the sequencer's clock.
     pub started: u64,
+    /// Bytes of replies that are kept for it.
+    pub kept: usize,
+    /// As many of them as count towards the unread replies of its client.
+    pub kept_for_client: usize,
     /// What only some operations need.
     pub extra: Option<Box<Extra>>,
 }
@@ -232,6 +238,14 @@ impl Reply {
 // === impl Kept ===
 
 impl Kept {
+    /// Bytes on the heap.
+    pub fn size(&self) -> usize {
+        match self {
+            Kept::Whole(frame) => frame.len(),
+            Kept::Short { .. } | Kept::Digest { .. } => 0,
+        }
+    }
+
     /// Keeps `frame`, or its digest when it is longer than `max` bytes.
     pub fn new(frame: &[u8], max: usize) -> Kept {
         if frame.len() <= KEPT_INLINE {
@@ -277,11 +291,19 @@ impl Kept {
 
 impl Op {
     /// An operation that asks for nothing yet.
-    pub fn new(owner: Owner, command: CommandId, policy: Policy, context: Context, started: u64) -> Op {
+    pub fn new(
+        owner: Owner,
+        command: CommandId,
+        policy: Policy,
+        default: StoreId,
+        context: Context,
+        started: u64,
+    ) -> Op {
         Op {
             owner,
             command,
             policy,
+            default,
             replies: [Reply::Unsent, Reply::Unsent],
             compare: false,
             answered: false,
@@ -299,6 +321,8 @@ impl Op {
             request: None,
             batch: None,
             started,
+            kept: 0,
+            kept_for_client: 0,
             extra: None,
         }
     }

@@ -60,12 +60,16 @@ pub enum Unblock {
     Timeout,
     /// With an error, as CLIENT UNBLOCK … ERROR does.
     Error,
+    /// The client has closed its half: it is not answered any more.
+    Gone,
 }
 
 struct Park {
     id: u64,
     parking: Parking,
     in_flight: bool,
+    /// An attempt has been answered: the client does wait.
+    waits: bool,
     again: bool,
     ended: Option<Unblock>,
 }
@@ -116,7 +120,8 @@ impl Parks {
         self.next += 1;
         let id = self.next;
         let (client, keys, deadline) = (parking.client, parking.hashes(), parking.deadline);
-        let index = self.slab.insert(Park { id, parking, in_flight: false, again: false, ended: None });
+        let index =
+            self.slab.insert(Park { id, parking, in_flight: false, waits: false, again: false, ended: None });
         let key = ParkKey { index: index as u32, id };
         for hash in keys {
             self.by_key.entry(hash).or_default().push_back(key);
@@ -183,6 +188,11 @@ impl Sequencer {
         let Some(key) = self.parks.by_client.get(&client).copied() else { return false };
         self.end_park(key, how);
         true
+    }
+
+    /// The client has closed its half. What an attempt in flight takes is still paid; nothing more is tried.
+    pub fn abandon(&mut self, client: ClientKey) {
+        self.unblock(client, Unblock::Gone);
     }
 
     /// Lets all parked clients without an attempt in flight go: their sessions wait on a store.
@@ -314,8 +324,8 @@ impl Sequencer {
 
     /// What an attempt took must have been taken on both stores alike.
     fn compare_attempt(&mut self, key: OpKey) {
-        let default = self.default_store();
         let Some(op) = self.ops.get(key.0 as usize) else { return };
+        let default = op.default;
         if op.is_open() {
             return;
         }
@@ -356,7 +366,11 @@ impl Sequencer {
         let Some(park) = self.parks.get_mut(key) else { return false };
         park.in_flight = false;
         let inner = frame.strip_prefix(b"*1\r\n").unwrap_or(frame);
-        let found = !is_nil(inner);
+        // Who waits already is not told that a key has become something else meanwhile: it may become right again.
+        let moves = matches!(&*self.table.spec(park.parking.command).name, "blmove" | "brpoplpush");
+        let wrong_key =
+            std::mem::replace(&mut park.waits, true) && !moves && inner.starts_with(b"-WRONGTYPE ");
+        let found = !is_nil(inner) && !wrong_key;
         if found {
             self.pay_parked(key, inner);
         } else if let Some(how) = park.ended {
@@ -386,8 +400,10 @@ impl Sequencer {
 
     fn pay_ended(&mut self, key: ParkKey, how: Unblock) {
         let Some(park) = self.parks.remove(key) else { return };
-        let reply = ended_reply(how, park.parking.context.proto);
-        self.clients.pay(park.parking.client, park.parking.seq, &reply);
+        if how != Unblock::Gone {
+            let reply = ended_reply(how, park.parking.context.proto);
+            self.clients.pay(park.parking.client, park.parking.seq, &reply);
+        }
         self.clients.wake(park.parking.client);
     }
 
@@ -422,7 +438,7 @@ fn is_nil(reply: &[u8]) -> bool {
 pub fn ended_reply(how: Unblock, proto: Proto) -> Vec<u8> {
     let mut reply = Vec::new();
     match how {
-        Unblock::Timeout => encode::nil_array(&mut reply, proto),
+        Unblock::Timeout | Unblock::Gone => encode::nil_array(&mut reply, proto),
         Unblock::Error => encode::error(&mut reply, b"UNBLOCKED client unblocked via CLIENT UNBLOCK"),
     }
     reply

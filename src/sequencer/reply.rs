@@ -103,7 +103,7 @@ impl Sequencer {
             self.attempt_reply(key, park, store, frame);
             return;
         }
-        let unsettled = op.write && op.blind && store == self.stage.default_store() && has_error(frame);
+        let unsettled = op.write && op.blind && store == op.default && has_error(frame);
         if unsettled {
             // What would have settled its keys did not run: they are what they were.
             self.doubt_op(key);
@@ -169,22 +169,41 @@ impl Sequencer {
         StoreId::ALL.map(|store| policy::seen(&op.replies[store.index()], |frame| is_hit(op, frame)))
     }
 
+    /// Keeps a reply that may become the answer. Until then it counts as one that the client has not read.
     fn keep(&mut self, key: OpKey, store: StoreId, frame: &[u8], max: usize) {
-        if let Some(op) = self.ops.get_mut(key.0 as usize) {
-            op.replies[store.index()] = Reply::Kept(Kept::new(frame, max));
+        let kept = Kept::new(frame, max);
+        let size = kept.size();
+        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        op.replies[store.index()] = Reply::Kept(kept);
+        op.kept += size;
+        self.kept += size as u64;
+        if let Owner::Client { key: client, .. } = op.owner
+            && size > 0
+        {
+            op.kept_for_client += size;
+            self.clients.keep(client, size);
         }
+    }
+
+    /// Keeps a reply for comparison alone; its digest does when too much is kept already.
+    fn keep_to_compare(&mut self, key: OpKey, store: StoreId, frame: &[u8]) {
+        let room = self.kept < self.settings.lag_max;
+        let kept = Kept::new(frame, if room { self.settings.compare_max_bytes } else { 0 });
+        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        op.kept += kept.size();
+        self.kept += kept.size() as u64;
+        op.replies[store.index()] = Reply::Kept(kept);
     }
 
     /// A reply that is not needed as an answer any more: compared, or let go.
     fn late_reply(&mut self, key: OpKey, store: StoreId, frame: &[u8]) {
-        let max = self.settings.compare_max_bytes;
         let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
         let other = &op.replies[store.other().index()];
         let pending = other.is_pending();
         if !op.compare || matches!(other, Reply::Unsent | Reply::Failed(_) | Reply::Gone) {
             op.replies[store.index()] = Reply::Gone;
         } else if pending {
-            op.replies[store.index()] = Reply::Kept(Kept::new(frame, max));
+            self.keep_to_compare(key, store, frame);
         } else {
             self.compare(key, store, frame);
             if let Some(op) = self.ops.get_mut(key.0 as usize) {
@@ -262,6 +281,7 @@ impl Sequencer {
 
     /// Pays the owner with this reply of `store`.
     pub(super) fn answer(&mut self, key: OpKey, store: StoreId, frame: &[u8]) {
+        self.let_go_kept(key);
         let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
         op.answered = true;
         let fell_back = fell_back(op, store) && is_hit(op, frame);
@@ -298,6 +318,7 @@ impl Sequencer {
 
     /// Tells the owner that no reply will come; all unpaid slots of a transaction are paid.
     fn answer_failure(&mut self, key: OpKey, failure: Failure, frame: &[u8]) {
+        self.let_go_kept(key);
         let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
         op.answered = true;
         let owner = op.owner;
@@ -332,8 +353,8 @@ impl Sequencer {
 
     /// `store` will not reply to this operation.
     pub(super) fn failed(&mut self, key: OpKey, store: StoreId, failure: Failure) {
-        let default = self.default_store();
         let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        let default = op.default;
         let was_sent = !matches!(failure, Failure::Down | Failure::NotSent | Failure::QueueFull);
         op.replies[store.index()] = Reply::Failed(failure);
         let counted = match failure {
@@ -383,7 +404,19 @@ impl Sequencer {
     pub(super) fn retire(&mut self, key: OpKey) {
         let Some(op) = self.ops.get(key.0 as usize) else { return };
         if op.answered && !op.is_open() {
-            self.ops.remove(key.0 as usize);
+            self.let_go_kept(key);
+            let op = self.ops.remove(key.0 as usize);
+            self.kept = self.kept.saturating_sub(op.kept as u64);
+        }
+    }
+
+    /// What is kept for an operation does not count as unread by its client any more.
+    fn let_go_kept(&mut self, key: OpKey) {
+        if let Some(op) = self.ops.get_mut(key.0 as usize)
+            && let Owner::Client { key: client, .. } = op.owner
+            && op.kept_for_client > 0
+        {
+            self.clients.unkeep(client, std::mem::take(&mut op.kept_for_client));
         }
     }
 

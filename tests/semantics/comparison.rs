@@ -62,7 +62,7 @@ fn fill(pair: &Pair, primary: &str, secondary: &str) {
 
 #[test]
 fn replies_that_mean_the_same_are_equal() {
-    let mut pair = Pair::start_with(Stage::DualSecondaryDefault, &[VERBATIM]);
+    let mut pair = calm_with(Stage::DualSecondaryDefault, &[VERBATIM]);
     for stage in DUAL {
         pair.stage(stage);
         let mut clients = [pair.client(), pair.proxy.client3()];
@@ -85,7 +85,7 @@ fn replies_that_mean_the_same_are_equal() {
 
 #[test]
 fn replies_that_mean_different_things_are_counted() {
-    let mut pair = Pair::start_with(Stage::DualSecondaryDefault, &[VERBATIM]);
+    let mut pair = calm_with(Stage::DualSecondaryDefault, &[VERBATIM]);
     let mut expected = 0.0;
     for stage in DUAL {
         pair.stage(stage);
@@ -108,7 +108,7 @@ fn replies_that_mean_different_things_are_counted() {
 #[test]
 fn a_batch_counts_once_however_many_of_its_replies_differ() {
     for stage in DUAL {
-        let pair = Pair::start_with(stage, &[VERBATIM]);
+        let pair = calm_with(stage, &[VERBATIM]);
         pair.primary.words("SET n 1");
         pair.secondary.words("SET n 100");
         let mut client = pair.client();
@@ -130,7 +130,7 @@ fn a_batch_counts_once_however_many_of_its_replies_differ() {
 #[test]
 fn a_standalone_command_that_differs_is_counted_under_its_own_name() {
     for stage in DUAL {
-        let pair = Pair::start_with(stage, &[VERBATIM]);
+        let pair = calm_with(stage, &[VERBATIM]);
         pair.primary.words("RPUSH list a");
         pair.secondary.words("RPUSH list a b");
         pair.secondary.words("SET once x");
@@ -150,7 +150,7 @@ fn a_standalone_command_that_differs_is_counted_under_its_own_name() {
 #[test]
 fn errors_are_compared_by_their_code() {
     for stage in DUAL {
-        let pair = Pair::start_with(stage, &[VERBATIM]);
+        let pair = calm_with(stage, &[VERBATIM]);
         // "ERR value is not an integer" here, "ERR increment would overflow" there.
         pair.primary.words("SET n word");
         pair.secondary.words("SET n 9223372036854775807");
@@ -167,7 +167,7 @@ fn errors_are_compared_by_their_code() {
 
 #[test]
 fn receivers_of_publish_are_not_compared() {
-    let pair = Pair::start_in(Stage::DualSecondaryDefault);
+    let pair = calm(Stage::DualSecondaryDefault);
     let mut direct = pair.primary.client();
     direct.words("SUBSCRIBE news");
     let mut client = pair.client();
@@ -184,7 +184,7 @@ fn receivers_of_publish_are_not_compared() {
 #[test]
 fn a_sample_names_command_and_key_and_shows_values_only_if_asked() {
     for (setting, shown) in [("log_values = false", false), ("log_values = true", true)] {
-        let pair = Pair::start_with(Stage::DualSecondaryDefault, &[VERBATIM, setting]);
+        let pair = calm_with(Stage::DualSecondaryDefault, &[VERBATIM, setting]);
         pair.primary.words("SET k top-secret-one");
         pair.secondary.words("SET k top-secret-two");
         pair.client().pipeline(&[&["GET", "k"], &["SET", "k", "x"]]);
@@ -201,7 +201,7 @@ fn a_sample_names_command_and_key_and_shows_values_only_if_asked() {
 
 #[test]
 fn a_wider_tolerance_is_a_setting() {
-    let pair = Pair::start_with(Stage::DualSecondaryDefault, &[VERBATIM, "ttl_tolerance = \"60s\""]);
+    let pair = calm_with(Stage::DualSecondaryDefault, &[VERBATIM, "ttl_tolerance = \"60s\""]);
     pair.primary.words("SET t v EX 100");
     pair.secondary.words("SET t v EX 130");
     pair.client().pipeline(&[&["TTL", "t"], &["PTTL", "t"]]);
@@ -211,7 +211,7 @@ fn a_wider_tolerance_is_a_setting() {
 
 #[test]
 fn large_replies_are_compared_too() {
-    let pair = Pair::start_with(Stage::DualSecondaryDefault, &[VERBATIM]);
+    let pair = calm_with(Stage::DualSecondaryDefault, &[VERBATIM]);
     for (server, last) in [(&pair.primary, "a"), (&pair.secondary, "b")] {
         server.call(&["SET", "same", &"x".repeat(300_000)]);
         server.call(&["SET", "differs", &("x".repeat(300_000) + last)]);

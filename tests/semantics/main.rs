@@ -26,6 +26,16 @@ const VERBATIM: &str = "hydrate = false";
 /// The stages in which both stores are in use.
 const DUAL: [Stage; 2] = [Stage::DualSecondaryDefault, Stage::DualPrimaryDefault];
 
+/// A pair whose reads do not turn away from a primary that this machine is too busy to run at once.
+fn calm(stage: Stage) -> Pair {
+    calm_with(stage, &[])
+}
+
+/// The same, with further settings.
+fn calm_with(stage: Stage, settings: &[&str]) -> Pair {
+    Pair::start_with(stage, &[settings, &["read_patience = \"10s\""]].concat())
+}
+
 // === impl Pair ===
 
 impl Pair {

@@ -120,7 +120,7 @@ fn alike(read: &str, one: &Value, two: &Value) -> bool {
 
 #[test]
 fn each_read_falls_back_to_the_secondary_and_is_counted_once() {
-    let mut pair = Pair::start_in(Stage::DualSecondaryDefault);
+    let mut pair = calm(Stage::DualSecondaryDefault);
     let mut expected = BTreeMap::new();
     for stage in DUAL {
         pair.stage(stage);
@@ -140,7 +140,7 @@ fn each_read_falls_back_to_the_secondary_and_is_counted_once() {
 
 #[test]
 fn a_double_miss_is_the_default_stores_reply_and_counts_nothing() {
-    let mut pair = Pair::start_in(Stage::DualSecondaryDefault);
+    let mut pair = calm(Stage::DualSecondaryDefault);
     for stage in DUAL {
         pair.stage(stage);
         let mut client = pair.client();
@@ -161,7 +161,7 @@ fn a_double_miss_is_the_default_stores_reply_and_counts_nothing() {
 
 #[test]
 fn a_hit_of_the_primary_is_not_looked_up() {
-    let mut pair = Pair::start_in(Stage::DualSecondaryDefault);
+    let mut pair = calm(Stage::DualSecondaryDefault);
     for stage in DUAL {
         pair.stage(stage);
         let mut client = pair.client();
@@ -179,7 +179,7 @@ fn a_hit_of_the_primary_is_not_looked_up() {
 
 #[test]
 fn minus_one_is_a_hit() {
-    let pair = Pair::start_in(Stage::DualPrimaryDefault);
+    let pair = calm(Stage::DualPrimaryDefault);
     pair.primary.words("SET key here");
     pair.secondary.words("SET key there EX 100");
     for read in ["TTL key", "PTTL key", "EXPIRETIME key", "PEXPIRETIME key"] {
@@ -190,7 +190,7 @@ fn minus_one_is_a_hit() {
 
 #[test]
 fn resp3_clients_miss_and_fall_back_alike() {
-    let mut pair = Pair::start_in(Stage::DualSecondaryDefault);
+    let mut pair = calm(Stage::DualSecondaryDefault);
     let mut expected = BTreeMap::new();
     for stage in DUAL {
         pair.stage(stage);

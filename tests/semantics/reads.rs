@@ -4,7 +4,7 @@ use super::*;
 
 /// A pair whose stores hold different values for `both`, one each of `old` and `new`.
 fn split(stage: Stage, settings: &[&str]) -> Pair {
-    let pair = Pair::start_with(stage, settings);
+    let pair = calm_with(stage, settings);
     for (server, name) in [(&pair.primary, "new"), (&pair.secondary, "old")] {
         server.words(&format!("SET both {name}"));
         server.words(&format!("SET {name} {name}"));
@@ -137,7 +137,7 @@ fn reads_of_several_keys_and_of_the_keyspace_are_the_default_stores() {
 fn a_reader_always_sees_its_own_writes() {
     for stage in DUAL {
         for settings in [&[][..], &["ack = \"both\""]] {
-            let pair = Pair::start_with(stage, settings);
+            let pair = calm_with(stage, settings);
             let mut client = pair.client();
             for turn in 0..300 {
                 let value = turn.to_string();
@@ -174,10 +174,8 @@ fn a_second_command_does_not_wait_behind_a_slow_lone_read() {
 #[test]
 fn ack_both_waits_for_the_other_store() {
     for (ack, reached) in [("default", false), ("both", true)] {
-        let pair = Pair::start_with(
-            Stage::DualSecondaryDefault,
-            &[&format!("ack = \"{ack}\""), "reply_timeout = \"30s\""],
-        );
+        let pair =
+            calm_with(Stage::DualSecondaryDefault, &[&format!("ack = \"{ack}\""), "reply_timeout = \"30s\""]);
         let mut client = pair.client();
         assert_eq!(client.words("SET warm up"), Value::ok());
         pair.quiet();
@@ -204,7 +202,7 @@ fn ack_both_waits_for_the_other_store() {
 #[test]
 fn ack_both_still_returns_the_default_stores_reply() {
     for (stage, reply) in [(Stage::DualSecondaryDefault, 21), (Stage::DualPrimaryDefault, 11)] {
-        let pair = Pair::start_with(stage, &["ack = \"both\""]);
+        let pair = calm_with(stage, &["ack = \"both\""]);
         pair.primary.words("SET n 10");
         pair.secondary.words("SET n 20");
         assert_eq!(pair.client().words("INCR n"), reply.into(), "{stage}");

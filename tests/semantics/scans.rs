@@ -39,7 +39,7 @@ fn of_store<'a>(items: impl IntoIterator<Item = &'a String>, name: &str) -> usiz
 
 #[test]
 fn a_scan_goes_on_at_the_store_that_began_it_across_a_flip_and_on_other_connections() {
-    let mut pair = Pair::start_in(Stage::DualSecondaryDefault);
+    let mut pair = calm(Stage::DualSecondaryDefault);
     fill(&pair);
     for (read, begun_at) in
         [("SCAN C", "old"), ("SSCAN set C", "new"), ("HSCAN hash C", "new"), ("ZSCAN zset C", "new")]
@@ -70,7 +70,7 @@ fn scan(read: &str, cursor: &str) -> String {
 #[test]
 fn two_scans_of_different_stores_at_once_do_not_mix() {
     // Tables of one size hand out the same cursors: what a cursor is of decides, not its number.
-    let mut pair = Pair::start_in(Stage::DualSecondaryDefault);
+    let mut pair = calm(Stage::DualSecondaryDefault);
     fill(&pair);
     let (mut old, mut new) = (pair.client(), pair.client());
     let (mut old_at, mut olds) = page(&old.words("SCAN 0 COUNT 20"));
@@ -92,7 +92,7 @@ fn two_scans_of_different_stores_at_once_do_not_mix() {
 #[test]
 fn scans_of_two_keys_do_not_mix() {
     // One set only the secondary has, one only the primary: their scans run side by side.
-    let pair = Pair::start_in(Stage::DualPrimaryDefault);
+    let pair = calm(Stage::DualPrimaryDefault);
     let mut found: [BTreeSet<String>; 2] = Default::default();
     for (server, name) in [(&pair.primary, "new"), (&pair.secondary, "old")] {
         let mut client = server.client();
@@ -119,7 +119,7 @@ fn scans_of_two_keys_do_not_mix() {
 
 #[test]
 fn a_scan_begun_in_a_single_store_stage_goes_on_there_while_dual() {
-    let mut pair = Pair::start();
+    let mut pair = calm(Stage::SecondaryOnly);
     fill(&pair);
     let (mut cursor, mut found) = page(&pair.client().words("SCAN 0 COUNT 20"));
     pair.stage(Stage::DualSecondaryDefault);
@@ -135,7 +135,7 @@ fn a_scan_begun_in_a_single_store_stage_goes_on_there_while_dual() {
 #[test]
 fn an_unknown_cursor_goes_to_the_default_store() {
     for stage in DUAL {
-        let pair = Pair::start_in(stage);
+        let pair = calm(stage);
         for server in [&pair.primary, &pair.secondary] {
             server.words("SET key value");
         }

@@ -7,7 +7,7 @@ type PerStage<T> = [T; 4];
 
 #[test]
 fn a_read_alone_is_answered_by_the_right_store() {
-    let mut pair = Pair::start();
+    let mut pair = calm(Stage::SecondaryOnly);
     for at in 0..4 {
         pair.primary.words(&format!("SET both:{at} primary"));
         pair.secondary.words(&format!("SET both:{at} secondary"));
@@ -38,7 +38,7 @@ fn a_read_alone_is_answered_by_the_right_store() {
 
 #[test]
 fn a_write_goes_to_the_stores_of_its_stage_and_the_default_answers() {
-    let mut pair = Pair::start();
+    let mut pair = calm(Stage::SecondaryOnly);
     let mut client = pair.client();
     for stage in Stage::ALL {
         pair.stage(stage);
@@ -59,7 +59,7 @@ fn a_write_goes_to_the_stores_of_its_stage_and_the_default_answers() {
 #[test]
 fn a_differing_write_gets_the_default_stores_reply() {
     for (stage, reply) in [(Stage::DualSecondaryDefault, 21), (Stage::DualPrimaryDefault, 11)] {
-        let pair = Pair::start_in(stage);
+        let pair = calm(stage);
         pair.primary.words("SET n 10");
         pair.secondary.words("SET n 20");
         assert_eq!(pair.client().words("INCR n"), reply.into(), "{stage}");
@@ -68,7 +68,7 @@ fn a_differing_write_gets_the_default_stores_reply() {
 
 #[test]
 fn a_pipeline_runs_on_the_stores_of_its_stage_and_the_default_answers() {
-    let mut pair = Pair::start_with(Stage::SecondaryOnly, &[VERBATIM]);
+    let mut pair = calm_with(Stage::SecondaryOnly, &[VERBATIM]);
     let mut client = pair.client();
     for stage in Stage::ALL {
         pair.stage(stage);
@@ -94,7 +94,7 @@ fn a_pipeline_runs_on_the_stores_of_its_stage_and_the_default_answers() {
 
 #[test]
 fn in_a_pipeline_the_primarys_miss_is_looked_up_once_it_is_the_default() {
-    let mut pair = Pair::start_in(Stage::DualSecondaryDefault);
+    let mut pair = calm(Stage::DualSecondaryDefault);
     for stage in DUAL {
         pair.stage(stage);
         let key = format!("old:{stage}");
@@ -113,7 +113,7 @@ fn in_a_pipeline_the_primarys_miss_is_looked_up_once_it_is_the_default() {
 
 #[test]
 fn a_transaction_runs_on_the_stores_of_its_stage_and_the_default_answers() {
-    let mut pair = Pair::start_with(Stage::SecondaryOnly, &[VERBATIM]);
+    let mut pair = calm_with(Stage::SecondaryOnly, &[VERBATIM]);
     let mut client = pair.client();
     for stage in Stage::ALL {
         pair.stage(stage);
@@ -135,7 +135,7 @@ fn a_transaction_runs_on_the_stores_of_its_stage_and_the_default_answers() {
 
 #[test]
 fn an_unknown_command_goes_to_the_default_store_and_counts_while_dual() {
-    let mut pair = Pair::start();
+    let mut pair = calm(Stage::SecondaryOnly);
     let mut client = pair.client();
     let counted: PerStage<f64> = [0.0, 1.0, 2.0, 2.0];
     for (at, stage) in Stage::ALL.into_iter().enumerate() {
@@ -162,7 +162,7 @@ fn errors_of(server: &RedisServer) -> u64 {
 #[test]
 fn ping_and_echo_are_answered_while_the_default_store_is_there() {
     for stage in DUAL {
-        let mut pair = Pair::start_in(stage);
+        let mut pair = calm(stage);
         let mut client = pair.client();
         for (line, reply) in
             [("PING", Value::simple("PONG")), ("PING hi", "hi".into()), ("ECHO hi", "hi".into())]
@@ -191,7 +191,7 @@ fn ping_and_echo_are_answered_while_the_default_store_is_there() {
 
 #[test]
 fn admin_commands_go_to_the_default_store_alone() {
-    let mut pair = Pair::start();
+    let mut pair = calm(Stage::SecondaryOnly);
     let mut client = pair.client();
     for stage in Stage::ALL {
         pair.stage(stage);
@@ -210,7 +210,7 @@ fn admin_commands_go_to_the_default_store_alone() {
 
 #[test]
 fn blocking_pops_take_from_the_stores_of_their_stage() {
-    let mut pair = Pair::start();
+    let mut pair = calm(Stage::SecondaryOnly);
     let mut client = pair.client();
     for stage in Stage::ALL {
         pair.stage(stage);
@@ -229,7 +229,7 @@ fn blocking_pops_take_from_the_stores_of_their_stage() {
 
 #[test]
 fn published_messages_reach_the_subscribers_of_every_store_in_use() {
-    let mut pair = Pair::start();
+    let mut pair = calm(Stage::SecondaryOnly);
     let mut client = pair.client();
     let mut direct = [pair.primary.client(), pair.secondary.client()];
     for subscriber in &mut direct {
@@ -259,7 +259,7 @@ fn published_messages_reach_the_subscribers_of_every_store_in_use() {
 
 #[test]
 fn monitor_shows_the_default_store() {
-    let mut pair = Pair::start();
+    let mut pair = calm(Stage::SecondaryOnly);
     for stage in Stage::ALL {
         pair.stage(stage);
         let mut monitor = pair.client();
@@ -280,7 +280,7 @@ fn monitor_shows_the_default_store() {
 
 #[test]
 fn every_series_of_an_instance_is_there_from_the_start() {
-    let pair = Pair::start();
+    let pair = calm(Stage::SecondaryOnly);
     let labels = |command| [("instance_name", INSTANCE), ("command", command)];
     for command in ["get", "mget", "hgetall", "exists", "ttl", "type", "zrangebyscore", "sscan"] {
         assert_eq!(pair.proxy.metric_opt(FALLBACK, &labels(command)), Some(0.0), "{command}");

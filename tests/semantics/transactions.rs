@@ -10,7 +10,7 @@ const ABORTED: &str = "EXECABORT Transaction discarded because of previous error
 
 /// Runs `check` with a client in every stage of one proxy.
 fn in_every_stage(check: impl Fn(&Pair, Stage, &mut Client)) {
-    let mut pair = Pair::start();
+    let mut pair = calm(Stage::SecondaryOnly);
     let mut client = pair.client();
     for stage in Stage::ALL {
         pair.stage(stage);
@@ -155,7 +155,7 @@ fn an_empty_and_a_large_transaction() {
 
 #[test]
 fn transactions_are_not_interleaved() {
-    let mut pair = Pair::start();
+    let mut pair = calm(Stage::SecondaryOnly);
     for stage in Stage::ALL {
         pair.stage(stage);
         let turns = 60;
@@ -253,7 +253,7 @@ fn hello_and_setname_in_a_transaction() {
 
 #[test]
 fn a_transaction_that_fails_on_the_default_store_is_an_error_at_once() {
-    let mut pair = Pair::start_in(Stage::DualSecondaryDefault);
+    let mut pair = calm(Stage::DualSecondaryDefault);
     let mut client = pair.client();
     pair.secondary.kill();
     let down = [("instance_name", INSTANCE), ("store", "secondary")];

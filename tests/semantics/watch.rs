@@ -12,7 +12,7 @@ fn exec(client: &mut Client, commands: &[&[&str]]) -> Value {
 
 #[test]
 fn a_watched_key_that_stays_lets_exec_run_and_one_that_changes_does_not() {
-    let mut pair = Pair::start();
+    let mut pair = calm(Stage::SecondaryOnly);
     for stage in Stage::ALL {
         pair.stage(stage);
         let (mut client, mut another) = (pair.client(), pair.client());
@@ -57,7 +57,7 @@ fn a_watched_key_that_stays_lets_exec_run_and_one_that_changes_does_not() {
 
 #[test]
 fn in_a_resp3_transaction_an_abort_is_a_null() {
-    let pair = Pair::start_in(Stage::DualSecondaryDefault);
+    let pair = calm(Stage::DualSecondaryDefault);
     let (mut client, mut another) = (pair.proxy.client3(), pair.client());
     client.words("WATCH key");
     another.words("SET key 1");
@@ -69,7 +69,7 @@ fn in_a_resp3_transaction_an_abort_is_a_null() {
 
 #[test]
 fn an_increment_by_watching_loses_nothing() {
-    let mut pair = Pair::start();
+    let mut pair = calm(Stage::SecondaryOnly);
     for stage in Stage::ALL {
         pair.stage(stage);
         pair.client().words("SET count 0");
@@ -101,7 +101,7 @@ fn an_increment_by_watching_loses_nothing() {
 #[test]
 fn a_connection_that_watched_serves_nobody_else() {
     // The keys of a client that gave up would abort the transaction of the next one.
-    let mut pair = Pair::start();
+    let mut pair = calm(Stage::SecondaryOnly);
     for stage in Stage::ALL {
         pair.stage(stage);
         let mut another = pair.client();
@@ -132,7 +132,7 @@ fn a_connection_that_watched_serves_nobody_else() {
 
 #[test]
 fn a_watch_across_a_flip_of_the_default_store_aborts() {
-    let mut pair = Pair::start_in(Stage::DualSecondaryDefault);
+    let mut pair = calm(Stage::DualSecondaryDefault);
     for (from, to) in [
         (Stage::DualSecondaryDefault, Stage::DualPrimaryDefault),
         (Stage::DualPrimaryDefault, Stage::DualSecondaryDefault),
@@ -161,7 +161,7 @@ fn a_watch_across_a_flip_of_the_default_store_aborts() {
 
 #[test]
 fn a_watch_whose_connection_was_lost_aborts() {
-    let pair = Pair::start_in(Stage::DualSecondaryDefault);
+    let pair = calm(Stage::DualSecondaryDefault);
     let (mut client, mut another) = (pair.client(), pair.client());
     assert_eq!(client.words("WATCH key"), Value::ok());
     another.words("SET key changed");
@@ -177,7 +177,7 @@ fn a_watch_whose_connection_was_lost_aborts() {
 #[test]
 fn writes_of_a_watching_client_are_mirrored_in_their_place() {
     for stage in DUAL {
-        let pair = Pair::start_in(stage);
+        let pair = calm(stage);
         let (mut client, mut another) = (pair.client(), pair.client());
         for turn in 0..50 {
             client.words("WATCH list");

@@ -1,0 +1,104 @@
+use super::*;
+
+const CONTEXT: Context = Context { db: 0, proto: Proto::Resp2 };
+
+/// A connected lane that has answered its own SELECT.
+fn lane() -> Lane {
+    let mut lane = Lane::new(StoreId::Primary, 0);
+    lane.connected(false, 0);
+    lane.append(CONTEXT, b"first", Sink::Nobody, 1, 0);
+    reply(&mut lane, encode::OK, 0);
+    reply(&mut lane, b"+x\r\n", 0);
+    lane
+}
+
+fn append(lane: &mut Lane, op: u32, at: u64) {
+    lane.append(CONTEXT, b"request", Sink::Op(OpKey(op)), 1, at);
+}
+
+fn reply(lane: &mut Lane, frame: &[u8], at: u64) {
+    if let Some(arrived) = lane.arrived(at) {
+        let _ = lane.context_reply(arrived.sink, frame, at);
+    }
+}
+
+#[test]
+fn each_entry_expires_once() {
+    let mut lane = lane();
+    (0..3).for_each(|op| append(&mut lane, op, u64::from(op) * 10));
+    assert_eq!(lane.expire(15), [Sink::Op(OpKey(0)), Sink::Op(OpKey(1))]);
+    assert!(lane.expire(15).is_empty());
+    assert_eq!(lane.expire(25), [Sink::Op(OpKey(2))]);
+    (0..3).for_each(|_| reply(&mut lane, b"+late\r\n", 30));
+    append(&mut lane, 3, 31);
+    assert!(lane.expire(31).is_empty());
+    assert_eq!(lane.expire(40), [Sink::Op(OpKey(3))]);
+}
+
+#[test]
+fn a_reply_that_comes_in_may_take_its_time_until_no_byte_comes() {
+    let mut lane = lane();
+    append(&mut lane, 0, 0);
+    append(&mut lane, 1, 0);
+    lane.in_reply = true;
+    lane.heard_at = 50;
+    assert_eq!(lane.expire(40), [Sink::Op(OpKey(1))], "whoever is behind it waits no longer");
+    assert!(lane.expire(50).is_empty());
+    assert_eq!(lane.expire(60), [Sink::Op(OpKey(0))]);
+}
+
+#[test]
+fn a_reply_that_was_coming_in_on_the_last_connection_protects_nobody_on_the_next() {
+    let mut lane = lane();
+    append(&mut lane, 0, 0);
+    lane.in_reply = true;
+    lane.lost();
+    lane.connected(false, 10);
+    lane.append(CONTEXT, b"request", Sink::Op(OpKey(1)), 1, 10);
+    reply(&mut lane, encode::OK, 10);
+    lane.heard_at = 100;
+    assert_eq!(lane.expire(50), [Sink::Op(OpKey(1))]);
+}
+
+#[test]
+fn what_is_late_is_told_once_also_while_it_is_held() {
+    let mut lane = Lane::new(StoreId::Primary, 0);
+    (0..2).for_each(|op| append(&mut lane, op, 0));
+    assert_eq!(lane.newly_late(1), [OpKey(0), OpKey(1)]);
+    assert!(lane.newly_late(1).is_empty());
+    append(&mut lane, 2, 5);
+    assert_eq!(lane.newly_late(6), [OpKey(2)]);
+    let gone =
+        lane.down(DownReason { kind: StoreErrorKind::Connect, text: String::new(), store_error: None });
+    assert_eq!(gone.len(), 3);
+    lane.connected(false, 7);
+    append(&mut lane, 3, 8);
+    assert_eq!(lane.newly_late(9), [OpKey(3)]);
+}
+
+#[test]
+fn a_request_that_was_held_for_long_is_not_silence_of_the_store() {
+    let mut lane = lane();
+    lane.reserve(CONTEXT, OpKey(0), 10);
+    append(&mut lane, 1, 20);
+    lane.vacate(OpKey(0), 1_000);
+    assert!(!lane.is_silent_since(900));
+    assert!(lane.is_silent_since(1_001));
+}
+
+#[test]
+fn a_mark_that_answers_another_request_is_found_out() {
+    let mut lane = lane();
+    append(&mut lane, 0, 0);
+    lane.out.clear();
+    lane.probe(1);
+    let request = String::from_utf8_lossy(&lane.out).into_owned();
+    let text = request.split("\r\n").nth(4).expect("ECHO's argument").to_owned();
+    let frame = format!("${}\r\n{text}\r\n", text.len());
+    assert!(lane.is_stray_mark(frame.as_bytes()));
+    assert!(!lane.is_stray_mark(b"$34\r\nmultistore-mark-0000000000000000-1\r\n"));
+    reply(&mut lane, b"+x\r\n", 2);
+    assert!(!lane.is_stray_mark(frame.as_bytes()), "now it is due");
+    let arrived = lane.arrived(3).expect("the mark");
+    assert!(matches!(lane.context_reply(arrived.sink, frame.as_bytes(), 3), ContextOutcome::Fine));
+}

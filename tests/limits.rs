@@ -222,14 +222,7 @@ fn dedicated_connections_are_bounded_even_when_all_are_wanted_at_once() {
     let pair = Pair::start_with(Stage::SecondaryOnly, &["dedicated_max = 5"]);
     let mut clients: Vec<Client> = (0..50).map(|_| pair.client()).collect();
     clients.iter_mut().for_each(|client| client.send(&["BLPOP", "nothing", "0"]));
-    let refused = clients
-        .iter_mut()
-        .map(|client| {
-            client.send(&["PING"]);
-            client
-        })
-        .count();
-    assert_eq!(refused, 50);
+    clients.iter_mut().for_each(|client| client.send(&["PING"]));
     let blocked = || {
         let list = pair.secondary.words("CLIENT LIST TYPE normal").text();
         list.lines().filter(|line| line.contains("cmd=blpop")).count()

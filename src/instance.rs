@@ -105,7 +105,7 @@ impl Instance {
         let counters = metrics.instance(name, &names, |index| reads.get(index).copied().unwrap_or_default());
         let stage = config.flags(name).stage();
         let base = self::config::first_knowledge(name, settings, stage, state.get(name).as_ref());
-        let core = Sequencer::new(
+        let mut core = Sequencer::new(
             table,
             self::config::settings(settings),
             stage,
@@ -113,6 +113,7 @@ impl Instance {
             counters.clone(),
             base,
         );
+        core.doubt_source(state.get(name).and_then(|entry| entry.doubted()));
         Rc::new(Instance {
             name: name.to_owned(),
             pool: Pool::new(counters.clone()),
@@ -175,6 +176,26 @@ impl Instance {
     /// Looks at what is known about a store.
     pub fn with_facts<R>(&self, store: StoreId, look: impl FnOnce(&StoreFacts) -> R) -> R {
         look(&self.facts.borrow()[store.index()])
+    }
+
+    /// Does the default store have this command? True where it has not told.
+    fn offers(&self, name: &str) -> bool {
+        let core = self.core();
+        let Some(id) = core.table.by_name(name) else { return false };
+        self.with_facts(core.default_store(), |facts| facts.offered.as_ref().is_none_or(|has| has.has(id)))
+    }
+
+    /// Is the default store new enough to show the names of its clients' libraries?
+    pub fn has_client_info(&self) -> bool {
+        self.offers("client|setinfo")
+    }
+
+    /// Is the default store new enough for CLIENT KILL MAXAGE?
+    pub fn knows_max_age(&self) -> bool {
+        let redis = self.with_facts(self.core().default_store(), |facts| {
+            facts.identity.as_ref().is_some_and(|identity| is_at_least(&identity.version, 7, 4))
+        });
+        redis || self.offers("client|capa")
     }
 
     fn micros(&self) -> u64 {
@@ -336,10 +357,15 @@ impl Instance {
         }
         let other = core.default_store().other();
         core.doubt_store(other);
+        drop(core);
+        self.record_now();
     }
 
     /// An operator says which store is right: the other one is made equal to it. Only while dual.
     pub fn repair_from(&self, right: StoreId) -> Result<(), String> {
+        if !self.config_ref().hydrate {
+            return Err(format!("{} has hydrate = false: nothing is copied", self.name));
+        }
         let mut core = self.core_mut();
         if !core.stage().is_dual() {
             return Err(format!("{} is in {}: repair needs both stores in use", self.name, core.stage()));
@@ -347,6 +373,8 @@ impl Instance {
         tracing::warn!(instance = %self.name, from = %right, to = %right.other(), "repair of a whole store, on request");
         core.doubt_source(None);
         core.doubt_store(right.other());
+        drop(core);
+        self.record_now();
         Ok(())
     }
 
@@ -460,6 +488,12 @@ impl Instance {
         self.write_state(Entry::running(stage, behind));
     }
 
+    /// Records what is known now: which store is behind, and which one may have lost writes.
+    pub fn record_now(&self) {
+        let stage = self.core().flags().stage();
+        self.record(stage);
+    }
+
     /// Records a clean stop, if it is one: both stores have answered everything, nothing is suspect.
     pub fn record_stop(&self) {
         let core = self.core();
@@ -478,6 +512,8 @@ impl Instance {
     }
 
     fn write_state(&self, entry: Entry) {
+        let doubted = self.core().doubted_source().map(|store| store.name().to_owned());
+        let entry = Entry { doubted, ..entry };
         if let Err(error) = self.state.set(&self.name, entry) {
             tracing::error!(instance = %self.name,
                 "the state file cannot be written ({error}): after a crash nobody would know which store is behind");
@@ -526,4 +562,10 @@ impl Instance {
         }
         self.stage_may_have_changed(before);
     }
+}
+
+/// Is a version such as `7.0.15` this one or a later one?
+fn is_at_least(version: &str, major: u32, minor: u32) -> bool {
+    let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) >= (major, minor)
 }

@@ -2,7 +2,7 @@
 //!
 //! The decision is made once; nothing later looks at the command again to find its way.
 
-use crate::command::{Args, Effect, Kind, Lookup, Miss, Spec};
+use crate::command::{Args, Effect, Kind, Miss, Spec};
 use crate::metrics::RequestKind;
 use crate::sequencer::Path;
 use crate::sequencer::cursors::parse_cursor;
@@ -18,6 +18,8 @@ pub enum Route {
     Transaction(TransactionCommand),
     /// May wait for another client.
     Block,
+    /// To the default store, past everything that is queued for it.
+    Aside,
     /// SUBSCRIBE and its kin.
     Subscribe,
     /// MONITOR.
@@ -61,7 +63,6 @@ pub enum ClientCommand {
     TrackingInfo,
     GetRedir,
     Unsupported,
-    Unknown,
 }
 
 /// MULTI and what belongs to it.
@@ -80,6 +81,9 @@ pub fn route<A: Args + ?Sized>(spec: &Spec, effect: &Effect, args: &A, refused: 
     if refused {
         return Route::Refuse;
     }
+    if is_aside(&spec.name) {
+        return Route::Aside;
+    }
     match effect.kind {
         Kind::Read | Kind::ScriptRead => Route::Order(read(spec, effect, args)),
         Kind::KeyspaceRead => Route::Order(match &*spec.name {
@@ -96,6 +100,12 @@ pub fn route<A: Args + ?Sized>(spec: &Spec, effect: &Effect, args: &A, refused: 
         Kind::Monitor => Route::Monitor,
         Kind::Admin | Kind::Dangerous => Route::Order(Path::Default),
     }
+}
+
+/// Commands that must not wait behind what they are to end: in a lane they would stand behind the script that
+/// they kill, or behind the writes that a pause holds up.
+fn is_aside(name: &str) -> bool {
+    matches!(name, "script|kill" | "function|kill" | "client|pause" | "client|unpause")
 }
 
 fn read<A: Args + ?Sized>(spec: &Spec, effect: &Effect, args: &A) -> Path {
@@ -144,16 +154,6 @@ fn transaction(spec: &Spec) -> Route {
         "watch" => TransactionCommand::Watch,
         _ => TransactionCommand::Unwatch,
     })
-}
-
-/// Decides about what the table does not know: the default store may.
-pub fn unknown(lookup: Lookup, container: Option<&str>) -> Route {
-    match (lookup, container) {
-        (Lookup::UnknownSubcommand(_), Some("client")) => {
-            Route::Session(SessionCommand::Client(ClientCommand::Unknown))
-        }
-        _ => Route::Order(Path::Default),
-    }
 }
 
 /// What a request is counted as.

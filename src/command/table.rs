@@ -139,6 +139,12 @@ impl Table {
         for command in commands {
             let Some(id) = self.search(NONE, command.name.as_bytes()) else { continue };
             offered.set(id, command.arity);
+            if command.subcommands.is_empty() {
+                // A server before 7.0 tells of none: those of the table pass for its own.
+                let prefix = format!("{}|", self.spec(id).name);
+                let own = self.iter().filter(|(_, spec)| spec.name.starts_with(&prefix));
+                own.for_each(|(sub, spec)| offered.set(sub, spec.arity));
+            }
             for sub in &command.subcommands {
                 if let Some(sub_id) = self.search(id.0, sub.own_name().as_bytes()) {
                     offered.set(sub_id, sub.arity);

@@ -6,6 +6,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 use super::Instance;
+use crate::command::CommandId;
 use crate::net::WriteHalf;
 use crate::resp::Proto;
 use crate::sequencer::Sequencer;
@@ -31,8 +32,6 @@ pub struct ClientInfo {
     pub db: u32,
     /// Protocol version.
     pub proto: Proto,
-    /// The last command.
-    pub last_command: &'static str,
     /// Channels, patterns, shard channels.
     pub subscriptions: [usize; 3],
     /// Commands queued in MULTI, or -1.
@@ -59,6 +58,8 @@ pub struct ClientIo {
     pub since: Instant,
     /// When it last sent something.
     pub active: Cell<Instant>,
+    /// Its last command.
+    pub last: Cell<Option<CommandId>>,
     /// Somebody ended this client (CLIENT KILL, draining).
     pub killed: Cell<bool>,
     /// The socket takes no more for now: the session waits until it does.
@@ -81,6 +82,7 @@ impl ClientIo {
             info: RefCell::new(info),
             since: Instant::now(),
             active: Cell::new(Instant::now()),
+            last: Cell::new(None),
             killed: Cell::new(false),
             stuck: Cell::new(false),
             broken: Cell::new(false),

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
@@ -23,6 +23,10 @@ use crate::stage::StoreId;
 const LOOK: Duration = Duration::from_millis(100);
 /// How long to leave the copies alone that are under way, when there are enough of them.
 const PAUSE: Duration = Duration::from_millis(1);
+/// Walks for the sake of undeclared keys take no more than one part in this many of the time.
+const REST_PER_WALK: u32 = 10;
+/// The shortest pause between two such walks.
+const SHORTEST_REST: Duration = Duration::from_secs(2);
 /// Keys asked for per page.
 const PAGE: &str = "256";
 
@@ -37,15 +41,22 @@ enum Broken {
     Ending,
     #[error("doubt has spread meanwhile")]
     Spread,
+    #[error("{0} copies failed")]
+    Copies(u64),
 }
 
 /// Walks whenever a store is behind as a whole, until dropped.
 pub async fn run(instance: Rc<Instance>) {
+    let mut rest = Rest { until: Instant::now() };
     loop {
         sleep(LOOK).await;
+        rest.pay_owed(&instance);
         let Some(behind) = wanted(&instance) else { continue };
+        let began = Instant::now();
         tracing::info!(instance = %instance.name, store = %behind, "the store is behind as a whole: repairing it");
-        match walk(&instance, behind).await {
+        let outcome = walk(&instance, behind).await;
+        rest.after(began.elapsed());
+        match outcome {
             Ok(keys) => {
                 tracing::info!(instance = %instance.name, store = %behind, keys, "repaired: nothing else is in doubt");
             }
@@ -57,19 +68,44 @@ pub async fn run(instance: Rc<Instance>) {
     }
 }
 
+/// When undeclared keys may have been written the stores are walked: not at once, nor all the time.
+struct Rest {
+    until: Instant,
+}
+
+// === impl Rest ===
+
+impl Rest {
+    fn pay_owed(&self, instance: &Instance) {
+        let mut core = instance.core_mut();
+        if Instant::now() >= self.until && core.stage().is_dual() && core.take_owed_walk() {
+            let other = core.default_store().other();
+            core.doubt_store(other);
+        }
+    }
+
+    fn after(&mut self, walk: Duration) {
+        self.until = Instant::now() + (walk * REST_PER_WALK).max(SHORTEST_REST);
+    }
+}
+
+/// The store to be repaired. None while an operator must say which one is right: what the other one
+/// has may be all that is left of what was lost.
 fn wanted(instance: &Instance) -> Option<StoreId> {
     let core = instance.core();
     let both = StoreId::ALL.iter().all(|store| core.lane(*store).is_up());
+    let may = both && core.stage().is_dual() && core.doubted_source().is_none();
     match core.sync_base() {
-        Sync::Suspect(behind) if both && core.stage().is_dual() && instance.config_ref().hydrate => {
-            Some(behind)
-        }
+        Sync::Suspect(behind) if may && instance.config_ref().hydrate => Some(behind),
         _ => None,
     }
 }
 
 async fn walk(instance: &Rc<Instance>, behind: StoreId) -> Result<u64, Broken> {
-    let spread = instance.core().spread();
+    let (spread, failed) = {
+        let core = instance.core();
+        (core.spread(), core.copy_counts().failed)
+    };
     let right = behind.other();
     functions(instance, right).await;
     let mut databases = BTreeSet::new();
@@ -78,9 +114,11 @@ async fn walk(instance: &Rc<Instance>, behind: StoreId) -> Result<u64, Broken> {
     }
     let mut keys = 0;
     for db in databases {
-        keys += pass(instance, right, behind, db).await?;
-        if instance.core().doubted_source() != Some(right) {
-            keys += pass(instance, behind, behind, db).await?;
+        for scanned in [right, behind] {
+            keys += pass(instance, scanned, behind, db).await?;
+            if instance.core().spread() != spread {
+                return Err(Broken::Spread);
+            }
         }
     }
     while instance.core().copies_under_way() > 0 {
@@ -90,7 +128,14 @@ async fn walk(instance: &Rc<Instance>, behind: StoreId) -> Result<u64, Broken> {
     if core.spread() != spread || !core.stage().is_dual() {
         return Err(Broken::Spread);
     }
+    let failed = core.copy_counts().failed - failed;
+    if failed > 0 {
+        // What the store refused is still behind. The next walk only copies what is left.
+        return Err(Broken::Copies(failed));
+    }
     core.walked();
+    drop(core);
+    instance.record_now();
     Ok(keys)
 }
 

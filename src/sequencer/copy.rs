@@ -49,6 +49,8 @@ pub(super) struct Copy {
     /// The RESTORE is on its way.
     applied: bool,
     read_at: u64,
+    /// When a RESTORE with a time to live, which counts from when it runs, was put on its way.
+    expiring_since: Option<u64>,
 }
 
 /// All copies under way.
@@ -146,8 +148,11 @@ impl Sequencer {
     /// Copies this key to `behind`, unless that is under way.
     pub fn copy_key(&mut self, db: u32, key: &[u8], hash: u64, behind: StoreId) {
         let now = self.now;
-        if self.known.of(hash) != Sync::InSync {
-            self.known.doubt(hash, db, key, behind, now);
+        match self.known.of(hash) {
+            Sync::InSync => {}
+            // The other way round: this store is right about this key, whatever is said of the rest.
+            Sync::Suspect(store) if store != behind => return,
+            Sync::Suspect(_) | Sync::Unknown => self.known.doubt(hash, db, key, behind, now),
         }
         if !self.copies.by_hash.contains_key(&hash) {
             self.start_copy(db, key, hash, behind.other(), true, None);
@@ -245,6 +250,7 @@ impl Sequencer {
             probed: hydration.is_some(),
             applied: false,
             read_at: self.now,
+            expiring_since: None,
         };
         let index = self.copies.slab.insert(copy) as u32;
         let key = CopyKey { index, id };
@@ -359,7 +365,10 @@ impl Sequencer {
         let passed = now.saturating_sub(copy.read_at) / 1000;
         let ttl = match u64::try_from(pttl) {
             Err(_) => 0,
-            Ok(pttl) => pttl.saturating_sub(passed).max(1),
+            Ok(pttl) => {
+                copy.expiring_since = Some(now);
+                pttl.saturating_sub(passed).max(1)
+            }
         };
         let mut number = itoa::Buffer::new();
         let ttl = number.format(ttl);
@@ -392,6 +401,9 @@ impl Sequencer {
         let (hash, db, to, hydration) = (copy.hash, copy.db, copy.from.other(), copy.hydration.take());
         self.known.settle(hash);
         self.copy_request(Owner::CopyWrite(key), to, db, frame, 1);
+        if to == self.default_store() {
+            self.recent.wrote(hash, self.lane(to).appended());
+        }
         if let Some(id) = hydration {
             self.hydrated(id);
         }
@@ -404,10 +416,18 @@ impl Sequencer {
         let kept_its_own = !copy.replace && (frame.starts_with(b"-BUSYKEY") || frame == b":1\r\n");
         let refused = frame.first() == Some(&b'-') && !kept_its_own;
         let now = self.now;
+        let tolerance = self.settings.ttl_tolerance.as_micros() as u64;
+        let late = copy.expiring_since.is_some_and(|at| now.saturating_sub(at) > tolerance);
         self.copies.remove(key);
         if kept_its_own {
             // The primary has a value of its own, which counts: the secondary is the one behind.
             self.known.doubt(hash, db, &name, from, now);
+            return;
+        }
+        if late && !refused {
+            // It waited in a queue, and expires too late by as much.
+            self.known.doubt(hash, db, &name, from.other(), now);
+            self.known.postpone(hash, now);
             return;
         }
         if refused {

@@ -67,6 +67,28 @@ impl KeyRef {
 // === impl Footprint ===
 
 impl Footprint {
+    /// The keys of one command. What it overwrites and reads as well (`SUNIONSTORE a a b`) depends on what it held.
+    pub fn of_command(mut keys: Vec<KeyRef>) -> Footprint {
+        let (reads, replaces) =
+            keys.iter().fold((false, false), |(reads, replaces), key| match key.access.depends() {
+                true => (true, replaces),
+                false => (reads, true),
+            });
+        if reads && replaces {
+            for at in 0..keys.len() {
+                let Some(KeyRef { hash, access, .. }) = keys.get(at).copied() else { break };
+                let depends = |key: &KeyRef| key.hash == hash && key.access.depends();
+                if !access.depends()
+                    && keys.iter().any(depends)
+                    && let Some(key) = keys.get_mut(at)
+                {
+                    key.access = Access::Modify;
+                }
+            }
+        }
+        Footprint::Keys(keys)
+    }
+
     /// Adds the footprint of a request whose frame is appended at `offset` of this one's.
     pub fn join(&mut self, other: Footprint, offset: usize) {
         match (&mut *self, other) {
@@ -182,6 +204,19 @@ mod tests {
         assert!(fences.blocks(&keys(&[2])), "a held submission still speaks for its key");
         fences.free(&keys(&[2]));
         assert!(fences.is_open());
+    }
+
+    #[test]
+    fn what_a_command_reads_and_overwrites_depends_on_what_it_held() {
+        let key = |hash, access| KeyRef { hash, access, start: 0, end: 0 };
+        let unions = Footprint::of_command(vec![
+            key(1, Access::Overwrite),
+            key(1, Access::Read),
+            key(2, Access::Read),
+        ]);
+        assert_eq!(unions.keys()[0].access, Access::Modify);
+        let plain = Footprint::of_command(vec![key(1, Access::Overwrite), key(2, Access::Read)]);
+        assert_eq!(plain.keys()[0].access, Access::Overwrite);
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub struct Knowledge {
     in_sync: HashSet<u64, foldhash::fast::RandomState>,
     suspects: HashMap<u64, Suspect, foldhash::fast::RandomState>,
     order: VecDeque<u64>,
+    /// Keys in which the secondary is behind, too many to be named, while `base` is unknown.
+    left_behind: HashSet<u64, foldhash::fast::RandomState>,
     limits: Limits,
     spread: u64,
 }
@@ -71,6 +73,7 @@ impl Knowledge {
             in_sync: HashSet::default(),
             suspects: HashMap::default(),
             order: VecDeque::new(),
+            left_behind: HashSet::default(),
             limits,
             spread: 0,
         }
@@ -81,7 +84,10 @@ impl Knowledge {
         if let Some(suspect) = self.suspects.get(&hash) {
             return Sync::Suspect(suspect.behind);
         }
-        if self.base == Sync::InSync || self.in_sync.contains(&hash) { Sync::InSync } else { self.base }
+        if self.base == Sync::InSync || self.in_sync.contains(&hash) {
+            return Sync::InSync;
+        }
+        if self.left_behind.contains(&hash) { Sync::Suspect(StoreId::Secondary) } else { self.base }
     }
 
     /// What is known of keys that are not listed.
@@ -100,6 +106,7 @@ impl Knowledge {
         if self.base == Sync::InSync {
             return;
         }
+        self.left_behind.remove(&hash);
         if self.in_sync.len() >= self.limits.in_sync {
             // In sync may become unknown: it costs a copy, never a wrong answer.
             self.in_sync.clear();
@@ -121,7 +128,12 @@ impl Knowledge {
                 return;
             }
         } else if self.suspects.len() >= self.limits.suspects {
-            self.doubt_everything(behind);
+            if self.keeps_cold_keys(behind) {
+                self.spread += 1;
+                self.left_behind.insert(hash);
+            } else {
+                self.doubt_everything(behind);
+            }
             return;
         }
         let suspect = Suspect { db, key: key.into(), behind, since: now, not_before: now, attempts: 0 };
@@ -139,11 +151,33 @@ impl Knowledge {
         self.order.retain(|hash| suspects.contains_key(hash) && seen.insert(*hash));
     }
 
-    /// `behind` may be behind in any key.
+    /// Something was changed in keys that nobody can name: `behind` may be behind in any.
+    ///
+    /// While the primary is cold, the keys that only the secondary has are not behind but unknown, and stay so:
+    /// else a repair of the secondary would delete them.
+    pub fn doubt_any(&mut self, behind: StoreId) {
+        if !self.keeps_cold_keys(behind) {
+            self.doubt_everything(behind);
+            return;
+        }
+        self.spread += 1;
+        let in_sync = std::mem::take(&mut self.in_sync);
+        self.left_behind.extend(in_sync);
+    }
+
+    /// Does doubt about `behind` leave keys unknown that only it has?
+    fn keeps_cold_keys(&self, behind: StoreId) -> bool {
+        let full = self.left_behind.len() + self.in_sync.len() > self.limits.in_sync;
+        self.base == Sync::Unknown && behind == StoreId::Secondary && !full
+    }
+
+    /// `behind` was left alone, or is another server now: it may be behind in any key, and what only it has counts
+    /// for nothing.
     pub fn doubt_everything(&mut self, behind: StoreId) {
         self.spread += 1;
         self.base = Sync::Suspect(behind);
         self.in_sync = HashSet::default();
+        self.left_behind = HashSet::default();
         self.suspects.retain(|_, suspect| suspect.behind != behind);
         self.tidy();
     }
@@ -153,6 +187,7 @@ impl Knowledge {
     pub fn settle_everything(&mut self) {
         self.base = Sync::InSync;
         self.in_sync = HashSet::default();
+        self.left_behind = HashSet::default();
     }
 
     /// Both stores were emptied at this point of the order.
@@ -198,7 +233,9 @@ impl Knowledge {
 
     /// Is any key suspect on this store?
     pub fn has_suspects_behind(&self, store: StoreId) -> bool {
-        self.base == Sync::Suspect(store) || self.suspects.values().any(|suspect| suspect.behind == store)
+        self.base == Sync::Suspect(store)
+            || store == StoreId::Secondary && !self.left_behind.is_empty()
+            || self.suspects.values().any(|suspect| suspect.behind == store)
     }
 
     /// Rises whenever doubt has spread beyond what is listed: a walk that began before proves nothing.
@@ -246,6 +283,20 @@ mod tests {
         for hash in 0..20 {
             assert_eq!(known.of(hash), Sync::Suspect(StoreId::Primary));
         }
+    }
+
+    #[test]
+    fn a_write_to_keys_without_names_does_not_disown_cold_keys() {
+        let mut known = small();
+        known.settle(1);
+        known.doubt_any(StoreId::Secondary);
+        assert_eq!(known.of(1), Sync::Suspect(StoreId::Secondary), "it may have been changed");
+        assert_eq!(known.of(2), Sync::Unknown, "only the secondary may have it");
+        assert!(known.has_suspects_behind(StoreId::Secondary));
+        known.settle(1);
+        assert_eq!(known.of(1), Sync::InSync);
+        known.doubt_any(StoreId::Primary);
+        assert_eq!(known.of(2), Sync::Suspect(StoreId::Primary), "the secondary has everything");
     }
 
     #[test]

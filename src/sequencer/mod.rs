@@ -32,6 +32,7 @@ pub mod policy;
 mod recent;
 mod reply;
 mod report;
+pub mod scripts;
 mod submit;
 mod sync;
 mod touched;
@@ -60,6 +61,7 @@ use lane::{DownReason, Lane};
 use op::{Failure, Op};
 use park::Parks;
 use recent::Recent;
+use scripts::{ScriptWay, Scripts};
 
 pub use fence::hash_key;
 pub use reply::OutOfStep;
@@ -137,6 +139,9 @@ pub struct Sequencer {
     copies: Copies,
     copy_counts: CopyCounts,
     dialects: [Dialect; 2],
+    scripts: Scripts,
+    /// Keys may have been written that no command declared: the stores are to be walked.
+    owes_walk: bool,
     /// Clients that wait for a copy before they take a fence.
     hydration_waiters: Vec<clients::ClientKey>,
     /// A store that may itself have lost writes: nothing is deleted elsewhere on its word.
@@ -191,6 +196,8 @@ impl Sequencer {
             copies: Copies::default(),
             copy_counts: CopyCounts::default(),
             dialects: [Dialect::default(); 2],
+            scripts: Scripts::default(),
+            owes_walk: false,
             hydration_waiters: Vec::new(),
             doubted_source: None,
             repairs_held: false,

@@ -169,6 +169,8 @@ pub struct Op {
     pub command: CommandId,
     /// Whose reply is the answer.
     pub policy: Policy,
+    /// The default store at its point of the order: a later flip does not change who was right.
+    pub default: StoreId,
     /// Each store's part.
     pub replies: [Reply; 2],
     /// Are the two replies to be compared?
@@ -289,11 +291,19 @@ impl Kept {
 
 impl Op {
     /// An operation that asks for nothing yet.
-    pub fn new(owner: Owner, command: CommandId, policy: Policy, context: Context, started: u64) -> Op {
+    pub fn new(
+        owner: Owner,
+        command: CommandId,
+        policy: Policy,
+        default: StoreId,
+        context: Context,
+        started: u64,
+    ) -> Op {
         Op {
             owner,
             command,
             policy,
+            default,
             replies: [Reply::Unsent, Reply::Unsent],
             compare: false,
             answered: false,

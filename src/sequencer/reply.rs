@@ -103,7 +103,7 @@ impl Sequencer {
             self.attempt_reply(key, park, store, frame);
             return;
         }
-        let unsettled = op.write && op.blind && store == self.stage.default_store() && has_error(frame);
+        let unsettled = op.write && op.blind && store == op.default && has_error(frame);
         if unsettled {
             // What would have settled its keys did not run: they are what they were.
             self.doubt_op(key);
@@ -358,8 +358,8 @@ impl Sequencer {
 
     /// `store` will not reply to this operation.
     pub(super) fn failed(&mut self, key: OpKey, store: StoreId, failure: Failure) {
-        let default = self.default_store();
         let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        let default = op.default;
         let was_sent = !matches!(failure, Failure::Down | Failure::NotSent | Failure::QueueFull);
         op.replies[store.index()] = Reply::Failed(failure);
         let counted = match failure {

@@ -99,14 +99,15 @@ impl Sequencer {
 
     fn note_difference(&mut self, key: OpKey, primary: &[u8], secondary: &[u8]) {
         let Some(op) = self.ops.get(key.0 as usize) else { return };
-        let other_reply = match self.default_store() {
+        let default = op.default;
+        let other_reply = match default {
             StoreId::Primary => secondary,
             StoreId::Secondary => primary,
         };
         let refused = compare::is_error(primary) || compare::is_error(secondary);
         let parted = op.write && (refused || !op.blind);
         if op.write && compare::is_error(other_reply) {
-            self.metrics.store(self.default_store().other()).mirror_write_failures.inc();
+            self.metrics.store(default.other()).mirror_write_failures.inc();
         }
         self.count_difference(key);
         self.record_difference(key, |samples, name, first_key| {

@@ -48,6 +48,8 @@ pub enum Scope {
     Swap,
     /// It changes functions.
     Functions,
+    /// To its keys, and perhaps to others that a script computes.
+    Undeclared,
     /// To keys that only the store knows.
     Unlisted,
 }
@@ -339,6 +341,9 @@ impl Sequencer {
         let touched = touched(&submission.footprint, &submission.frame, submission.scope);
         let other = self.default_store().other();
         self.doubt(&touched, submission.context.db, other);
+        if submission.scope == Scope::Undeclared {
+            self.owe_walk();
+        }
         self.wrote(&submission);
     }
 
@@ -454,6 +459,9 @@ impl Sequencer {
                 op.write = transaction.writes;
                 self.send_counted(op, &transaction.frame, &[default], replies);
                 self.doubt(&written, transaction.context.db, default.other());
+                if transaction.scope == Scope::Undeclared {
+                    self.owe_walk();
+                }
             }
         }
         if transaction.writes {
@@ -465,7 +473,8 @@ impl Sequencer {
     fn transaction_op(&self, transaction: &Transaction<'_>, policy: Policy) -> Op {
         let seq = transaction.parts.last().map_or(0, |part| part.seq);
         let owner = Owner::Client { key: transaction.client, seq };
-        let mut op = Op::new(owner, transaction.command, policy, transaction.context, self.now);
+        let mut op =
+            Op::new(owner, transaction.command, policy, self.default_store(), transaction.context, self.now);
         op.kind = RequestKind::Transaction;
         op.extra_mut().parts.clone_from(&transaction.parts);
         op
@@ -473,7 +482,8 @@ impl Sequencer {
 
     fn new_op(&mut self, submission: &Submission<'_>, policy: Policy) -> Op {
         let owner = Owner::Client { key: submission.client, seq: submission.seq };
-        let mut op = Op::new(owner, submission.command, policy, submission.context, self.now);
+        let mut op =
+            Op::new(owner, submission.command, policy, self.default_store(), submission.context, self.now);
         op.rule = submission.rule;
         op.kind = submission.kind;
         op.batch = self.batch_of(submission);
@@ -623,7 +633,7 @@ impl Sequencer {
     }
 
     pub(super) fn own_op(&self, owner: Owner, command: CommandId, policy: Policy, context: Context) -> Op {
-        Op::new(owner, command, policy, context, self.now)
+        Op::new(owner, command, policy, self.default_store(), context, self.now)
     }
 
     /// Places the effect of what ran on a dedicated connection of the default store, under a fence.
@@ -657,7 +667,12 @@ impl Sequencer {
         };
         match made {
             Effect::Nothing => {}
-            Effect::Copy => self.doubt(&written, effect.context.db, other),
+            Effect::Copy => {
+                self.doubt(&written, effect.context.db, other);
+                if effect.scope == Scope::Undeclared {
+                    self.owe_walk();
+                }
+            }
             Effect::Frames { bytes, replies } => {
                 self.wrote_verbatim(&effect.footprint, effect.scope);
                 let mut op =
@@ -713,6 +728,9 @@ fn combined(ways: &[Way]) -> Way {
 fn touched(footprint: &Footprint, frame: &[u8], scope: Scope) -> Touched {
     match scope {
         Scope::Keys => Touched::of(footprint, frame, true),
+        // Its declared keys; what else it may have written is owed a walk.
+        Scope::Undeclared if *footprint == Footprint::Everything => Touched::Nothing,
+        Scope::Undeclared => Touched::of(footprint, frame, true),
         Scope::FlushAll | Scope::FlushDb | Scope::Swap | Scope::Functions | Scope::Unlisted => {
             Touched::Everything
         }

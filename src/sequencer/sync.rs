@@ -1,6 +1,6 @@
 //! What the sequencer does with its knowledge of the keys.
 
-use crate::command::{Args, CommandId};
+use crate::command::{Args, CommandId, Kind};
 use crate::mirror::{self, Dialect, Way};
 use crate::stage::{Stage, StoreId};
 
@@ -10,7 +10,7 @@ use super::knowledge::Sync;
 use super::op::OpKey;
 use super::plan::{self, Plan, plan};
 use super::touched::Touched;
-use super::{Scope, Sequencer};
+use super::{Scope, ScriptWay, Sequencer};
 
 // === impl Sequencer ===
 
@@ -22,6 +22,11 @@ impl Sequencer {
             _ if !self.settings.hydrate => match way {
                 Way::Derived(_) => Plan::Derived,
                 Way::Nothing | Way::Verbatim | Way::Copied => Plan::Verbatim,
+            },
+            // Only the store knows what it touches beside its keys.
+            (Scope::Undeclared, _) => match way {
+                Way::Nothing | Way::Verbatim if self.known.is_all_in_sync() => Plan::Verbatim,
+                _ => plan(Way::Copied, footprint.keys(), self.default_store(), |hash| self.known.of(hash)),
             },
             (_, Footprint::Everything) => match way {
                 Way::Nothing | Way::Verbatim if self.known.is_all_in_sync() => Plan::Verbatim,
@@ -48,7 +53,7 @@ impl Sequencer {
                     self.known.doubt_everything(default.other());
                 }
             }
-            Scope::Keys | Scope::Functions | Scope::Unlisted => {}
+            Scope::Keys | Scope::Functions | Scope::Undeclared | Scope::Unlisted => {}
         }
         let mut blind = scope != Scope::Keys || self.known.base() != Sync::InSync;
         if let Footprint::Keys(keys) = footprint {
@@ -71,7 +76,7 @@ impl Sequencer {
         }
         let now = self.now;
         if matches!(touched, Touched::Everything) {
-            self.known.doubt_everything(behind);
+            self.known.doubt_any(behind);
             self.dirty_all_copies();
         }
         touched.each(|hash, key| {
@@ -85,8 +90,8 @@ impl Sequencer {
     /// The stores have parted over this operation: the other one is behind in its keys.
     pub(super) fn doubt_op(&mut self, key: OpKey) {
         let Some(op) = self.ops.get(key.0 as usize) else { return };
-        let (touched, db) = (op.touched.clone(), op.context.db);
-        self.doubt(&touched, db, self.default_store().other());
+        let (touched, db, behind) = (op.touched.clone(), op.context.db, op.default.other());
+        self.doubt(&touched, db, behind);
     }
 
     /// A write that counts its time to live from when it runs has run at times too far apart.
@@ -104,7 +109,7 @@ impl Sequencer {
     /// A write on a dedicated connection has an unknown outcome.
     pub fn doubt_effect(&mut self, footprint: &Footprint, frame: &[u8], scope: Scope, db: u32) {
         let touched = match scope {
-            Scope::Keys => Touched::of(footprint, frame, true),
+            Scope::Keys | Scope::Undeclared => Touched::of(footprint, frame, true),
             _ => Touched::Everything,
         };
         self.doubt(&touched, db, self.default_store().other());
@@ -121,8 +126,27 @@ impl Sequencer {
     }
 
     /// How a command may be mirrored.
-    pub fn way<A: Args + ?Sized>(&mut self, id: CommandId, args: &A) -> Way {
-        mirror::way(self.table.spec(id), args)
+    pub fn way<A: Args + ?Sized>(&mut self, id: CommandId, args: &A) -> ScriptWay {
+        let spec = self.table.spec(id);
+        if spec.kind == Kind::Script || spec.name == "script|load" {
+            return self.scripts.way(&spec.name, args);
+        }
+        ScriptWay { way: mirror::way(spec, args), undeclared: false }
+    }
+
+    /// Keys that no command declared may have been written on one store only.
+    pub(super) fn owe_walk(&mut self) {
+        self.owes_walk = true;
+    }
+
+    /// Are the stores to be walked, since undeclared keys may have been written? Asked once.
+    pub fn take_owed_walk(&mut self) -> bool {
+        std::mem::take(&mut self.owes_walk)
+    }
+
+    /// Are the stores to be walked?
+    pub fn owes_walk(&self) -> bool {
+        self.owes_walk
     }
 
     /// Starts copying what only the other store knows of these keys. False: nothing is needed.
@@ -138,6 +162,13 @@ impl Sequencer {
             return self.is_hydrating(&footprint.keys().iter().map(|key| key.hash).collect::<Vec<u64>>());
         }
         self.hydrate(footprint, frame, db)
+    }
+
+    /// Is a write to one of these keys, or a copy, on its way to the default store? What comes on another
+    /// connection may overtake it.
+    pub fn is_write_pending(&self, hashes: &[u64]) -> bool {
+        let answered = self.lane(self.default_store()).answered();
+        self.stage().is_dual() && hashes.iter().any(|hash| self.recent.is_pending(*hash, answered))
     }
 
     fn is_hydrating(&self, hashes: &[u64]) -> bool {

@@ -135,7 +135,6 @@ fn info(addr: String, laddr: String) -> ClientInfo {
         user: b"default".to_vec(),
         db: 0,
         proto: Proto::Resp2,
-        last_command: "",
         subscriptions: [0; 3],
         queued: -1,
         watching: false,

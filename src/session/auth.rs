@@ -12,10 +12,6 @@ use crate::store::pool::Pool;
 use super::client_command::valid_name;
 use super::{Gone, Owned, Session, Task};
 
-const NOAUTH_HELLO: &str = "NOAUTH HELLO must be called with the client already authenticated, otherwise the \
-    HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol \
-    version at the same time";
-
 /// What HELLO asks for.
 struct Hello<'a> {
     proto: Option<Proto>,
@@ -68,12 +64,9 @@ impl Session {
                 return None;
             }
         };
-        if hello.auth.is_some() {
+        // Without a password the default store words the refusal itself.
+        if hello.auth.is_some() || !self.state.authenticated {
             return Some(Task::Authenticate(request));
-        }
-        if !self.state.authenticated {
-            self.pay_error(seq, NOAUTH_HELLO);
-            return None;
         }
         if let Some(name) = hello.name
             && !valid_name(name)
@@ -159,7 +152,7 @@ impl Session {
 }
 
 /// The reply to HELLO with the client's own id in the place of the connection's.
-fn with_id(reply: &[u8], id: u64) -> Vec<u8> {
+pub(super) fn with_id(reply: &[u8], id: u64) -> Vec<u8> {
     const FIELD: &[u8] = b"$2\r\nid\r\n:";
     let Some(at) = memchr::memmem::find(reply, FIELD) else { return reply.to_vec() };
     let (head, rest) = reply.split_at(at + FIELD.len());

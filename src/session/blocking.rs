@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::command::{Args, TimeoutUnit, timeout};
+use crate::command::{Args, CommandId, Shape, TimeoutUnit, timeout};
 use crate::resp::encode;
 use crate::resp::value::OwnedValue;
 use crate::sequencer::park::{Parking, Unblock, ended_reply};
@@ -17,6 +17,16 @@ use super::{Gone, Owned, Session};
 
 /// How soon CLIENT UNBLOCK is repeated that came before the command that it was to end.
 const UNBLOCK_AGAIN: Duration = Duration::from_millis(5);
+
+/// What came of CLIENT UNBLOCK.
+enum Unblocked {
+    /// The connection did wait.
+    Yes,
+    /// It does not wait yet, or not any more: its reply is on the way.
+    NotYet,
+    /// The store cannot do it.
+    Refused,
+}
 
 /// What came of waiting on a store.
 enum Waited {
@@ -88,7 +98,7 @@ impl Session {
             }
             let now = core.now();
             let left = limit.map(|(since, limit)| limit.saturating_sub(since.elapsed()).as_micros());
-            let way = core.way(request.command, request.args.as_slice());
+            let way = core.way(request.command, request.args.as_slice()).way;
             core.park(Parking {
                 way,
                 client: key,
@@ -106,8 +116,12 @@ impl Session {
             }
         }
         self.until(move |session| session.eof || !session.instance.core().is_parked(key)).await?;
-        if self.eof && self.instance.core().is_parked(key) {
-            return Err(Gone);
+        if self.eof {
+            self.instance.core_mut().abandon(key);
+            self.until(move |session| !session.instance.core().is_parked(key)).await?;
+            if self.instance.core().clients.is_owed(key, seq) {
+                return Err(Gone);
+            }
         }
         Ok(!self.instance.core().clients.is_owed(key, seq))
     }
@@ -167,7 +181,11 @@ impl Session {
         let store = loan.store;
         let within = self.instance.config().reply_timeout;
         loan.clean = false;
-        if let Err(error) = loan.send(&request.frame, within).await {
+        let sent = match self.catch_up(&mut loan, request.command).await {
+            Ok(()) => loan.send(&request.frame, within).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = sent {
             let error = self.dedicated_error(store, error);
             self.pay(request.seq, &error);
             return Ok(true);
@@ -185,32 +203,46 @@ impl Session {
         }
     }
 
+    /// WAIT is about the writes before it *on its connection*: a command that the store runs now comes behind all
+    /// that this client has written through the lane.
+    async fn catch_up(&mut self, loan: &mut Loan, command: CommandId) -> Result<(), DedicatedError> {
+        if self.instance.core().table.spec(command).shape != Shape::Wait {
+            return Ok(());
+        }
+        let (limits, within) = (self.instance.reply_limits(), self.instance.config().reply_timeout);
+        loan.send(b"*1\r\n$4\r\nPING\r\n", within).await?;
+        loan.reply(&limits, within).await.map(drop)
+    }
+
     /// Awaits the reply of a store to a blocking command, through flips and CLIENT UNBLOCK.
     async fn await_element(&mut self, loan: &mut Loan, movable: bool) -> Result<Waited, Gone> {
         let limits = self.instance.reply_limits();
         let instance = self.instance.clone();
         let mut moving = false;
         let mut unblock = None;
+        let mut leaving = false;
         loop {
             let flipped = instance.flipped.notified();
             if movable && !moving && instance.core().stage().is_dual() {
                 moving = true;
                 unblock = Some(Unblock::Timeout);
             }
-            if let Some(how) = unblock
-                && self.unblock_on_store(loan, how).await?
-            {
-                unblock = None;
+            if let Some(how) = unblock {
+                match self.unblock_on_store(loan, how).await? {
+                    // It did wait, or there is no telling: Redis ends such a client.
+                    Unblocked::Yes | Unblocked::Refused if leaving => return Err(Gone),
+                    Unblocked::Yes | Unblocked::Refused => unblock = None,
+                    Unblocked::NotYet => {}
+                }
             }
             let store = loan.store;
             let frame = tokio::select! {
                 frame = loan.frame(&limits) => frame,
-                gone = self.until(|session| session.eof || session.io.unblock.get().is_some()) => {
+                gone = self.until(|session| (session.eof && !leaving) || session.io.unblock.get().is_some()) => {
                     gone?;
-                    unblock = self.io.unblock.take();
-                    if unblock.is_none() {
-                        return Err(Gone);
-                    }
+                    // A client that has closed its half still gets what is there at once.
+                    leaving |= self.eof;
+                    unblock = self.io.unblock.take().or(leaving.then_some(Unblock::Timeout));
                     continue;
                 }
                 () = flipped => continue,
@@ -228,17 +260,21 @@ impl Session {
         }
     }
 
-    /// CLIENT UNBLOCK of the connection that waits for this client. False: it does not wait (yet).
-    async fn unblock_on_store(&mut self, loan: &Loan, how: Unblock) -> Result<bool, Gone> {
-        let Some(id) = loan.id else { return Ok(true) };
+    /// CLIENT UNBLOCK of the connection that waits for this client.
+    async fn unblock_on_store(&mut self, loan: &Loan, how: Unblock) -> Result<Unblocked, Gone> {
+        let Some(id) = loan.id else { return Ok(Unblocked::Refused) };
         let table = self.instance.core().table.clone();
-        let Some(command) = table.by_name("client|unblock") else { return Ok(true) };
+        let Some(command) = table.by_name("client|unblock") else { return Ok(Unblocked::Refused) };
         let id = id.to_string();
         let how: &[u8] = if how == Unblock::Error { b"ERROR" } else { b"TIMEOUT" };
         let context = self.state.context();
         let args = [b"CLIENT".as_slice(), b"UNBLOCK", id.as_bytes(), how];
         let reply = self.ask_store(loan.store, context, command, &args).await?;
-        Ok(!matches!(reply.as_deref(), Ok(b":0\r\n")))
+        Ok(match reply.as_deref() {
+            Ok(b":1\r\n") => Unblocked::Yes,
+            Ok(b":0\r\n") => Unblocked::NotYet,
+            _ => Unblocked::Refused,
+        })
     }
 }
 

@@ -4,7 +4,6 @@ use std::io::Write;
 use std::rc::Rc;
 
 use crate::command::Args;
-use crate::command::errors::unknown_subcommand_error;
 use crate::instance::ClientIo;
 use crate::resp::{Proto, encode};
 use crate::route::ClientCommand;
@@ -62,34 +61,38 @@ impl Filter {
             && self.max_age.is_none_or(|age| io.since.elapsed().as_secs() >= age)
     }
 
-    fn parse_kill(args: &[Vec<u8>]) -> Result<Filter, &'static str> {
+    fn parse_kill(args: &[Vec<u8>], knows_max_age: bool) -> Result<Filter, String> {
         let mut filter = Filter::all();
         let mut at = 2;
         while at < args.len() {
-            let (Some(word), Some(value)) = (args.get(at), args.get(at + 1)) else { return Err(SYNTAX) };
+            let (Some(word), Some(value)) = (args.get(at), args.get(at + 1)) else {
+                return Err(SYNTAX.to_owned());
+            };
             match word.to_ascii_uppercase().as_slice() {
                 b"ID" => match args.int(at + 1).and_then(|id| u64::try_from(id).ok()).filter(|id| *id > 0) {
                     Some(id) => filter.ids = Some(vec![id]),
-                    None => return Err("ERR client-id should be greater than 0"),
+                    None => return Err("ERR client-id should be greater than 0".to_owned()),
                 },
                 b"TYPE" => filter.kind = Some(parse_kind(value)?),
                 b"ADDR" => filter.addr = Some(value.clone()),
                 b"LADDR" => filter.laddr = Some(value.clone()),
                 b"USER" => filter.user = Some(value.clone()),
-                b"MAXAGE" => match args.int(at + 1).and_then(|age| u64::try_from(age).ok()) {
-                    Some(age) => filter.max_age = Some(age),
-                    None => return Err("ERR maxage is not an integer or out of range"),
-                },
+                b"MAXAGE" if knows_max_age => {
+                    match args.int(at + 1).and_then(|age| u64::try_from(age).ok()) {
+                        Some(age) => filter.max_age = Some(age),
+                        None => return Err("ERR maxage is not an integer or out of range".to_owned()),
+                    }
+                }
                 b"SKIPME" if value.eq_ignore_ascii_case(b"yes") => filter.skip_me = true,
                 b"SKIPME" if value.eq_ignore_ascii_case(b"no") => filter.skip_me = false,
-                _ => return Err(SYNTAX),
+                _ => return Err(SYNTAX.to_owned()),
             }
             at += 2;
         }
         Ok(filter)
     }
 
-    fn parse_list(args: &[Vec<u8>]) -> Result<Filter, &'static str> {
+    fn parse_list(args: &[Vec<u8>]) -> Result<Filter, String> {
         let mut filter = Filter { skip_me: false, ..Filter::all() };
         match args.get(2).map(|word| word.to_ascii_uppercase()) {
             None => {}
@@ -101,18 +104,18 @@ impl Filter {
                     (3..args.len()).map(|at| args.int(at).and_then(|id| u64::try_from(id).ok())).collect();
                 filter.ids = Some(ids.ok_or("ERR Invalid client ID")?);
             }
-            Some(_) => return Err(SYNTAX),
+            Some(_) => return Err(SYNTAX.to_owned()),
         }
         Ok(filter)
     }
 }
 
-fn parse_kind(word: &[u8]) -> Result<ClientKind, &'static str> {
+fn parse_kind(word: &[u8]) -> Result<ClientKind, String> {
     match word.to_ascii_lowercase().as_slice() {
         b"normal" => Ok(ClientKind::Normal),
         b"pubsub" => Ok(ClientKind::PubSub),
         b"master" | b"replica" | b"slave" => Ok(ClientKind::Replica),
-        _ => Err("ERR Unknown client type"),
+        _ => Err(format!("ERR Unknown client type '{}'", String::from_utf8_lossy(word))),
     }
 }
 
@@ -121,119 +124,104 @@ fn parse_kind(word: &[u8]) -> Result<ClientKind, &'static str> {
 impl Session {
     /// Answers CLIENT … ; the slot is owed.
     pub(super) fn client_command(&mut self, command: ClientCommand, request: &Owned) {
-        use ClientCommand as C;
-        let (seq, args) = (request.seq, request.args.as_slice());
         match command {
-            C::Id => self.pay_with(seq, |out| encode::int(out, self.key.id() as i64)),
-            C::GetName => {
-                let name = self.io.info.borrow().name.clone();
-                let proto = self.state.proto;
-                self.pay_with(seq, |out| match name.is_empty() {
-                    true => encode::nil(out, proto),
-                    false => encode::bulk(out, &name),
-                });
-            }
-            C::SetName => self.set_name(seq, args),
-            C::SetInfo => self.set_info(seq, args),
-            C::Info => {
-                let line = describe(self.key, &self.io);
-                self.pay_text(seq, line.as_bytes());
-            }
-            C::List => self.list_clients(seq, args),
-            C::Kill => self.kill_clients(seq, args),
-            C::Reply => self.reply_mode(seq, args),
-            C::NoEvict => self.switch(seq, args, |io, on| io.info.borrow_mut().no_evict = on),
-            C::NoTouch => self.switch(seq, args, |io, on| io.info.borrow_mut().no_touch = on),
-            C::Unblock => self.unblock_client(seq, args),
-            C::TrackingInfo => self.tracking_info(seq),
-            C::GetRedir => self.pay_with(seq, |out| encode::int(out, -1)),
-            C::Unsupported => {
-                let name = String::from_utf8_lossy(args.get(1).map_or(&[][..], Vec::as_slice)).to_uppercase();
-                self.pay_error(seq, format!("MULTISTORE CLIENT {name} is not supported through the proxy"));
-            }
-            C::Unknown => {
-                let table = self.instance.core().table.clone();
-                if let Some(client) = table.by_name("client") {
-                    self.pay_error(seq, unknown_subcommand_error(table.spec(client), args));
-                }
+            ClientCommand::Reply => self.reply_mode(request.seq, &request.args),
+            _ => {
+                let reply = self.client_reply(command, &request.args);
+                self.pay(request.seq, &reply);
             }
         }
     }
 
-    fn set_name(&mut self, seq: u64, args: &[Vec<u8>]) {
+    /// Runs CLIENT … and gives its reply. CLIENT REPLY is about replies themselves and not meant here.
+    pub(super) fn client_reply(&mut self, command: ClientCommand, args: &[Vec<u8>]) -> Vec<u8> {
+        use ClientCommand as C;
+        let outcome = match command {
+            C::Id => Ok(written(|out| encode::int(out, self.key.id() as i64))),
+            C::GetName => Ok(self.own_name()),
+            C::SetName => self.set_name(args),
+            C::SetInfo => self.set_info(args),
+            C::Info => Ok(self.text(self.describe(self.key, &self.io).as_bytes())),
+            C::List => self.list_clients(args),
+            C::Kill => self.kill_clients(args),
+            C::NoEvict => self.switch(args, |io, on| io.info.borrow_mut().no_evict = on),
+            C::NoTouch => self.switch(args, |io, on| io.info.borrow_mut().no_touch = on),
+            C::Unblock => self.unblock_client(args),
+            C::TrackingInfo => Ok(self.tracking_info()),
+            C::GetRedir => Ok(written(|out| encode::int(out, -1))),
+            C::Reply | C::Unsupported => {
+                let name = args.get(1).map_or(&[][..], Vec::as_slice);
+                let name = String::from_utf8_lossy(name).to_uppercase();
+                Err(format!("MULTISTORE CLIENT {name} is not supported through the proxy"))
+            }
+        };
+        outcome.unwrap_or_else(|error| written(|out| encode::error(out, error)))
+    }
+
+    fn own_name(&self) -> Vec<u8> {
+        let info = self.io.info.borrow();
+        written(|out| match info.name.is_empty() {
+            true => encode::nil(out, self.state.proto),
+            false => encode::bulk(out, &info.name),
+        })
+    }
+
+    fn set_name(&self, args: &[Vec<u8>]) -> Outcome {
         let name = args.get(2).cloned().unwrap_or_default();
         if !valid_name(&name) {
-            self.pay_error(seq, BAD_NAME);
-            return;
+            return Err(BAD_NAME.to_owned());
         }
         self.io.info.borrow_mut().name = name;
-        self.pay(seq, encode::OK);
+        Ok(encode::OK.to_vec())
     }
 
-    fn set_info(&mut self, seq: u64, args: &[Vec<u8>]) {
+    fn set_info(&self, args: &[Vec<u8>]) -> Outcome {
         let value = args.get(3).cloned().unwrap_or_default();
         let field = args.get(2).map(|field| field.to_ascii_lowercase()).unwrap_or_default();
+        if !matches!(field.as_slice(), b"lib-name" | b"lib-ver") {
+            let field = String::from_utf8_lossy(args.get(2).map_or(&[][..], Vec::as_slice)).into_owned();
+            return Err(format!("ERR Unrecognized option '{field}'"));
+        }
         if !valid_name(&value) {
             let field = String::from_utf8_lossy(&field);
-            self.pay_error(
-                seq,
-                format!("ERR {field} cannot contain spaces, newlines or special characters."),
-            );
-            return;
+            return Err(format!("ERR {field} cannot contain spaces, newlines or special characters."));
         }
         let mut info = self.io.info.borrow_mut();
         match field.as_slice() {
             b"lib-name" => info.lib_name = value,
-            b"lib-ver" => info.lib_ver = value,
-            _ => {
-                drop(info);
-                let mut error = b"ERR Unrecognized option '".to_vec();
-                error.extend_from_slice(args.get(2).map_or(&[][..], Vec::as_slice));
-                error.push(b'\'');
-                self.pay_error(seq, error);
-                return;
-            }
+            _ => info.lib_ver = value,
         }
-        drop(info);
-        self.pay(seq, encode::OK);
+        Ok(encode::OK.to_vec())
     }
 
     /// A text as RESP2 bulk string or RESP3 verbatim string, as Redis shows its lists.
-    fn pay_text(&self, seq: u64, text: &[u8]) {
-        let proto = self.state.proto;
-        self.pay_with(seq, |out| match proto {
+    fn text(&self, text: &[u8]) -> Vec<u8> {
+        written(|out| match self.state.proto {
             Proto::Resp2 => encode::bulk(out, text),
             Proto::Resp3 => {
                 let _ = write!(out, "={}\r\ntxt:", text.len() + 4);
                 out.extend_from_slice(text);
                 out.extend_from_slice(b"\r\n");
             }
-        });
+        })
     }
 
-    fn list_clients(&mut self, seq: u64, args: &[Vec<u8>]) {
-        let filter = match Filter::parse_list(args) {
-            Ok(filter) => filter,
-            Err(error) => return self.pay_error(seq, error),
-        };
+    fn list_clients(&self, args: &[Vec<u8>]) -> Outcome {
+        let filter = Filter::parse_list(args)?;
         let mut text = String::new();
         for (key, io) in self.instance.all_clients() {
             if filter.matches(key, &io, self.key) {
-                text.push_str(&describe(key, &io));
+                text.push_str(&self.describe(key, &io));
             }
         }
-        self.pay_text(seq, text.as_bytes());
+        Ok(self.text(text.as_bytes()))
     }
 
-    fn kill_clients(&mut self, seq: u64, args: &[Vec<u8>]) {
+    fn kill_clients(&mut self, args: &[Vec<u8>]) -> Outcome {
         let old_form = args.len() == 3;
         let filter = match old_form {
-            true => Ok(Filter { addr: args.get(2).cloned(), skip_me: false, ..Filter::all() }),
-            false => Filter::parse_kill(args),
-        };
-        let filter = match filter {
-            Ok(filter) => filter,
-            Err(error) => return self.pay_error(seq, error),
+            true => Filter { addr: args.get(2).cloned(), skip_me: false, ..Filter::all() },
+            false => Filter::parse_kill(args, self.instance.knows_max_age())?,
         };
         let victims: Vec<(ClientKey, Rc<ClientIo>)> = self
             .instance
@@ -250,9 +238,9 @@ impl Session {
             }
         }
         match (old_form, victims.is_empty()) {
-            (true, true) => self.pay_error(seq, NO_CLIENT),
-            (true, false) => self.pay(seq, encode::OK),
-            (false, _) => self.pay_with(seq, |out| encode::int(out, victims.len() as i64)),
+            (true, true) => Err(NO_CLIENT.to_owned()),
+            (true, false) => Ok(encode::OK.to_vec()),
+            (false, _) => Ok(written(|out| encode::int(out, victims.len() as i64))),
         }
     }
 
@@ -265,37 +253,41 @@ impl Session {
             }
             Some(b"OFF") => {
                 self.state.reply_off();
-                self.pay(seq, b"");
+                self.leave_out(seq);
             }
             Some(b"SKIP") => {
                 self.state.reply_skip();
-                self.pay(seq, b"");
+                self.leave_out(seq);
             }
             _ => self.pay_error(seq, SYNTAX),
         }
     }
 
-    fn switch(&mut self, seq: u64, args: &[Vec<u8>], set: impl FnOnce(&ClientIo, bool)) {
+    /// The command has no reply.
+    fn leave_out(&self, seq: u64) {
+        self.pay(seq, b"");
+    }
+
+    fn switch(&self, args: &[Vec<u8>], set: impl FnOnce(&ClientIo, bool)) -> Outcome {
         match args.get(2).map(|word| word.to_ascii_lowercase()).as_deref() {
             Some(b"on") => set(&self.io, true),
             Some(b"off") => set(&self.io, false),
-            _ => return self.pay_error(seq, SYNTAX),
+            _ => return Err(SYNTAX.to_owned()),
         }
-        self.pay(seq, encode::OK);
+        Ok(encode::OK.to_vec())
     }
 
-    fn unblock_client(&mut self, seq: u64, args: &[Vec<u8>]) {
+    fn unblock_client(&self, args: &[Vec<u8>]) -> Outcome {
+        if args.len() > 4 {
+            let text = "ERR unknown subcommand or wrong number of arguments for 'UNBLOCK'. Try CLIENT HELP.";
+            return Err(text.to_owned());
+        }
         let how = match args.get(3).map(|word| word.to_ascii_lowercase()).as_deref() {
             None | Some(b"timeout") => Unblock::Timeout,
             Some(b"error") => Unblock::Error,
-            Some(_) => {
-                let text = "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR";
-                return self.pay_error(seq, text);
-            }
+            Some(_) => return Err("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR".to_owned()),
         };
-        let Some(id) = args.int(2) else {
-            return self.pay_error(seq, "ERR value is not an integer or out of range");
-        };
+        let id = args.int(2).ok_or("ERR value is not an integer or out of range")?;
         let found =
             self.instance.all_clients().into_iter().find(|(key, _)| i64::try_from(key.id()) == Ok(id));
         let done = match found {
@@ -307,12 +299,12 @@ impl Session {
             }
             _ => false,
         };
-        self.pay_with(seq, |out| encode::int(out, i64::from(done)));
+        Ok(written(|out| encode::int(out, i64::from(done))))
     }
 
-    fn tracking_info(&self, seq: u64) {
+    fn tracking_info(&self) -> Vec<u8> {
         let proto = self.state.proto;
-        self.pay_with(seq, |out| {
+        written(|out| {
             encode::map_header(out, 3, proto);
             encode::bulk(out, "flags");
             encode::set_header(out, 1, proto);
@@ -321,12 +313,27 @@ impl Session {
             encode::int(out, -1);
             encode::bulk(out, "prefixes");
             encode::array_header(out, 0);
-        });
+        })
+    }
+
+    /// A client's line in CLIENT LIST, with the fields that the default store's version has.
+    fn describe(&self, key: ClientKey, io: &ClientIo) -> String {
+        let command = io.last.get().map(|id| self.instance.core().table.spec(id).name.clone());
+        describe(key, io, command.as_deref().unwrap_or("NULL"), self.instance.has_client_info())
     }
 }
 
+/// A reply, or the text of an error.
+type Outcome = Result<Vec<u8>, String>;
+
+fn written(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut out = Vec::new();
+    write(&mut out);
+    out
+}
+
 /// A client's line in CLIENT LIST.
-fn describe(key: ClientKey, io: &ClientIo) -> String {
+fn describe(key: ClientKey, io: &ClientIo, command: &str, with_library: bool) -> String {
     let info = io.info.borrow();
     let mut flags = String::new();
     for (set, flag) in [
@@ -344,10 +351,10 @@ fn describe(key: ClientKey, io: &ClientIo) -> String {
     if flags.is_empty() {
         flags.push('N');
     }
-    format!(
+    let mut line = format!(
         "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={flags} db={} sub={} psub={} ssub={} multi={} \
          qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd={} \
-         user={} redir=-1 resp={} lib-name={} lib-ver={}\n",
+         user={} redir=-1 resp={}",
         key.id(),
         info.addr,
         info.laddr,
@@ -359,10 +366,14 @@ fn describe(key: ClientKey, io: &ClientIo) -> String {
         info.subscriptions[1],
         info.subscriptions[2],
         info.queued,
-        if info.last_command.is_empty() { "NULL" } else { info.last_command },
+        command,
         String::from_utf8_lossy(&info.user),
         info.proto as u8,
-        String::from_utf8_lossy(&info.lib_name),
-        String::from_utf8_lossy(&info.lib_ver),
-    )
+    );
+    if with_library {
+        let [name, version] = [&info.lib_name, &info.lib_ver].map(|text| String::from_utf8_lossy(text));
+        line.push_str(&format!(" lib-name={name} lib-ver={version}"));
+    }
+    line.push('\n');
+    line
 }

@@ -9,6 +9,7 @@
 //! Replies do not pass here: the sequencer pays them into the client's buffer, and whoever drove
 //! the sequencer flushes it. The session wakes only to read, or when the socket is stuck.
 
+mod aside;
 mod auth;
 mod blocking;
 mod client_command;
@@ -54,6 +55,8 @@ enum Task {
     Select(Owned),
     /// AUTH, or HELLO with AUTH.
     Authenticate(Owned),
+    /// A command that goes past the lanes.
+    Aside(Owned),
     /// SUBSCRIBE and its kin.
     Subscribe(Owned),
     /// The default store has changed under a subscriber.
@@ -187,6 +190,7 @@ impl Session {
             Task::Block(request) => self.block(request).await,
             Task::Select(request) => self.select_unknown(request).await,
             Task::Authenticate(request) => self.authenticate(request).await,
+            Task::Aside(request) => self.run_aside(request).await,
             Task::Subscribe(request) => self.subscribe(request).await,
             Task::Resubscribe => self.resubscribe().await,
             Task::Monitor(request) => self.monitor(request).await,

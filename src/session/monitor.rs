@@ -1,12 +1,15 @@
 //! MONITOR: a connection of the client's own to the default store, relayed until the client goes.
 
+use crate::resp::encode;
+use crate::resp::request::{Decoded, Request};
+
 use super::{Gone, Owned, Session};
 
 // === impl Session ===
 
 impl Session {
-    /// Relays MONITOR. The client may end it by QUIT, RESET or by closing; other input is passed on
-    /// and answered by the store, as Redis does.
+    /// Relays MONITOR. The client may end it by QUIT, RESET or by closing; other requests go to the same
+    /// connection, where the store answers them as a monitor's.
     pub(super) async fn monitor(&mut self, request: Owned) -> Result<(), Gone> {
         self.drained(1).await?;
         let within = self.instance.config().reply_timeout;
@@ -33,6 +36,7 @@ impl Session {
             }
         }
         self.io.info.borrow_mut().monitor = true;
+        let mut seen = 0;
         loop {
             tokio::select! {
                 frame = loan.frame(&limits) => match frame {
@@ -42,16 +46,63 @@ impl Session {
                     }
                     Err(_) => return Err(Gone),
                 },
-                waited = self.until(|session| session.eof || !session.buf.is_empty()) => {
+                waited = self.until(move |session| session.eof || session.buf.len() > seen) => {
                     waited?;
-                    if self.eof {
+                    let mut frames = Vec::new();
+                    let ends = self.take_for_monitor(&mut frames);
+                    if self.eof || (!frames.is_empty() && loan.send(&frames, within).await.is_err()) {
                         return Err(Gone);
                     }
-                    // QUIT and RESET end it; so does anything else, which is then run as usual.
-                    self.io.info.borrow_mut().monitor = false;
-                    return Ok(());
+                    if ends {
+                        self.io.info.borrow_mut().monitor = false;
+                        return Ok(());
+                    }
+                    seen = self.buf.len();
                 }
             }
         }
     }
+
+    /// Takes the requests that the store is to answer. True: the next one ends the monitor, and is left to be run
+    /// as usual.
+    fn take_for_monitor(&mut self, frames: &mut Vec<u8>) -> bool {
+        let buf = std::mem::take(&mut self.buf);
+        let (mut at, mut ends) = (0, false);
+        loop {
+            let rest = buf.get(at..).unwrap_or_default();
+            let (len, frame) = match self.decoder.decode(rest, &self.limits) {
+                Ok(Decoded::Incomplete) => break,
+                Ok(Decoded::Nothing { len }) => (len, Vec::new()),
+                Ok(Decoded::Request { len, .. }) => {
+                    let request = Request { frame: rest, args: self.decoder.spans() };
+                    (len, encoded(request.iter()))
+                }
+                Ok(Decoded::Inline { len }) => {
+                    (len, encoded(self.decoder.inline_args().iter().map(Vec::as_slice)))
+                }
+                Err(_) => {
+                    ends = true;
+                    break;
+                }
+            };
+            ends = ENDING.iter().any(|ending| frame.eq_ignore_ascii_case(ending));
+            if ends {
+                break;
+            }
+            frames.extend_from_slice(&frame);
+            at += len;
+        }
+        self.buf = buf.get(at..).unwrap_or_default().to_vec();
+        ends
+    }
+}
+
+/// What ends a monitor.
+const ENDING: [&[u8]; 2] = [b"*1\r\n$5\r\nRESET\r\n", b"*1\r\n$4\r\nQUIT\r\n"];
+
+fn encoded<'a>(words: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+    let words: Vec<&[u8]> = words.collect();
+    let mut frame = Vec::new();
+    encode::command(&mut frame, &words);
+    frame
 }

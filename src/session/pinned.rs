@@ -4,10 +4,12 @@
 //! order through a fence on the keys: earlier commands are answered first, later ones on these keys
 //! wait, and the effect is in the other store's lane before they go on.
 
+use std::borrow::Cow;
+
 use crate::command::{CommandId, Kind};
 use crate::mirror::Way;
 use crate::resp::encode;
-use crate::resp::reply::ReplyLimits;
+use crate::resp::reply::{ReplyLimits, ReplyScanner, Scanned};
 use crate::resp::request::{Request, spans_of};
 use crate::resp::value::Value;
 use crate::sequencer::fence::Footprint;
@@ -17,7 +19,8 @@ use crate::stage::StoreId;
 use crate::store::dedicated::DedicatedError;
 use crate::store::pool::{Loan, Pool};
 
-use super::transaction::Multi;
+use super::auth::with_id;
+use super::transaction::{Change, Multi, Own};
 use super::writes::scope;
 use super::{Gone, Owned, Session};
 
@@ -78,8 +81,9 @@ impl Session {
         let footprint = self.footprint_of(&request);
         let writes = request.effect.writes || request.effect.kind == Kind::Publish;
         let table = self.instance.core().table.clone();
-        let scope = scope(table.spec(request.command), &request.effect, &footprint);
-        let ways = vec![self.instance.core_mut().way(request.command, request.args.as_slice())];
+        let told = self.instance.core_mut().way(request.command, request.args.as_slice());
+        let scope = scope(table.spec(request.command), &request.effect, &footprint, told.undeclared);
+        let ways = vec![told.way];
         self.hydrate(&footprint, &request.frame).await?;
         let fenced = match self.raise_fence(writes, &footprint).await? {
             Ok(fenced) => fenced,
@@ -88,8 +92,9 @@ impl Session {
                 return Ok(());
             }
         };
+        let frame = &request.frame;
         let work =
-            Work { command: request.command, frame: &request.frame, replies: 1, footprint, ways, scope };
+            Work { command: request.command, frame, sent: frame.clone(), replies: 1, footprint, ways, scope };
         let outcome = self.run_fenced(work, fenced, false).await;
         let reply = match &outcome {
             Ok(replies) => replies.first().map_or(&[][..], Vec::as_slice),
@@ -133,6 +138,7 @@ impl Session {
             let work = Work {
                 command,
                 frame: &multi.frames,
+                sent: multi.for_own_connection(),
                 replies: multi.parts.len() + 1,
                 footprint: multi.footprint.clone(),
                 ways: multi.ways.clone(),
@@ -147,6 +153,7 @@ impl Session {
             // What was watched, on a connection or a store that does not count any more, may have changed.
             self.pay_with(seq, |out| encode::nil_array(out, self.state.proto));
         }
+        self.io.info.borrow_mut().queued = -1;
         if multi.private
             && let Some(loan) = &mut self.pinned
         {
@@ -163,10 +170,37 @@ impl Session {
             Err(error) => return self.pay(seq, &error),
         };
         let exec = replies.get(multi.parts.len()).cloned().unwrap_or_default();
+        let exec = self.with_own_replies(exec, multi);
         self.pay(seq, &exec);
         if let Ok(Value::Array(elements)) = Value::parse(&exec) {
             self.adopt(multi, &elements);
         }
+    }
+
+    /// EXEC's reply with those of the proxy's own in it.
+    fn with_own_replies(&mut self, exec: Vec<u8>, multi: &Multi) -> Vec<u8> {
+        if multi.own.is_empty() && multi.changes.is_empty() {
+            return exec;
+        }
+        let Some(mut elements) = elements(&exec) else { return exec };
+        for (at, _) in multi.changes.iter().filter(|(_, change)| matches!(change, Change::Proto(_))) {
+            if let Some(hello) = elements.get_mut(*at) {
+                *hello = Cow::Owned(with_id(hello, self.key.id()));
+            }
+        }
+        for (at, own) in &multi.own {
+            let reply = match own {
+                Own::Client(command, args) => self.client_reply(*command, args),
+                Own::Reply(reply) => reply.clone(),
+            };
+            if let Some(element) = elements.get_mut(*at) {
+                *element = Cow::Owned(reply);
+            }
+        }
+        let mut out = Vec::with_capacity(exec.len());
+        encode::array_header(&mut out, elements.len());
+        elements.iter().for_each(|element| out.extend_from_slice(element));
+        out
     }
 
     /// Runs a request on the client's own connection, and places its effect if it is fenced.
@@ -177,8 +211,8 @@ impl Session {
         selects: bool,
     ) -> Result<Vec<Vec<u8>>, Vec<u8>> {
         let (frame, companions) = match fenced {
-            true => self.instance.core().with_companions(&work.ways, work.frame),
-            false => (work.frame.to_vec(), 0),
+            true => self.instance.core().with_companions(&work.ways, &work.sent),
+            false => (work.sent, 0),
         };
         let watches = self.instance.core().table.spec(work.command).name == "watch";
         self.own_connection(watches).await?;
@@ -213,15 +247,21 @@ impl Session {
         Ok(replies)
     }
 
-    /// Waits until the default store has what only the other one knows of these keys.
+    /// Waits until the default store has what only the other one knows of these keys, and everything
+    /// else that is on its way to it: this client's own connection would overtake that.
     async fn hydrate(&mut self, footprint: &Footprint, frame: &[u8]) -> Result<(), Gone> {
-        let db = self.state.db;
+        let (key, db) = (self.key, self.state.db);
         let hashes: Vec<u64> = footprint.keys().iter().map(|key| key.hash).collect();
-        if !self.instance.core_mut().hydrate_for(footprint, frame, db) {
-            return Ok(());
+        if self.instance.core_mut().hydrate_for(footprint, frame, db) {
+            let hashes = hashes.clone();
+            self.until(move |session| !session.instance.core_mut().awaits_hydration(key, &hashes)).await?;
         }
-        let key = self.key;
-        self.until(move |session| !session.instance.core_mut().awaits_hydration(key, &hashes)).await
+        let pending = self.instance.core().is_write_pending(&hashes);
+        if pending {
+            let fenced = self.raise_fence(true, footprint).await?;
+            self.lower_fence(fenced);
+        }
+        Ok(())
     }
 
     /// A transaction has changed the state of its connection: it becomes the client's.
@@ -233,11 +273,8 @@ impl Session {
                 continue;
             }
             match change {
-                super::transaction::Change::Db(db) => self.selected(*db),
-                super::transaction::Change::Proto(proto) => self.speak(*proto),
-                super::transaction::Change::Name(name) => {
-                    self.io.info.borrow_mut().name.clone_from(name);
-                }
+                Change::Db(db) => self.selected(*db),
+                Change::Proto(proto) => self.speak(*proto),
             }
         }
     }
@@ -319,10 +356,31 @@ impl Session {
     }
 }
 
+/// The elements of an array, as they came.
+fn elements(frame: &[u8]) -> Option<Vec<Cow<'_, [u8]>>> {
+    let limits = ReplyLimits::default();
+    let mut at = memchr::memchr(b'\n', frame.get(..1).filter(|first| *first == b"*").and(Some(frame))?)? + 1;
+    let mut elements = Vec::new();
+    while at < frame.len() {
+        let rest = frame.get(at..)?;
+        match ReplyScanner::new().scan(rest, &limits) {
+            Ok(Scanned::Complete { len, .. }) => {
+                elements.push(Cow::Borrowed(rest.get(..len)?));
+                at += len;
+            }
+            _ => return None,
+        }
+    }
+    (!elements.is_empty()).then_some(elements)
+}
+
 /// What runs on a client's own connection.
 struct Work<'a> {
     command: CommandId,
+    /// What the lanes would be sent.
     frame: &'a [u8],
+    /// What the client's own connection is sent.
+    sent: Vec<u8>,
     replies: usize,
     footprint: Footprint,
     ways: Vec<Way>,

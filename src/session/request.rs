@@ -12,7 +12,8 @@ use crate::route::{self, Route, SessionCommand, TransactionCommand};
 use crate::sequencer::fence::{Footprint, KeyRef};
 use crate::sequencer::{Path, Scope, Submission, hash_key};
 
-use super::transaction::{Change, Multi};
+use super::select::parse_db;
+use super::transaction::{Change, Multi, Own};
 use super::writes::{is_relative, scope, wider};
 use super::{Owned, Session, Task};
 
@@ -145,14 +146,11 @@ impl Session {
             !config.refuse.is_empty() && config.refuse.contains(&spec.name)
         };
         let route = route::route(spec, &effect, request, refused);
-        if !self.state.authenticated && !before_auth(route) {
-            let seq = self.owe();
-            self.pay_error(seq, "NOAUTH Authentication required.");
-            return None;
-        }
-        if self.restricts(spec, route) {
-            let seq = self.owe();
-            self.pay_error(seq, not_while_subscribed(spec, request.name()));
+        self.io.last.set(Some(id));
+        if self.is_special(route)
+            && let Some(error) = self.rejection(request, id, spec, route)
+        {
+            self.reject(route, error);
             return None;
         }
         if self.instance.single_db()
@@ -202,8 +200,13 @@ impl Session {
         };
         let alone = !more && core.clients.get(self.key).is_some_and(|client| client.owed() == 1);
         let writes = dual && path == Path::Write;
-        let way = if writes { core.way(id, request) } else { Way::Nothing };
-        let scope = if writes { scope(spec, effect, &footprint) } else { Scope::Keys };
+        let (way, scope) = match writes {
+            true => {
+                let told = core.way(id, request);
+                (told.way, scope(spec, effect, &footprint, told.undeclared))
+            }
+            false => (Way::Nothing, Scope::Keys),
+        };
         let relative = writes && is_relative(spec, request);
         core.submit(Submission {
             client: self.key,
@@ -241,27 +244,17 @@ impl Session {
             self.closing = true;
             return None;
         }
-        if !self.state.authenticated {
-            let seq = self.owe();
-            self.pay_error(seq, "NOAUTH Authentication required.");
-            return None;
-        }
         let container = match lookup {
             Lookup::UnknownSubcommand(id) => Some(table.spec(id)),
             _ => None,
         };
         let is_client = container.is_some_and(|spec| spec.name == "client");
-        if self.multi.is_some() || is_client {
-            let seq = self.owe();
+        if self.multi.is_some() || is_client || !self.state.authenticated {
             let text = match container {
                 Some(container) => unknown_subcommand_error(container, request),
                 None => unknown_command_error(request),
             };
-            if let Some(multi) = &mut self.multi {
-                multi.dirty = true;
-            }
-            self.answer_queued();
-            self.pay_error(seq, text);
+            self.reject(Route::Order(Path::Default), text);
             return None;
         }
         if self.instance.core().stage().is_dual() {
@@ -284,10 +277,6 @@ impl Session {
         route: Route,
     ) -> Option<Task> {
         let seq = self.owe();
-        if !spec.arity_ok(request.argc()) {
-            self.wrong_arity(spec, route, seq);
-            return None;
-        }
         let owned = || Owned {
             frame: request.frame.to_vec(),
             args: request.iter().map(<[u8]>::to_vec).collect(),
@@ -302,9 +291,8 @@ impl Session {
                 self.refuse(spec, seq);
                 None
             }
-            _ if self.pinned.is_some() && !matches!(route, Route::Monitor | Route::Subscribe) => {
-                Some(Task::Pinned(owned()))
-            }
+            _ if self.pinned.is_some() && matches!(route, Route::Order(_)) => Some(Task::Pinned(owned())),
+            Route::Aside => Some(Task::Aside(owned())),
             Route::Block => Some(Task::Block(owned())),
             Route::Subscribe => Some(Task::Subscribe(owned())),
             Route::Monitor => Some(Task::Monitor(owned())),
@@ -314,30 +302,66 @@ impl Session {
 
     fn refuse(&self, spec: &Spec, seq: u64) {
         self.instance.metrics.client_errors[ClientErrorKind::Refused].inc();
-        let name = spec.name.replace('|', " ").to_uppercase();
-        self.pay_error(
-            seq,
-            format!(
-                "MULTISTORE {name} is refused: it would change a store behind the proxy's back (setting 'refuse'); \
-                 run it against the store itself"
-            ),
-        );
+        self.pay_error(seq, refusal(spec));
     }
 
-    /// Refuses a command with the wrong number of arguments, as Redis does inside and outside MULTI.
-    fn wrong_arity(&mut self, spec: &Spec, route: Route, seq: u64) {
-        let error = wrong_arity_error(spec);
-        if route == Route::Transaction(TransactionCommand::Exec) {
-            self.abort_multi();
-            let why = error.strip_prefix(b"ERR ").unwrap_or(&error);
-            self.pay_error(seq, [b"EXECABORT Transaction discarded because of: ", why].concat());
-            return;
+    // --- what is judged before it is run ---
+
+    /// Does the proxy judge a request before a store sees it?
+    fn is_special(&self, route: Route) -> bool {
+        !matches!(route, Route::Order(_))
+            || self.multi.is_some()
+            || self.subscriber.is_some()
+            || self.pinned.is_some()
+            || !self.state.authenticated
+    }
+
+    /// The error for a request that the default store would not run, in the order in which Redis looks.
+    fn rejection(&self, request: &Request<'_>, id: CommandId, spec: &Spec, route: Route) -> Option<Vec<u8>> {
+        let offered = {
+            let core = self.instance.core();
+            self.instance.with_facts(core.default_store(), |facts| facts.offered.clone())
+        };
+        let (exists, fits) = match &offered {
+            Some(offered) => (offered.has(id), offered.arity_ok(id, request.argc())),
+            None => (true, spec.arity_ok(request.argc())),
+        };
+        if !exists {
+            let table = self.instance.core().table.clone();
+            let container = spec.name.split_once('|').and_then(|(name, _)| table.by_name(name));
+            return Some(match container {
+                Some(container) => unknown_subcommand_error(table.spec(container), request),
+                None => unknown_command_error(request),
+            });
         }
+        if !fits {
+            return Some(wrong_arity_error(spec));
+        }
+        if !self.state.authenticated && !before_auth(route) {
+            return Some(b"NOAUTH Authentication required.".to_vec());
+        }
+        let no_multi = spec.flags.has(crate::command::CommandFlags::NO_MULTI);
+        if self.multi.is_some() && no_multi && queues(route) {
+            return Some(b"ERR Command not allowed inside a transaction".to_vec());
+        }
+        self.restricts(spec, route).then(|| not_while_subscribed(spec, request.name()))
+    }
+
+    /// Refuses a request before it is run: an open transaction will abort, and EXEC itself aborts at once.
+    fn reject(&mut self, route: Route, error: Vec<u8>) {
+        let seq = self.owe();
         if let Some(multi) = &mut self.multi {
             multi.dirty = true;
         }
         self.answer_queued();
-        self.pay_error(seq, error);
+        if route != Route::Transaction(TransactionCommand::Exec) || !error.starts_with(b"ERR ") {
+            self.pay_error(seq, error);
+            return;
+        }
+        self.abort_multi();
+        let mut text = b"EXECABORT Transaction discarded because of: ".to_vec();
+        text.extend_from_slice(error.get(4..).unwrap_or_default());
+        self.pay_error(seq, text);
     }
 
     // --- MULTI ---
@@ -351,57 +375,85 @@ impl Session {
         effect: &Effect,
         route: Route,
     ) -> Option<Task> {
+        if let Some(error) = self.not_in_multi(spec, route, request) {
+            self.reject(route, error);
+            return None;
+        }
         let seq = self.owe();
-        let offered = {
-            let core = self.instance.core();
-            self.instance.with_facts(core.default_store(), |facts| facts.offered.clone())
-        };
-        let error = match &offered {
-            Some(offered) if !offered.has(id) => Some(unknown_command_error(request)),
-            Some(offered) if !offered.arity_ok(id, request.argc()) => Some(wrong_arity_error(spec)),
-            None if !spec.arity_ok(request.argc()) => Some(wrong_arity_error(spec)),
-            _ if route == Route::Subscribe => {
+        if let Route::Session(command) = route {
+            self.queue_session(command, request, seq);
+            return None;
+        }
+        let footprint = self.footprint(spec, effect, request);
+        let told = self.instance.core_mut().way(id, request);
+        let reach = scope(spec, effect, &footprint, told.undeclared);
+        let Some(multi) = &mut self.multi else { return None };
+        multi.footprint.join(footprint, multi.frames.len());
+        multi.writes |= effect.writes || effect.kind == Kind::Publish;
+        multi.scope = wider(multi.scope, reach);
+        multi.ways.push(told.way);
+        // MONITOR changes the connection that runs it, where a server lets it in a transaction.
+        multi.private |= route == Route::Monitor;
+        multi.queue(request.frame, seq, effect.rule);
+        self.io.info.borrow_mut().queued += 1;
+        None
+    }
+
+    /// Queues a command about the connection: none of them is for a lane.
+    fn queue_session(&mut self, command: SessionCommand, request: &Request<'_>, seq: u64) {
+        let single_db = self.instance.single_db();
+        let Some(multi) = &mut self.multi else { return };
+        multi.private = true;
+        multi.ways.push(Way::Nothing);
+        match command {
+            SessionCommand::Client(command) => {
+                let args = request.iter().map(<[u8]>::to_vec).collect();
+                multi.queue_own(Own::Client(command, args), request.frame.len(), seq);
+            }
+            SessionCommand::Select => match parse_db(request, single_db) {
+                Ok(_) if single_db => {
+                    multi.queue_own(Own::Reply(encode::OK.to_vec()), request.frame.len(), seq)
+                }
+                Ok(db) => {
+                    multi.selects = Some(db);
+                    multi.footprint = Footprint::Everything;
+                    multi.changes.push((multi.queued(), Change::Db(db)));
+                    multi.queue(request.frame, seq, crate::command::Rule::Exact);
+                }
+                Err(error) => {
+                    let mut reply = Vec::new();
+                    encode::error(&mut reply, error);
+                    multi.queue_own(Own::Reply(reply), request.frame.len(), seq);
+                }
+            },
+            _ => {
+                if let Some(proto) = hello_version(command, request) {
+                    multi.changes.push((multi.queued(), Change::Proto(proto)));
+                }
+                multi.queue_private(request.frame, seq);
+            }
+        }
+        self.io.info.borrow_mut().queued += 1;
+    }
+
+    /// Why a command cannot be part of a transaction.
+    fn not_in_multi(&self, spec: &Spec, route: Route, request: &Request<'_>) -> Option<Vec<u8>> {
+        use crate::route::ClientCommand as C;
+        match route {
+            Route::Subscribe => {
                 Some(b"MULTISTORE subscribing inside a transaction is not supported".to_vec())
             }
-            _ if route == Route::Refuse => Some(
-                format!("MULTISTORE {} is refused (setting 'refuse')", spec.name.to_uppercase()).into_bytes(),
-            ),
-            _ if spec.flags.has(crate::command::CommandFlags::NO_MULTI) => {
-                Some(b"ERR Command not allowed inside a transaction".to_vec())
+            Route::Refuse => Some(refusal(spec).into_bytes()),
+            Route::Session(SessionCommand::Client(C::Reply | C::Unsupported)) => {
+                let name = spec.name.replace('|', " ").to_uppercase();
+                Some(format!("MULTISTORE {name} inside a transaction is not supported").into_bytes())
             }
             _ if self.multi.as_ref().is_some_and(|multi| !multi.has_room(request.frame, &self.limits)) => {
                 self.instance.metrics.client_errors[ClientErrorKind::RequestLimit].inc();
                 Some(b"MULTISTORE the transaction is larger than max_request".to_vec())
             }
             _ => self.single_db_error(spec, request),
-        };
-        if let Some(error) = error {
-            if let Some(multi) = &mut self.multi {
-                multi.dirty = true;
-            }
-            self.answer_queued();
-            self.pay_error(seq, error);
-            return None;
         }
-        let footprint = self.footprint(spec, effect, request);
-        let reach = scope(spec, effect, &footprint);
-        let way = self.instance.core_mut().way(id, request);
-        let change = change(route, request);
-        let Some(multi) = &mut self.multi else { return None };
-        multi.footprint.join(footprint, multi.frames.len());
-        multi.writes |= effect.writes || effect.kind == Kind::Publish;
-        multi.scope = wider(multi.scope, reach);
-        multi.ways.push(way);
-        multi.private |= matches!(route, Route::Session(_));
-        if let Some(change) = change {
-            if let Change::Db(db) = change {
-                multi.selects = Some(db);
-                multi.footprint = Footprint::Everything;
-            }
-            multi.changes.push((multi.queued(), change));
-        }
-        multi.queue(request.frame, seq, effect.rule);
-        None
     }
 
     pub(super) fn begin_multi(&mut self, seq: u64) {
@@ -410,6 +462,7 @@ impl Session {
             self.pay_error(seq, "ERR MULTI calls can not be nested");
         } else {
             self.multi = Some(Box::new(Multi::begin(seq)));
+            self.io.info.borrow_mut().queued = 0;
         }
     }
 
@@ -478,7 +531,7 @@ fn footprint(
         let hash = hash_key(db, request.arg(key.arg as usize));
         Some(KeyRef { hash, access: key.access, start: span.start, end: span.end })
     });
-    Footprint::Keys(refs.collect())
+    Footprint::of_command(refs.collect())
 }
 
 /// How many parked clients a request may serve.
@@ -490,23 +543,21 @@ fn fills<A: Args + ?Sized>(spec: &Spec, effect: &Effect, args: &A) -> usize {
     }
 }
 
-/// What a queued command will do to its connection.
-fn change(route: Route, request: &Request<'_>) -> Option<Change> {
-    use crate::route::ClientCommand;
-    match route {
-        Route::Session(SessionCommand::Select) => {
-            request.int(1).and_then(|db| u32::try_from(db).ok()).map(Change::Db)
-        }
-        Route::Session(SessionCommand::Hello) => match request.int(1) {
-            Some(2) => Some(Change::Proto(Proto::Resp2)),
-            Some(3) => Some(Change::Proto(Proto::Resp3)),
-            _ => None,
-        },
-        Route::Session(SessionCommand::Client(ClientCommand::SetName)) => {
-            Some(Change::Name(request.arg(2).to_vec()))
-        }
+/// The protocol that a queued HELLO asks for.
+fn hello_version(command: SessionCommand, request: &Request<'_>) -> Option<Proto> {
+    match request.int(1) {
+        Some(2) if command == SessionCommand::Hello => Some(Proto::Resp2),
+        Some(3) if command == SessionCommand::Hello => Some(Proto::Resp3),
         _ => None,
     }
+}
+
+fn refusal(spec: &Spec) -> String {
+    let name = spec.name.replace('|', " ").to_uppercase();
+    format!(
+        "MULTISTORE {name} is refused: it would change a store behind the proxy's back (setting 'refuse'); run it \
+         against the store itself"
+    )
 }
 
 fn before_auth(route: Route) -> bool {

@@ -16,6 +16,18 @@ use super::{Gone, Owned, Session, Task};
 const OUT_OF_RANGE: &str = "ERR DB index is out of range";
 const EXEC_ABORT: &str = "EXECABORT Transaction discarded because of previous errors.";
 
+/// The database that SELECT names.
+pub(super) fn parse_db<A: Args + ?Sized>(args: &A, single_db: bool) -> Result<u32, String> {
+    let Some(index) = args.int(1) else {
+        return Err("ERR value is not an integer or out of range".to_owned());
+    };
+    let Ok(index) = i32::try_from(index) else {
+        return Err(format!("ERR value is out of range, value must between {} and {}", i32::MIN, i32::MAX));
+    };
+    let db = u32::try_from(index).ok().filter(|db| *db == 0 || !single_db);
+    db.ok_or_else(|| OUT_OF_RANGE.to_owned())
+}
+
 // === impl Session ===
 
 impl Session {
@@ -42,14 +54,12 @@ impl Session {
     }
 
     fn select(&mut self, request: Owned) -> Option<Task> {
-        let Some(index) = request.args.as_slice().int(1) else {
-            self.pay_error(request.seq, "ERR value is not an integer or out of range");
-            return None;
-        };
-        let shown = u32::try_from(index).ok().filter(|db| *db == 0 || !self.instance.single_db());
-        let Some(db) = shown else {
-            self.pay_error(request.seq, OUT_OF_RANGE);
-            return None;
+        let db = match parse_db(request.args.as_slice(), self.instance.single_db()) {
+            Ok(db) => db,
+            Err(error) => {
+                self.pay_error(request.seq, error);
+                return None;
+            }
         };
         let known = {
             let core = self.instance.core();
@@ -87,10 +97,12 @@ impl Session {
 
     fn reset(&mut self, seq: u64) {
         let needs_auth = self.instance.config_ref().auth != crate::config::Auth::None;
-        self.answer_multi();
-        self.multi = None;
-        self.unpin();
+        self.abort_multi();
         self.subscriber = None;
+        // RESET ends CLIENT REPLY OFF before it answers.
+        if self.state.replies_are_off() {
+            self.instance.core_mut().clients.unmute(self.key, seq);
+        }
         self.state = State::new(!needs_auth);
         self.limits.unauthenticated = needs_auth;
         let mut info = self.io.info.borrow_mut();
@@ -116,9 +128,7 @@ impl Session {
         match command {
             TransactionCommand::Multi => self.begin_multi(seq),
             TransactionCommand::Discard if self.multi.is_some() => {
-                self.answer_multi();
-                self.multi = None;
-                self.unpin();
+                self.abort_multi();
                 self.pay(seq, encode::OK);
             }
             TransactionCommand::Discard => self.pay_error(seq, "ERR DISCARD without MULTI"),
@@ -149,6 +159,7 @@ impl Session {
             return Some(Task::PinnedExec(seq));
         }
         let mut multi = self.multi.take()?;
+        self.io.info.borrow_mut().queued = -1;
         encode::command(&mut multi.frames, &[b"EXEC"]);
         let command = request.command;
         multi.parts.push(Part { seq, answered: false, rule: crate::command::Rule::Exact });
@@ -171,6 +182,7 @@ impl Session {
     pub(super) fn abort_multi(&mut self) {
         self.answer_multi();
         self.multi = None;
+        self.io.info.borrow_mut().queued = -1;
         self.unpin();
     }
 

@@ -55,6 +55,11 @@ impl State {
         }
     }
 
+    /// Does CLIENT REPLY OFF hold?
+    pub fn replies_are_off(&self) -> bool {
+        self.replies == Replies::Off
+    }
+
     /// CLIENT REPLY ON
     pub fn reply_on(&mut self) {
         self.replies = Replies::On;

@@ -3,13 +3,19 @@
 //! While the client pipelines, nothing is answered before EXEC: then the store's own replies
 //! serve. When it waits, the proxy answers `QUEUED` itself ([`Multi::answer`]).
 
+use std::ops::Range;
+
 use crate::command::Rule;
 use crate::mirror::Way;
 use crate::resp::request::RequestLimits;
 use crate::resp::{Proto, encode};
+use crate::route::ClientCommand;
 use crate::sequencer::Scope;
 use crate::sequencer::fence::Footprint;
 use crate::sequencer::op::Part;
+
+/// What the stores run in the place of a command that is not for them.
+const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 
 /// A transaction that is being collected.
 #[derive(Debug, Default)]
@@ -36,6 +42,13 @@ pub struct Multi {
     pub private: bool,
     /// What becomes of the client's own state if EXEC succeeds, by the command's place in EXEC's reply.
     pub changes: Vec<(usize, Change)>,
+    /// Commands that the proxy answers itself at EXEC, by their place in EXEC's reply. A PING stands in `frames`.
+    pub own: Vec<(usize, Own)>,
+    /// Commands for the client's own connection alone: where the PING stands in `frames` that the lanes see, and
+    /// what is sent instead.
+    private_frames: Vec<(Range<usize>, Vec<u8>)>,
+    /// Bytes kept beside `frames`.
+    kept: usize,
 }
 
 /// A change of connection state that a transaction may bring about.
@@ -45,8 +58,15 @@ pub enum Change {
     Db(u32),
     /// HELLO
     Proto(Proto),
-    /// CLIENT SETNAME
-    Name(Vec<u8>),
+}
+
+/// A queued command that the proxy runs itself.
+#[derive(Clone, Debug)]
+pub enum Own {
+    /// CLIENT …, and its words.
+    Client(ClientCommand, Vec<Vec<u8>>),
+    /// A reply that is known already.
+    Reply(Vec<u8>),
 }
 
 // === impl Multi ===
@@ -62,13 +82,41 @@ impl Multi {
 
     /// Is there room for one more command? A transaction travels as one request.
     pub fn has_room(&self, frame: &[u8], limits: &RequestLimits) -> bool {
-        self.frames.len() + frame.len() <= limits.max_request
+        self.frames.len() + self.kept + frame.len() <= limits.max_request
     }
 
     /// Queues a command.
     pub fn queue(&mut self, frame: &[u8], seq: u64, rule: Rule) {
         self.frames.extend_from_slice(frame);
         self.parts.push(Part { seq, answered: false, rule });
+    }
+
+    /// Queues a command that the proxy runs itself when EXEC succeeds.
+    pub fn queue_own(&mut self, own: Own, size: usize, seq: u64) {
+        self.kept += size;
+        self.own.push((self.queued(), own));
+        self.queue(PING, seq, Rule::Ignore);
+    }
+
+    /// Queues a command that changes the connection that runs it: no lane may see it.
+    pub fn queue_private(&mut self, frame: &[u8], seq: u64) {
+        self.kept += frame.len();
+        let start = self.frames.len();
+        self.queue(PING, seq, Rule::Ignore);
+        self.private_frames.push((start..self.frames.len(), frame.to_vec()));
+    }
+
+    /// The frames for the client's own connection.
+    pub fn for_own_connection(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.frames.len());
+        let mut at = 0;
+        for (range, frame) in &self.private_frames {
+            out.extend_from_slice(self.frames.get(at..range.start).unwrap_or_default());
+            out.extend_from_slice(frame);
+            at = range.end;
+        }
+        out.extend_from_slice(self.frames.get(at..).unwrap_or_default());
+        out
     }
 
     /// How many commands are queued.

@@ -5,12 +5,13 @@ use crate::sequencer::Scope;
 use crate::sequencer::fence::Footprint;
 
 /// What a command does to the keyspace as a whole.
-pub(super) fn scope(spec: &Spec, effect: &Effect, footprint: &Footprint) -> Scope {
+pub(super) fn scope(spec: &Spec, effect: &Effect, footprint: &Footprint, undeclared: bool) -> Scope {
     match (effect.kind, &*spec.name) {
         (Kind::KeyspaceWrite, "flushall") => Scope::FlushAll,
         (Kind::KeyspaceWrite, "flushdb") => Scope::FlushDb,
         (Kind::KeyspaceWrite, "swapdb") => Scope::Swap,
         (Kind::ServerWrite, name) if name.starts_with("function|") => Scope::Functions,
+        (Kind::Script, _) if undeclared || *footprint == Footprint::Everything => Scope::Undeclared,
         _ if effect.writes && *footprint == Footprint::Everything => Scope::Unlisted,
         _ => Scope::Keys,
     }

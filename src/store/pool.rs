@@ -98,6 +98,15 @@ impl Pool {
         Ok(Loan { connection: Some(connection), seat })
     }
 
+    /// A new connection to `store` as it is, for a command that a busy server must not keep waiting.
+    pub async fn acquire_at_once(instance: &Rc<Instance>, store: StoreId) -> Result<Loan, DedicatedError> {
+        let config = instance.config();
+        let seat = Seat::take(instance)?;
+        let mut connection = Dedicated::dial(store, config.store(store), config.connect_timeout).await?;
+        connection.spoil();
+        Ok(Loan { connection: Some(connection), seat })
+    }
+
     /// A connection to `store` that nobody has authenticated.
     pub async fn bare(instance: &Rc<Instance>, store: StoreId) -> Result<Loan, DedicatedError> {
         let config = instance.config();

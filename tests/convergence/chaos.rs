@@ -216,8 +216,6 @@ const ANY: &[&str] = &[
     "RENAMENX A A",
     "COPY A A",
     "COPY A A REPLACE",
-    "COPY A A DB 1 REPLACE",
-    "MOVE A 2",
     "TOUCH A A",
     "OBJECT ENCODING A",
     "DBSIZE",
@@ -226,6 +224,7 @@ const ANY: &[&str] = &[
     "KEYS s:*",
     "DUMP A",
 ];
+const MOVES: &[&str] = &["COPY A A DB 1 REPLACE", "MOVE A 2", "COPY A A DB 0"];
 const ODD: &[&str] =
     &["NOSUCHCOMMAND A", "SET A", "INCR l:0", "LPUSH s:0 M", "GET h:0", "ECHO V", "PING", "TIME"];
 
@@ -298,6 +297,11 @@ fn step(agent: &mut Agent) {
         23..32 => script(agent),
         32..34 => restore(agent),
         34 => flush(agent),
+        35 if agent.world.scenario.moves => {
+            let template = agent.numbers.pick(MOVES);
+            let command = fill(&mut agent.numbers, keys, ("", template));
+            agent.call(&command);
+        }
         _ => {
             let command = one(&mut agent.numbers, keys);
             agent.call(&command);

@@ -97,15 +97,19 @@ fn traffic(world: &Arc<World>, pair: &mut Pair) -> Vec<Book> {
 /// Waits until both stores hold the same. Returns what differs when they don't.
 fn settle(world: &World, pair: &Pair) -> Vec<String> {
     world.journal.event("--- traffic is over".to_owned());
-    let mut told = Vec::new();
+    let (mut told, mut state) = (Vec::new(), String::new());
     let equal = poll_for(CONVERGES, || {
-        // Keys that nobody touched are copied when they are: until the proxy walks the keyspace itself.
-        touch(pair);
+        let sync = pair.proxy.instance_status(INSTANCE)["sync"].clone();
+        if sync["untouched_keys"] == "unknown" {
+            // They are copied when somebody needs them.
+            touch(pair);
+        }
+        state = sync.to_string();
         told = differences(&dump(&pair.primary), &dump(&pair.secondary));
         told.is_empty().then_some(())
     });
     let took = if equal.is_some() { "equal" } else { "NOT equal" };
-    world.journal.event(format!("--- {took}"));
+    world.journal.event(format!("--- {took}: {state}"));
     told
 }
 

@@ -37,6 +37,8 @@ pub struct Scenario {
     pub chaotic: usize,
     /// Keys per type that they share: few make hot keys.
     pub keys: usize,
+    /// Keys are moved between databases, which makes everything doubtful.
+    pub moves: bool,
     /// Scripts write keys that they did not declare.
     pub undeclared: bool,
 }
@@ -69,6 +71,7 @@ impl Scenario {
             Stage::DualSecondaryDefault,
             Stage::DualSecondaryDefault,
             Stage::DualPrimaryDefault,
+            Stage::PrimaryOnly,
         ]);
         let mut settings = Vec::new();
         match numbers.below(6) {
@@ -91,6 +94,7 @@ impl Scenario {
             traffic: Duration::from_millis(millis),
             chaotic,
             keys,
+            moves: numbers.below(4) == 0,
             undeclared: from_env("CONVERGENCE_UNDECLARED").is_some_and(|number| number > 0),
         }
     }
@@ -105,11 +109,10 @@ impl Scenario {
 
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Scenario { trouble, start, settings, chaotic, keys, .. } = self;
-        write!(
-            f,
-            "trouble {trouble:?}, from {start}, {chaotic} chaotic clients, {keys} keys per type, {settings:?}"
-        )
+        let Scenario { trouble, start, settings, chaotic, keys, moves, undeclared, .. } = self;
+        write!(f, "trouble {trouble:?}, from {start}, {chaotic} chaotic clients, {keys} keys per type, {settings:?}")?;
+        f.write_str(if *moves { ", moves" } else { "" })?;
+        f.write_str(if *undeclared { ", undeclared keys" } else { "" })
     }
 }
 

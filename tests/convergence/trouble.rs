@@ -2,8 +2,11 @@
 
 use super::agent::World;
 use super::scenario::Trouble;
-use super::support::{INSTANCE, Numbers, Pair, SOON, Stage, poll_until};
+use super::support::{INSTANCE, Numbers, Pair, Stage, poll_for};
 use std::time::{Duration, Instant};
+
+/// How long a flip may be held back by what it would lose.
+const FLIPS: Duration = Duration::from_secs(20);
 
 /// Walks and breaks until `end`.
 pub fn walk(world: &World, pair: &mut Pair, end: Instant) {
@@ -23,32 +26,51 @@ pub fn walk(world: &World, pair: &mut Pair, end: Instant) {
             Trouble::None => {}
             _ if breaks => wreck(world, pair, stage, &mut numbers),
             _ => {
-                stage = next(stage, &mut numbers);
-                flip(world, pair, stage);
+                let to = next(stage, pair, &mut numbers);
+                stage = flip(world, pair, stage, to);
             }
         }
     }
     // What is compared at the end must be mirrored at the end.
     if !stage.is_dual() {
-        flip(world, pair, Stage::DualSecondaryDefault);
+        let to = next(stage, pair, &mut numbers);
+        flip(world, pair, stage, to);
     }
 }
 
-/// A stage beside this one. The single store stages wait until the proxy tells whether leaving a store is safe.
-fn next(stage: Stage, numbers: &mut Numbers) -> Stage {
+/// A stage beside this one. To leave the secondary while the primary may lack cold keys would lose them.
+fn next(stage: Stage, pair: &Pair, numbers: &mut Numbers) -> Stage {
+    let cold = || pair.proxy.instance_status(INSTANCE)["sync"]["untouched_keys"] == "unknown";
     match stage {
         Stage::SecondaryOnly => Stage::DualSecondaryDefault,
-        Stage::DualSecondaryDefault => Stage::DualPrimaryDefault,
-        Stage::DualPrimaryDefault => numbers.pick(&[Stage::DualSecondaryDefault]),
+        Stage::DualSecondaryDefault => {
+            numbers.pick(&[Stage::DualPrimaryDefault, Stage::DualPrimaryDefault, Stage::SecondaryOnly])
+        }
+        Stage::DualPrimaryDefault => {
+            let next = numbers.pick(&[Stage::DualSecondaryDefault, Stage::PrimaryOnly]);
+            if next == Stage::PrimaryOnly && cold() { Stage::DualSecondaryDefault } else { next }
+        }
         Stage::PrimaryOnly => Stage::DualPrimaryDefault,
     }
 }
 
-fn flip(world: &World, pair: &mut Pair, stage: Stage) {
-    world.journal.event(format!("--- flip to {stage}"));
-    pair.proxy.write_stage_of(INSTANCE, stage);
-    poll_until(SOON, "the flip", || pair.proxy.instance_status(INSTANCE)["stage"] == stage.name());
-    world.journal.event(format!("--- flipped to {stage}"));
+/// Asks for a stage and waits until it rules. Says which one does in the end.
+fn flip(world: &World, pair: &mut Pair, from: Stage, to: Stage) -> Stage {
+    world.journal.event(format!("--- flip to {to}"));
+    pair.proxy.write_stage_of(INSTANCE, to);
+    let mut held = String::new();
+    let flipped = poll_for(FLIPS, || {
+        let status = pair.proxy.instance_status(INSTANCE);
+        held = format!("{}; {}", status["held_flip"], status["sync"]);
+        (status["stage"] == to.name()).then_some(())
+    });
+    if flipped.is_some() {
+        world.journal.event(format!("--- flipped to {to}"));
+        return to;
+    }
+    world.journal.complain(format!("the flip to {to} is held for {FLIPS:?}: {held}"));
+    pair.proxy.write_stage_of(INSTANCE, from);
+    from
 }
 
 fn wreck(world: &World, pair: &mut Pair, _stage: Stage, numbers: &mut Numbers) {

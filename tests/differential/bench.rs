@@ -77,7 +77,10 @@ pub struct Bench {
 
 impl Bench {
     pub fn start() -> Bench {
-        Bench { lone: RedisServer::start(), pair: Pair::start(), ended: None }
+        // Time runs out ten times as exactly as by default, and scripts can be killed at once: tests wait for both.
+        let server = || RedisServer::start_with(&["--hz", "100", "--busy-reply-threshold", "50"]);
+        let pair = Pair::over(server(), server(), Stage::SecondaryOnly, &[]);
+        Bench { lone: server(), pair, ended: None }
     }
 
     /// Holds every talk with the lone server and, in every stage, with the proxy; `before` comes first each time.

@@ -23,10 +23,10 @@ use crate::config::{Config, InstanceConfig};
 use crate::metrics::{InstanceMetrics, Metrics, StoreErrorKind};
 use crate::mirror::Dialect;
 use crate::resp::reply::ReplyLimits;
-use crate::sequencer::Sequencer;
 use crate::sequencer::clients::ClientKey;
 use crate::sequencer::knowledge::Sync;
 use crate::sequencer::lane::DownReason;
+use crate::sequencer::{Recorded, Sequencer};
 use crate::stage::{Stage, StoreId};
 use crate::state::{Entry, StateFile};
 use crate::store::driver::PROBE_EVERY;
@@ -82,6 +82,7 @@ pub struct Instance {
     /// One buffer to read clients into: an idle client owns none.
     pub scratch: RefCell<Box<[u8]>>,
     live: RefCell<[Vec<LiveCommand>; 2]>,
+    recorded: Cell<Option<Recorded>>,
     state: Arc<StateFile>,
 }
 
@@ -104,16 +105,18 @@ impl Instance {
             table.iter().map(|(_, spec)| spec.miss != crate::command::Miss::Never).collect();
         let counters = metrics.instance(name, &names, |index| reads.get(index).copied().unwrap_or_default());
         let stage = config.flags(name).stage();
-        let base = self::config::first_knowledge(name, settings, stage, state.get(name).as_ref());
+        let recorded = state.get(name);
+        let (begin, known) = self::config::beginning(name, settings, stage, recorded.as_ref());
         let mut core = Sequencer::new(
             table,
             self::config::settings(settings),
-            stage,
+            begin,
             self::config::faces(settings),
             counters.clone(),
-            base,
+            known,
         );
-        core.doubt_source(state.get(name).and_then(|entry| entry.doubted()));
+        core.doubt_source(recorded.and_then(|entry| entry.doubted()));
+        core.set_stage(stage);
         Rc::new(Instance {
             name: name.to_owned(),
             pool: Pool::new(counters.clone()),
@@ -137,6 +140,7 @@ impl Instance {
             draining: Cell::new(false),
             scratch: RefCell::new(vec![0; CLIENT_READ_BYTES].into()),
             live: RefCell::default(),
+            recorded: Cell::new(None),
             state,
         })
     }
@@ -221,6 +225,7 @@ impl Instance {
 
     /// Moves on what a turn has produced: replies to clients, requests to the lanes, wake-ups.
     pub fn settle(&self) {
+        self.record();
         let mut keys = std::mem::take(&mut *self.dirty.borrow_mut());
         let mut core = self.core.borrow_mut();
         core.clients.take_dirty(&mut keys);
@@ -359,9 +364,7 @@ impl Instance {
             tracing::warn!(instance = %self.name, store = %store,
                 "the store came back as another server: it is repaired as a whole");
         }
-        core.doubt_store(source.other());
-        drop(core);
-        self.record_now();
+        core.doubt_any(source.other());
     }
 
     /// An operator says which store is right: the other one is made equal to it. Only while dual.
@@ -377,7 +380,7 @@ impl Instance {
         core.doubt_source(None);
         core.doubt_store(right.other());
         drop(core);
-        self.record_now();
+        self.settle();
         Ok(())
     }
 
@@ -453,7 +456,6 @@ impl Instance {
 
     fn set_stage(&self, stage: Stage) {
         let before = self.core().flags().stage();
-        self.record(stage);
         self.core_mut().set_stage(stage);
         self.stage_may_have_changed(before);
         if let Some(held) = self.core().held_flip() {
@@ -478,45 +480,39 @@ impl Instance {
         self.settle();
     }
 
-    /// Records, before it matters, that `stage` may be in effect from now on.
-    pub fn record(&self, stage: Stage) {
-        let behind = {
-            let core = self.core();
-            match core.sync_base() {
-                Sync::Suspect(store) => Some(store),
-                _ if core.stage().is_dual() && !stage.is_dual() => Some(stage.default_store().other()),
-                _ => None,
-            }
-        };
-        self.write_state(Entry::running(stage, behind));
-    }
-
-    /// Records what is known now: which store is behind, and which one may have lost writes.
-    pub fn record_now(&self) {
-        let stage = self.core().flags().stage();
-        self.record(stage);
+    /// Records what has changed since it was last recorded, if that must survive a crash. Comes before any
+    /// request leaves, and before any reply.
+    pub fn record(&self) {
+        let now = self.core().to_record();
+        if self.recorded.replace(Some(now)) != Some(now) {
+            self.write_state(now, false);
+        }
     }
 
     /// Records a clean stop, if it is one: both stores have answered everything, nothing is suspect.
     pub fn record_stop(&self) {
         let core = self.core();
-        let stage = core.flags().stage();
         let idle =
             StoreId::ALL.iter().all(|store| core.lane(*store).is_up() && core.lane(*store).depth() == 0);
         let (suspects, _) = core.suspects();
-        let base = core.sync_base();
+        let now = core.to_record();
+        let walks = core.owes_walk() || now.base == Sync::Unknown && core.behind_as_a_whole().is_some();
+        let clean = idle && suspects == 0 && !walks;
         drop(core);
-        let clean = idle && suspects == 0;
-        let behind = match base {
-            Sync::Suspect(store) => Some(store),
-            _ => None,
-        };
-        self.write_state(Entry { clean, in_sync: base == Sync::InSync, ..Entry::running(stage, behind) });
+        self.write_state(now, clean);
     }
 
-    fn write_state(&self, entry: Entry) {
-        let doubted = self.core().doubted_source().map(|store| store.name().to_owned());
-        let entry = Entry { doubted, ..entry };
+    fn write_state(&self, now: Recorded, clean: bool) {
+        let behind = match now.base {
+            Sync::Suspect(store) => Some(store),
+            Sync::InSync | Sync::Unknown => None,
+        };
+        let entry = Entry {
+            clean,
+            in_sync: now.base == Sync::InSync,
+            doubted: now.doubted.map(|store| store.name().to_owned()),
+            ..Entry::running(now.stage, behind)
+        };
         if let Err(error) = self.state.set(&self.name, entry) {
             tracing::error!(instance = %self.name,
                 "the state file cannot be written ({error}): after a crash nobody would know which store is behind");

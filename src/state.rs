@@ -28,7 +28,7 @@ pub struct Entry {
     pub behind: Option<String>,
     /// Nothing was under way and nothing suspect when the process stopped.
     pub clean: bool,
-    /// All keys were in sync at that moment.
+    /// All keys were in sync but what was under way.
     pub in_sync: bool,
     /// The store that came back as another server, until an operator has named the one that is right.
     #[serde(default)]
@@ -75,21 +75,34 @@ impl Entry {
         store(self.doubted.as_deref())
     }
 
-    /// What is known of the stores' contents when the process starts in stage `now`.
-    pub fn knowledge(&self, now: Stage) -> Sync {
+    /// What to begin with, where the configuration asks for stage `now`.
+    pub fn believed(&self, now: Stage) -> Believed {
         let before = self.stage().unwrap_or(now);
-        if before.is_dual() && !now.is_dual() {
-            return Sync::Suspect(now.default_store().other());
-        }
-        if let Some(behind) = self.behind() {
-            return Sync::Suspect(behind);
-        }
-        match (before.is_dual(), self.clean, self.in_sync) {
-            (true, false, _) => Sync::Suspect(before.default_store().other()),
-            (true, true, true) => Sync::InSync,
-            _ => Sync::Unknown,
-        }
+        let interrupted = before.is_dual() && !self.clean;
+        // A change of stage that nobody has seen through is one like any other, and may have to wait.
+        let stage = if interrupted { before } else { now };
+        let left = before.is_dual() && !stage.is_dual();
+        let cold = before.default_store() == StoreId::Primary && !self.in_sync;
+        let base = match self.behind() {
+            Some(behind) => Sync::Suspect(behind),
+            None if left || stage == Stage::PrimaryOnly => Sync::Suspect(stage.default_store().other()),
+            None if interrupted && !cold => Sync::Suspect(before.default_store().other()),
+            None if before.is_dual() && self.clean && self.in_sync => Sync::InSync,
+            None => Sync::Unknown,
+        };
+        Believed { stage, base, stale: interrupted && base == Sync::Unknown }
     }
+}
+
+/// What a start believes of the stores' contents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Believed {
+    /// The stage to begin in.
+    pub stage: Stage,
+    /// What is known of all keys.
+    pub base: Sync,
+    /// The secondary may be behind in whatever a cold primary has.
+    pub stale: bool,
 }
 
 fn store(name: Option<&str>) -> Option<StoreId> {
@@ -162,16 +175,36 @@ mod tests {
         use Stage::{DualPrimaryDefault, DualSecondaryDefault, PrimaryOnly, SecondaryOnly};
         use StoreId::{Primary, Secondary};
         let entry = |stage: Stage, clean, in_sync| Entry { clean, in_sync, ..Entry::running(stage, None) };
-        for (entry, now, expected) in [
+        for (entry, now, base) in [
             (entry(DualSecondaryDefault, false, false), DualSecondaryDefault, Suspect(Primary)),
             (entry(DualSecondaryDefault, true, false), DualSecondaryDefault, Unknown),
             (entry(DualPrimaryDefault, true, true), DualPrimaryDefault, InSync),
-            (entry(DualPrimaryDefault, false, false), DualPrimaryDefault, Suspect(Secondary)),
+            (entry(DualPrimaryDefault, false, true), DualPrimaryDefault, Suspect(Secondary)),
             (entry(DualPrimaryDefault, true, true), PrimaryOnly, Suspect(Secondary)),
             (entry(SecondaryOnly, false, false), DualSecondaryDefault, Unknown),
+            (entry(SecondaryOnly, false, false), PrimaryOnly, Suspect(Secondary)),
             (Entry::running(PrimaryOnly, Some(Secondary)), DualPrimaryDefault, Suspect(Secondary)),
+            (Entry::running(DualPrimaryDefault, Some(Primary)), DualPrimaryDefault, Suspect(Primary)),
         ] {
-            assert_eq!(entry.knowledge(now), expected, "{entry:?} → {now}");
+            let believed = entry.believed(now);
+            assert_eq!(believed, Believed { stage: now, base, stale: false }, "{entry:?} → {now}");
+        }
+    }
+
+    #[test]
+    fn a_crash_does_not_disown_what_only_the_secondary_has() {
+        let cold = Entry::running(Stage::DualPrimaryDefault, None);
+        let stage = Stage::DualPrimaryDefault;
+        assert_eq!(cold.believed(stage), Believed { stage, base: Sync::Unknown, stale: true });
+    }
+
+    #[test]
+    fn a_flip_that_was_not_seen_through_begins_anew() {
+        for now in Stage::ALL {
+            let crashed = Entry::running(Stage::DualSecondaryDefault, None);
+            let stage = Stage::DualSecondaryDefault;
+            let base = Sync::Suspect(StoreId::Primary);
+            assert_eq!(crashed.believed(now), Believed { stage, base, stale: false }, "{now}");
         }
     }
 

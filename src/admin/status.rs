@@ -110,6 +110,8 @@ pub struct InstanceStatus {
 pub struct SyncStatus {
     /// Of keys that are not listed: `in_sync`, `unknown`, `suspect_on_primary` or `suspect_on_secondary`.
     pub untouched_keys: String,
+    /// The store that is being repaired as a whole: `primary` or `secondary`.
+    pub behind_as_a_whole: Option<String>,
     /// Keys that are listed as suspect on a store.
     pub suspects: u64,
     /// Since when the oldest of them waits.

@@ -1,10 +1,10 @@
 //! What the configuration means for the sequencer.
 
 use crate::config::{InstanceConfig, PrimaryContent};
-use crate::sequencer::knowledge::Sync;
+use crate::sequencer::knowledge::{Knowledge, Limits, Sync};
 use crate::sequencer::{Settings, StoreFace};
 use crate::stage::{Stage, StoreId};
-use crate::state::Entry;
+use crate::state::{Believed, Entry};
 
 /// The settings that the sequencer obeys.
 pub(super) fn settings(config: &InstanceConfig) -> Settings {
@@ -38,22 +38,34 @@ pub(super) fn faces(config: &InstanceConfig) -> [StoreFace; 2] {
     })
 }
 
-/// What a start knows of the stores' contents.
-pub(super) fn first_knowledge(
+/// The stage to begin in, and what is known of the stores' contents.
+pub(super) fn beginning(
     name: &str,
     config: &InstanceConfig,
     stage: Stage,
     entry: Option<&Entry>,
-) -> Sync {
+) -> (Stage, Knowledge) {
     let base = match entry {
-        Some(entry) => entry.knowledge(stage),
+        Some(entry) => return believe(name, entry.believed(stage)),
         // What is written in this stage goes past the secondary.
         None if stage == Stage::PrimaryOnly => Sync::Suspect(StoreId::Secondary),
         None if config.primary_content == PrimaryContent::Untrusted => Sync::Suspect(StoreId::Primary),
         None => Sync::Unknown,
     };
-    if let (Sync::Suspect(store), true) = (base, entry.is_some()) {
+    (stage, Knowledge::new(base, Limits::default()))
+}
+
+fn believe(name: &str, believed: Believed) -> (Stage, Knowledge) {
+    let Believed { stage, base, stale } = believed;
+    let behind = match base {
+        Sync::Suspect(store) => Some(store),
+        Sync::InSync | Sync::Unknown => stale.then_some(StoreId::Secondary),
+    };
+    if let Some(store) = behind {
         tracing::warn!(instance = %name, store = %store, "the state file says that this store may be behind");
     }
-    base
+    match stale {
+        true => (stage, Knowledge::cold_and_stale(Limits::default())),
+        false => (stage, Knowledge::new(base, Limits::default())),
+    }
 }

@@ -49,6 +49,7 @@ impl Instance {
                 Sync::Unknown => "unknown".to_owned(),
                 Sync::Suspect(store) => format!("suspect_on_{store}"),
             },
+            behind_as_a_whole: core.behind_as_a_whole().map(|store| store.name().to_owned()),
             suspects: suspects as u64,
             oldest_suspect_seconds: age / 1_000_000,
             copies_under_way: core.copies_under_way() as u64,

@@ -81,7 +81,7 @@ impl Rest {
         let default = core.default_store();
         let may = core.stage().is_dual() && core.sync_base() != Sync::Suspect(default);
         if may && Instant::now() >= self.until && core.take_owed_walk() {
-            core.doubt_store(default.other());
+            core.doubt_any(default.other());
         }
     }
 
@@ -96,10 +96,7 @@ fn wanted(instance: &Instance) -> Option<StoreId> {
     let core = instance.core();
     let both = StoreId::ALL.iter().all(|store| core.lane(*store).is_up());
     let may = both && core.stage().is_dual() && core.doubted_source().is_none();
-    match core.sync_base() {
-        Sync::Suspect(behind) if may && instance.config_ref().hydrate => Some(behind),
-        _ => None,
-    }
+    if may && instance.config_ref().hydrate { core.behind_as_a_whole() } else { None }
 }
 
 async fn walk(instance: &Rc<Instance>, behind: StoreId) -> Result<u64, Broken> {
@@ -136,7 +133,7 @@ async fn walk(instance: &Rc<Instance>, behind: StoreId) -> Result<u64, Broken> {
     }
     core.walked();
     drop(core);
-    instance.record_now();
+    instance.settle();
     Ok(keys)
 }
 
@@ -154,8 +151,14 @@ async fn pass(instance: &Rc<Instance>, scanned: StoreId, behind: StoreId, db: u3
         };
         for name in names.iter().filter_map(Value::as_bytes) {
             let hash = hash_key(db, name);
-            // What is in sync needs no copy; what the right store is behind in is copied the other way.
-            if instance.core().sync_of(hash) != Sync::Suspect(behind) {
+            // What is in sync needs no copy; what the right store is behind in is copied the other way; and
+            // what only a cold primary's secondary has stays unknown.
+            let wanted = match instance.core().sync_of(hash) {
+                Sync::Suspect(store) => store == behind,
+                Sync::Unknown => scanned != behind,
+                Sync::InSync => false,
+            };
+            if !wanted {
                 continue;
             }
             while instance.core().copies_under_way() >= MAX_COPIES {

@@ -17,7 +17,7 @@ use crate::stage::StoreId;
 
 use super::Sequencer;
 use super::fence::{Footprint, KeyRef};
-use super::knowledge::Sync;
+use super::knowledge::{History, Sync};
 use super::lane::Context;
 use super::op::{Failure, Owner, Policy};
 
@@ -51,6 +51,8 @@ pub(super) struct Copy {
     read_at: u64,
     /// When a RESTORE with a time to live, which counts from when it runs, was put on its way.
     expiring_since: Option<u64>,
+    /// What came before: since when the key is suspect, and how many attempts have failed.
+    history: History,
 }
 
 /// All copies under way.
@@ -255,6 +257,7 @@ impl Sequencer {
             applied: false,
             read_at: self.now,
             expiring_since: None,
+            history: self.known.history(hash, self.now),
         };
         let index = self.copies.slab.insert(copy) as u32;
         let key = CopyKey { index, id };
@@ -417,6 +420,7 @@ impl Sequencer {
     pub(super) fn copy_written(&mut self, key: CopyKey, frame: &[u8]) {
         let Some(copy) = self.copies.get(key) else { return };
         let (hash, db, name, from) = (copy.hash, copy.db, copy.key.clone(), copy.from);
+        let history = copy.history;
         let kept_its_own = !copy.replace && (frame.starts_with(b"-BUSYKEY") || frame == b":1\r\n");
         let refused = frame.first() == Some(&b'-') && !kept_its_own;
         let now = self.now;
@@ -431,14 +435,14 @@ impl Sequencer {
         if late && !refused {
             // It waited in a queue, and expires too late by as much.
             self.known.doubt(hash, db, &name, from.other(), now);
-            self.known.postpone(hash, now);
+            self.known.postpone(hash, history, now);
             return;
         }
         if refused {
             self.copy_counts.failed += 1;
             self.metrics.copies[CopyOutcome::Failed].inc();
             self.known.doubt(hash, db, &name, from.other(), now);
-            self.known.postpone(hash, now);
+            self.known.postpone(hash, history, now);
             return;
         }
         self.copy_counts.done += 1;
@@ -454,7 +458,7 @@ impl Sequencer {
         let behind = copy.from.other();
         if copy.replace || copy.applied {
             self.known.doubt(copy.hash, copy.db, &copy.key, behind, now);
-            self.known.postpone(copy.hash, now);
+            self.known.postpone(copy.hash, copy.history, now);
         } else if copy.hydration.is_some() {
             // The default store goes on alone for this key: what it writes is copied back.
             self.known.doubt(copy.hash, copy.db, &copy.key, self.default_store().other(), now);

@@ -4,7 +4,6 @@ use crate::stage::{Stage, StoreId};
 
 use super::Sequencer;
 use super::fence::Footprint;
-use super::knowledge::Sync;
 
 /// A change of stage that is asked for and not in effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,9 +115,12 @@ impl Sequencer {
                 "the {store} store may have lost writes: say which store is right (multistore repair --from)"
             ));
         }
-        if self.known.base() == Sync::Suspect(next) {
+        if self.behind_as_a_whole() == Some(next) {
             return Some(format!("the {next} store is behind as a whole; it is being repaired"));
         }
-        None
+        let stuck = self.known.stuck_behind(next);
+        (stuck > 0).then(|| {
+            format!("{stuck} keys cannot be copied to the {next} store, which lacks their last writes")
+        })
     }
 }

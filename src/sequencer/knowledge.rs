@@ -35,6 +35,15 @@ pub struct Suspect {
     pub attempts: u32,
 }
 
+/// What is remembered of a suspect key while an attempt to copy it is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct History {
+    /// Since when it is suspect.
+    pub since: u64,
+    /// Attempts that failed.
+    pub attempts: u32,
+}
+
 /// What is known of all keys of an instance.
 #[derive(Debug)]
 pub struct Knowledge {
@@ -46,6 +55,8 @@ pub struct Knowledge {
     order: VecDeque<u64>,
     /// Keys in which the secondary is behind, too many to be named, while `base` is unknown.
     left_behind: HashSet<u64, foldhash::fast::RandomState>,
+    /// While `base` is unknown: in whatever the primary has, the secondary may be behind.
+    stale: bool,
     limits: Limits,
     spread: u64,
 }
@@ -77,9 +88,32 @@ impl Knowledge {
             suspects: HashMap::default(),
             order: VecDeque::new(),
             left_behind: HashSet::default(),
+            stale: false,
             limits,
             spread: 0,
         }
+    }
+
+    /// Nothing is known but that the secondary may be behind in whatever a cold primary has.
+    pub fn cold_and_stale(limits: Limits) -> Knowledge {
+        Knowledge { stale: true, ..Knowledge::new(Sync::Unknown, limits) }
+    }
+
+    /// May the secondary be behind in whatever the primary has, while keys that only it has count?
+    pub fn is_stale(&self) -> bool {
+        self.stale
+    }
+
+    /// A walk has copied to the secondary whatever the primary has.
+    pub fn refreshed(&mut self) {
+        self.stale = false;
+        self.left_behind = HashSet::default();
+    }
+
+    /// How many listed keys could not be copied to `store` in several attempts?
+    pub fn stuck_behind(&self, store: StoreId) -> usize {
+        let stuck = |suspect: &&Suspect| suspect.behind == store && suspect.attempts >= STUCK_ATTEMPTS;
+        self.suspects.values().filter(stuck).count()
     }
 
     /// What is known of a key.
@@ -133,6 +167,7 @@ impl Knowledge {
         } else if self.suspects.len() >= self.limits.suspects {
             if self.keeps_cold_keys(behind) {
                 self.spread += 1;
+                self.stale = true;
                 self.left_behind.insert(hash);
             } else {
                 self.doubt_everything(behind);
@@ -164,6 +199,7 @@ impl Knowledge {
             return;
         }
         self.spread += 1;
+        self.stale = true;
         let in_sync = std::mem::take(&mut self.in_sync);
         self.left_behind.extend(in_sync);
     }
@@ -191,7 +227,7 @@ impl Knowledge {
         self.base = Sync::Suspect(behind);
         self.next = None;
         self.in_sync = HashSet::default();
-        self.left_behind = HashSet::default();
+        self.refreshed();
         self.suspects.retain(|_, suspect| suspect.behind != behind);
         self.tidy();
     }
@@ -199,7 +235,7 @@ impl Knowledge {
     /// Every key that is not suspect is in sync: a walk has passed over the whole keyspace.
     pub fn settle_everything(&mut self) {
         self.in_sync = HashSet::default();
-        self.left_behind = HashSet::default();
+        self.refreshed();
         self.base = match self.next.take() {
             Some(behind) => Sync::Suspect(behind),
             None => Sync::InSync,
@@ -227,12 +263,19 @@ impl Knowledge {
         None
     }
 
+    /// What is remembered of a key while an attempt to copy it is under way: it may be settled for that long.
+    pub fn history(&self, hash: u64, now: u64) -> History {
+        let known = self.suspects.get(&hash).map(|suspect| (suspect.since, suspect.attempts));
+        let (since, attempts) = known.unwrap_or((now, 0));
+        History { since, attempts }
+    }
+
     /// An attempt to copy the key failed: the next one comes after a pause that doubles.
-    pub fn postpone(&mut self, hash: u64, now: u64) {
+    pub fn postpone(&mut self, hash: u64, history: History, now: u64) {
         if let Some(suspect) = self.suspects.get_mut(&hash) {
-            let pause = FIRST_PAUSE_MICROS << suspect.attempts.min(7);
-            suspect.attempts += 1;
-            suspect.not_before = now + pause;
+            suspect.since = suspect.since.min(history.since);
+            suspect.attempts = history.attempts + 1;
+            suspect.not_before = now + (FIRST_PAUSE_MICROS << history.attempts.min(7));
         }
     }
 
@@ -251,7 +294,7 @@ impl Knowledge {
     /// Is any key suspect on this store?
     pub fn has_suspects_behind(&self, store: StoreId) -> bool {
         self.base == Sync::Suspect(store)
-            || store == StoreId::Secondary && !self.left_behind.is_empty()
+            || store == StoreId::Secondary && self.stale
             || self.suspects.values().any(|suspect| suspect.behind == store)
     }
 
@@ -273,6 +316,8 @@ impl Knowledge {
 
 /// Suspects looked at in one search.
 const LOOKED_AT: usize = 256;
+/// Failed attempts after which a copy is not just late.
+const STUCK_ATTEMPTS: u32 = 3;
 /// The pause after the first failed attempt.
 const FIRST_PAUSE_MICROS: u64 = 50_000;
 
@@ -329,10 +374,20 @@ mod tests {
     fn a_failed_copy_waits_longer_each_time() {
         let mut known = small();
         known.doubt(1, 0, b"k", StoreId::Secondary, 0);
-        assert!(known.next_suspect(0, |_, _| true).is_some());
-        known.postpone(1, 0);
-        assert!(known.next_suspect(FIRST_PAUSE_MICROS - 1, |_, _| true).is_none());
-        assert!(known.next_suspect(FIRST_PAUSE_MICROS, |_, _| true).is_some());
+        let mut now = 0;
+        for attempt in 0..4 {
+            assert!(known.next_suspect(now, |_, _| true).is_some());
+            // While it is on its way it counts as in sync.
+            let history = known.history(1, now);
+            known.settle(1);
+            known.doubt(1, 0, b"k", StoreId::Secondary, now);
+            known.postpone(1, history, now);
+            assert_eq!(known.oldest(), Some(0));
+            assert_eq!(known.stuck_behind(StoreId::Secondary) > 0, attempt + 1 >= STUCK_ATTEMPTS);
+            let pause = FIRST_PAUSE_MICROS << attempt;
+            assert!(known.next_suspect(now + pause - 1, |_, _| true).is_none());
+            now += pause;
+        }
     }
 
     #[test]

@@ -56,7 +56,7 @@ use clients::Clients;
 use copy::{Copies, CopyCounts};
 use cursors::Cursors;
 use hold::Holds;
-use knowledge::{Knowledge, Limits, Sync};
+use knowledge::Knowledge;
 use lane::{DownReason, Lane};
 use op::{Failure, Op};
 use park::Parks;
@@ -66,6 +66,7 @@ use scripts::{ScriptWay, Scripts};
 pub use fence::hash_key;
 pub use reply::OutOfStep;
 pub use submit::{Dedicated, Path, Scope, Submission, Transaction};
+pub use sync::Recorded;
 
 /// The settings of an instance that the sequencer obeys. All of them can change while it runs.
 #[derive(Clone, Debug)]
@@ -161,7 +162,7 @@ pub struct Sequencer {
 // === impl Sequencer ===
 
 impl Sequencer {
-    /// A sequencer whose lanes are being dialed. `stores`: primary, secondary. `base`: what is known of
+    /// A sequencer whose lanes are being dialed. `stores`: primary, secondary. `known`: what is known of
     /// keys that have not been touched.
     pub fn new(
         table: Rc<Table>,
@@ -169,7 +170,7 @@ impl Sequencer {
         stage: Stage,
         stores: [StoreFace; 2],
         metrics: Arc<InstanceMetrics>,
-        base: Sync,
+        known: Knowledge,
     ) -> Sequencer {
         let [primary, secondary] = stores;
         let lanes =
@@ -192,7 +193,7 @@ impl Sequencer {
             parks: Parks::default(),
             recent: Recent::default(),
             cursors: Cursors::default(),
-            known: Knowledge::new(base, Limits::default()),
+            known,
             copies: Copies::default(),
             copy_counts: CopyCounts::default(),
             dialects: [Dialect::default(); 2],
@@ -379,7 +380,7 @@ impl Sequencer {
         self.metrics.suspects.set(suspects as i64);
         self.metrics.oldest_suspect.set((age / 1_000_000) as i64);
         for store in StoreId::ALL {
-            let suspect = self.known.base() == Sync::Suspect(store);
+            let suspect = self.behind_as_a_whole() == Some(store);
             self.metrics.store(store).suspect.set(i64::from(suspect));
         }
     }

@@ -12,6 +12,17 @@ use super::plan::{self, Plan, plan};
 use super::touched::Touched;
 use super::{Scope, ScriptWay, Sequencer};
 
+/// What is on record of the stores' contents while an instance runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// The stage in effect.
+    pub stage: Stage,
+    /// What is known of all keys.
+    pub base: Sync,
+    /// The store that may have lost writes.
+    pub doubted: Option<StoreId>,
+}
+
 // === impl Sequencer ===
 
 impl Sequencer {
@@ -184,10 +195,31 @@ impl Sequencer {
         awaits
     }
 
-    /// A store was left behind, came back as another server, or may have missed anything.
+    /// A store was left behind, or is to be made equal to the other one: what only it has counts for nothing.
     pub fn doubt_store(&mut self, behind: StoreId) {
         self.known.blame(behind);
         self.dirty_all_copies();
+    }
+
+    /// A store came back as another server, or keys were written that nobody can name. What only it has counts
+    /// as it did before.
+    pub fn doubt_any(&mut self, behind: StoreId) {
+        self.known.doubt_any(behind);
+        self.dirty_all_copies();
+    }
+
+    /// What a crash must not make forgotten.
+    pub fn to_record(&self) -> Recorded {
+        Recorded { stage: self.stage, base: self.known.base(), doubted: self.doubted_source }
+    }
+
+    /// The store that is being repaired as a whole.
+    pub fn behind_as_a_whole(&self) -> Option<StoreId> {
+        match self.known.base() {
+            Sync::Suspect(behind) => Some(behind),
+            Sync::Unknown if self.known.is_stale() => Some(StoreId::Secondary),
+            Sync::Unknown | Sync::InSync => None,
+        }
     }
 
     /// What is known of keys that are not listed.
@@ -229,13 +261,16 @@ impl Sequencer {
 
     /// A walk has copied everything that was not in sync: from here on only the listed are in doubt.
     pub fn walked(&mut self) {
-        self.known.settle_everything();
+        match self.known.base() {
+            Sync::Unknown => self.known.refreshed(),
+            Sync::InSync | Sync::Suspect(_) => self.known.settle_everything(),
+        }
     }
 
-    /// The stage has changed from `before`: a store that dual has left is behind as a whole.
+    /// The stage has changed from `before`: a store that was left is behind as a whole.
     pub(super) fn know_stage(&mut self, before: Stage) {
         let now = self.stage();
-        if before.is_dual() && !now.is_dual() {
+        if !now.is_dual() && (before.is_dual() || before.default_store() != now.default_store()) {
             self.drop_copies();
             self.known.blame(now.default_store().other());
         }

@@ -90,7 +90,7 @@ async fn serve(
         spawn_local(instance.clone().run_timer());
         spawn_local(sweep(instance.clone()));
         spawn_local(walk::run(instance.clone()));
-        instance.record(config.flags(&name).stage());
+        instance.record();
         match bound.adopt() {
             Ok(listener) => served.push((instance, listener)),
             Err(error) => tracing::error!(instance = %name, "cannot listen: {error}"),

@@ -92,7 +92,7 @@ impl Pair {
             last = self.status();
             let sync = &last["sync"];
             let quiet = StoreId::ALL.iter().all(|store| last["stores"][store.name()]["depth"] == 0);
-            let whole = !sync["untouched_keys"].as_str().is_some_and(|word| word.starts_with("suspect"));
+            let whole = sync["behind_as_a_whole"].is_null();
             (quiet && whole && sync["suspects"] == 0 && sync["copies_under_way"] == 0).then_some(())
         });
         assert!(settled.is_some(), "not settled: {last:#}");

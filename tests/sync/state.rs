@@ -13,6 +13,8 @@ fn after_a_crash_the_other_store_is_repaired_as_a_whole() {
     for stage in DUAL {
         let mut pair = Pair::eager(stage);
         let mut client = pair.client();
+        // From here on nothing is cold: what one store lacks was deleted.
+        client.words("FLUSHALL");
         for line in ["SET count 1", "SET deleted 1", "SET kept 1", "SELECT 2", "SET two 1"] {
             client.words(line);
         }
@@ -138,4 +140,58 @@ fn the_ghost_of_a_dead_process_writes_nothing() {
         pair.wait_up(other, true);
         pair.assert_both("GET key", "last");
     }
+}
+
+#[test]
+fn a_crash_does_not_disown_what_only_the_secondary_has() {
+    // The primary is the default and cold: what it lacks is looked up on the secondary. A crash must
+    // not make that a reason to delete it there.
+    let mut pair = Pair::eager(Stage::DualPrimaryDefault);
+    for line in ["SET cold 41", "SET colder 1", "SET stale 1"] {
+        pair.secondary.words(line);
+    }
+    let mut client = pair.client();
+    assert_eq!(client.words("INCR stale"), 2.into());
+    pair.wait_settled();
+    pair.proxy.kill();
+    // What the process had sent to the primary and not to the secondary.
+    pair.primary.words("INCR stale");
+    pair.proxy.start_again();
+    let mut client = pair.client();
+    assert_eq!(client.words("GET stale"), "3".into());
+    assert_eq!(client.words("INCR cold"), 42.into());
+    pair.wait_settled();
+    assert_eq!(pair.secondary.words("GET stale"), "3".into(), "what the primary has is copied");
+    assert_eq!(client.words("GET colder"), "1".into());
+    pair.assert_converges();
+    // The same where the secondary comes back as another server.
+    pair.secondary.words("SET coldest 1");
+    pair.secondary.restart(Data::Kept);
+    assert_eq!(client.words("INCR stale"), 4.into());
+    pair.wait_up(StoreId::Secondary, true);
+    pair.wait_settled();
+    assert_eq!(client.words("GET coldest"), "1".into());
+    pair.assert_both("GET stale", "4");
+}
+
+#[test]
+fn a_flip_that_is_held_is_not_on_record() {
+    let mut pair = Pair::eager_with(Stage::DualSecondaryDefault, &[r#"connect_timeout = "200ms""#]);
+    let mut client = pair.client();
+    client.words("SET count 1");
+    pair.assert_converges();
+    pair.primary.save();
+    pair.primary.kill();
+    pair.wait_up(StoreId::Primary, false);
+    pair.proxy.write_stage_of(INSTANCE, Stage::DualPrimaryDefault);
+    pair.held_flip();
+    assert_eq!(client.words("INCR count"), 2.into());
+    pair.proxy.kill();
+    // The primary is back before the proxy, and lacks a write: it must not be taken for the default.
+    pair.primary.start_again(Data::Kept);
+    pair.proxy.start_again();
+    assert_eq!(pair.client().words("INCR count"), 3.into());
+    pair.proxy.wait_for_stage(INSTANCE, Stage::DualPrimaryDefault);
+    assert_eq!(pair.client().words("INCR count"), 4.into());
+    pair.assert_both("GET count", "4");
 }

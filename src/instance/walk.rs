@@ -80,7 +80,7 @@ impl Rest {
         let mut core = instance.core_mut();
         if Instant::now() >= self.until && core.stage().is_dual() && core.take_owed_walk() {
             let other = core.default_store().other();
-            core.doubt_store(other);
+            core.doubt_unnamed(other);
         }
     }
 

@@ -144,8 +144,9 @@ fn report(world: &World, pair: &Pair, stage: Stage, books: &[Book], differing: V
     let wrong = world.books.audit(&store);
     let complaints = world.journal.complaints();
     let requests: usize = books.iter().map(|book| book.lines.len()).sum();
+    let unknown = books.iter().flat_map(|book| &book.lines).filter(|line| line.reply.is_none()).count();
     println!(
-        "  {requests} requests, {} keys at the end, {} differ, {} books wrong, {} complaints",
+        "  {requests} requests, {unknown} of unknown outcome, {} keys at the end, {} differ, {} books wrong, {} complaints",
         store.len(),
         differing.len(),
         wrong.len(),

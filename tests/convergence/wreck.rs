@@ -8,6 +8,10 @@ use std::time::{Duration, Instant};
 
 /// Breaks something of the run's kind, or now and then of a lesser kind, and mends it.
 pub fn wreck(world: &World, pair: &mut Pair, stage: Stage, numbers: &mut Numbers, end: Instant) {
+    if stage == Stage::DualPrimaryDefault && is_cold(pair) {
+        // What only the secondary has cannot be had while it is away, and clients are served without it.
+        return;
+    }
     let most = world.scenario.trouble;
     let lesser =
         Trouble::ALL.into_iter().filter(|one| *one > Trouble::Flips && *one <= most).collect::<Vec<_>>();

@@ -190,6 +190,12 @@ impl Sequencer {
         self.dirty_all_copies();
     }
 
+    /// Keys may have been written that nobody can name.
+    pub fn doubt_unnamed(&mut self, behind: StoreId) {
+        self.known.doubt_any(behind);
+        self.dirty_all_copies();
+    }
+
     /// What is known of keys that are not listed.
     pub fn sync_base(&self) -> Sync {
         self.known.base()

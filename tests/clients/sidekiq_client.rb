@@ -3,6 +3,9 @@
 require 'sidekiq'
 require 'sidekiq/api'
 
+# Or redis-rb warns at every push.
+Redis.sadd_returns_boolean = false if Redis.respond_to?(:sadd_returns_boolean=)
+
 Sidekiq.configure_client { |config| config.redis = { url: "redis://127.0.0.1:#{ARGV[0]}/0" } }
 
 class NumberedJob

@@ -1,6 +1,9 @@
 # What Sidekiq's server process runs: every job appends its number to a file.
 require 'sidekiq'
 
+# Or redis-rb warns at every push.
+Redis.sadd_returns_boolean = false if Redis.respond_to?(:sadd_returns_boolean=)
+
 Sidekiq.configure_server do |config|
   config.redis = { url: ENV.fetch('REDIS_URL') }
   config.options[:average_scheduled_poll_interval] = 1

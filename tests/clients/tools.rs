@@ -42,7 +42,6 @@ fn redis_cli_in_every_stage() {
         assert_eq!(cli(port, &["-3", "HSET", "hash", "field", "1"]), if at == 0 { "1" } else { "0" }, "{stage}");
         assert_eq!(cli(port, &["--csv", "HGETALL", "hash"]), "\"field\",\"1\"", "{stage}");
         assert_eq!(cli(port, &["-r", "3", "INCR", &format!("n{at}")]), "1\n2\n3", "{stage}");
-        assert_eq!(cli(port, &["--no-auth-warning", "-a", "x", "GET", &key]).lines().last(), Some("value"));
         assert_eq!(cli(port, &["EVAL", "return {KEYS[1], ARGV[1]}", "1", "k", "v"]), "k\nv", "{stage}");
         let lines = b"MULTI\nSET a 1\nINCR a\nEXEC\nBOGUS\nGET a\nSELECT 99\nECHO 'a b'\n";
         let said = run("redis-cli", port, &[], lines);

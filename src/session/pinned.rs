@@ -62,7 +62,10 @@ impl Session {
     pub(super) async fn watch(&mut self, request: Owned) -> Result<(), Gone> {
         self.drained(1).await?;
         let footprint = self.footprint_of(&request);
-        self.hydrate(&footprint, &request.frame).await?;
+        if let Err(error) = self.hydrate(&footprint, &request.frame).await? {
+            self.pay(request.seq, &error);
+            return Ok(());
+        }
         if self.pinned.is_none() {
             match self.acquire().await {
                 Ok(loan) => self.pinned = Some(loan),
@@ -84,8 +87,7 @@ impl Session {
         let told = self.instance.core_mut().way(request.command, request.args.as_slice());
         let scope = scope(table.spec(request.command), &request.effect, &footprint, told.undeclared);
         let ways = vec![told.way];
-        self.hydrate(&footprint, &request.frame).await?;
-        let fenced = match self.raise_fence(writes, &footprint).await? {
+        let fenced = match self.take_keys(writes, &footprint, &request.frame).await? {
             Ok(fenced) => fenced,
             Err(error) => {
                 self.pay(request.seq, &error);
@@ -120,8 +122,7 @@ impl Session {
             multi.answer(|seq, reply| core.clients.pay(self.key, seq, reply));
         }
         self.drained(1).await?;
-        self.hydrate(&multi.footprint, &multi.frames).await?;
-        let fenced = match self.raise_fence(multi.writes, &multi.footprint).await? {
+        let fenced = match self.take_keys(multi.writes, &multi.footprint, &multi.frames).await? {
             Ok(fenced) => fenced,
             Err(error) => {
                 self.pay(seq, &error);
@@ -247,9 +248,23 @@ impl Session {
         Ok(replies)
     }
 
+    /// Makes the default store's keys ready for a command, and takes them for it if it writes. An error
+    /// frame: it took too long.
+    async fn take_keys(
+        &mut self,
+        writes: bool,
+        footprint: &Footprint,
+        frame: &[u8],
+    ) -> Result<Result<bool, Vec<u8>>, Gone> {
+        match self.hydrate(footprint, frame).await? {
+            Ok(()) => self.raise_fence(writes, footprint).await,
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
     /// Waits until the default store has what only the other one knows of these keys, and everything
     /// else that is on its way to it: this client's own connection would overtake that.
-    async fn hydrate(&mut self, footprint: &Footprint, frame: &[u8]) -> Result<(), Gone> {
+    async fn hydrate(&mut self, footprint: &Footprint, frame: &[u8]) -> Result<Result<(), Vec<u8>>, Gone> {
         let (key, db) = (self.key, self.state.db);
         let hashes: Vec<u64> = footprint.keys().iter().map(|key| key.hash).collect();
         if self.instance.core_mut().hydrate_for(footprint, frame, db) {
@@ -258,10 +273,12 @@ impl Session {
         }
         let pending = self.instance.core().is_write_pending(&hashes);
         if pending {
-            let fenced = self.raise_fence(true, footprint).await?;
-            self.lower_fence(fenced);
+            match self.raise_fence(true, footprint).await? {
+                Ok(fenced) => self.lower_fence(fenced),
+                Err(error) => return Ok(Err(error)),
+            }
         }
-        Ok(())
+        Ok(Ok(()))
     }
 
     /// A transaction has changed the state of its connection: it becomes the client's.

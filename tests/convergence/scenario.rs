@@ -110,7 +110,10 @@ impl Scenario {
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Scenario { trouble, start, settings, chaotic, keys, moves, undeclared, .. } = self;
-        write!(f, "trouble {trouble:?}, from {start}, {chaotic} chaotic clients, {keys} keys per type, {settings:?}")?;
+        write!(
+            f,
+            "trouble {trouble:?}, from {start}, {chaotic} chaotic clients, {keys} keys per type, {settings:?}"
+        )?;
         f.write_str(if *moves { ", moves" } else { "" })?;
         f.write_str(if *undeclared { ", undeclared keys" } else { "" })
     }

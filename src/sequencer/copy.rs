@@ -145,8 +145,12 @@ impl Sequencer {
         self.copy_counts
     }
 
-    /// Copies this key to `behind`, unless that is under way.
+    /// Copies this key to `behind`, unless that is under way. Only while dual: what is copied counts as in sync,
+    /// which it stays only as long as writes are mirrored.
     pub fn copy_key(&mut self, db: u32, key: &[u8], hash: u64, behind: StoreId) {
+        if !self.stage().is_dual() {
+            return;
+        }
         let now = self.now;
         match self.known.of(hash) {
             Sync::InSync => {}

@@ -190,6 +190,13 @@ impl Sequencer {
     }
 
     fn place_read(&mut self, submission: Submission<'_>, miss: Miss) {
+        if self.settings.reads != Reads::Fallback
+            && let Some(store) = self.right_store(&submission.footprint)
+        {
+            // Whatever the policy: not from the store that is behind in this key.
+            self.place_on(submission, store);
+            return;
+        }
         match self.settings.reads {
             Reads::Default => self.place_single(submission),
             Reads::Compare => {

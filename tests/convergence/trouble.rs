@@ -1,7 +1,7 @@
 //! The walk through the stages, and what breaks on the way.
 
 use super::agent::World;
-use super::scenario::Trouble;
+use super::scenario::{READS_DEFAULT, Trouble};
 use super::support::{INSTANCE, Numbers, Pair, Stage, poll_for};
 use std::time::{Duration, Instant};
 
@@ -26,25 +26,29 @@ pub fn walk(world: &World, pair: &mut Pair, end: Instant) {
             Trouble::None => {}
             _ if breaks => wreck(world, pair, stage, &mut numbers),
             _ => {
-                let to = next(stage, pair, &mut numbers);
+                let to = next(world, stage, pair, &mut numbers);
                 stage = flip(world, pair, stage, to);
             }
         }
     }
     // What is compared at the end must be mirrored at the end.
     if !stage.is_dual() {
-        let to = next(stage, pair, &mut numbers);
+        let to = next(world, stage, pair, &mut numbers);
         flip(world, pair, stage, to);
     }
 }
 
 /// A stage beside this one. To leave the secondary while the primary may lack cold keys would lose them.
-fn next(stage: Stage, pair: &Pair, numbers: &mut Numbers) -> Stage {
+fn next(world: &World, stage: Stage, pair: &Pair, numbers: &mut Numbers) -> Stage {
     let cold = || pair.proxy.instance_status(INSTANCE)["sync"]["untouched_keys"] == "unknown";
+    let looks_up = !world.scenario.settings.contains(&READS_DEFAULT);
     match stage {
         Stage::SecondaryOnly => Stage::DualSecondaryDefault,
         Stage::DualSecondaryDefault => {
-            numbers.pick(&[Stage::DualPrimaryDefault, Stage::DualPrimaryDefault, Stage::SecondaryOnly])
+            let next =
+                numbers.pick(&[Stage::DualPrimaryDefault, Stage::DualPrimaryDefault, Stage::SecondaryOnly]);
+            // Reads that are not looked up elsewhere would miss them.
+            if next == Stage::DualPrimaryDefault && !looks_up && cold() { Stage::SecondaryOnly } else { next }
         }
         Stage::DualPrimaryDefault => {
             let next = numbers.pick(&[Stage::DualSecondaryDefault, Stage::PrimaryOnly]);

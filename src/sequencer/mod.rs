@@ -133,7 +133,8 @@ pub struct Sequencer {
     ops: Slab<Op>,
     holds: Holds,
     parks: Parks,
-    recent: Recent,
+    /// What each store has not answered yet.
+    recent: [Recent; 2],
     cursors: Cursors,
     known: Knowledge,
     copies: Copies,
@@ -194,7 +195,7 @@ impl Sequencer {
             ops: Slab::new(),
             holds: Holds::default(),
             parks: Parks::default(),
-            recent: Recent::default(),
+            recent: Default::default(),
             cursors: Cursors::default(),
             known: Knowledge::new(base, Limits::default()),
             copies: Copies::default(),

@@ -115,6 +115,11 @@ impl Sequencer {
         self.doubt(&touched, db, self.default_store().other());
     }
 
+    /// Has this store not answered the last write to the key yet?
+    pub(super) fn is_pending_on(&self, store: StoreId, hash: u64) -> bool {
+        self.recent[store.index()].is_pending(hash, self.lane(store).answered())
+    }
+
     /// What the two stores know, as far as effects need it.
     pub(super) fn dialect(&self) -> Dialect {
         self.dialects[self.default_store().index()]
@@ -167,8 +172,7 @@ impl Sequencer {
     /// Is a write to one of these keys, or a copy, on its way to the default store? What comes on another
     /// connection may overtake it.
     pub fn is_write_pending(&self, hashes: &[u64]) -> bool {
-        let answered = self.lane(self.default_store()).answered();
-        self.stage().is_dual() && hashes.iter().any(|hash| self.recent.is_pending(*hash, answered))
+        self.stage().is_dual() && hashes.iter().any(|hash| self.is_pending_on(self.default_store(), *hash))
     }
 
     fn is_hydrating(&self, hashes: &[u64]) -> bool {

@@ -331,7 +331,7 @@ impl Instance {
                 self.facts.borrow_mut()[store.index()].offered = Some(Rc::new(table.offered(commands)));
             }
         }
-        core.table = table;
+        core.set_table(table);
         let offered = StoreId::ALL.map(|store| self.with_facts(store, |facts| facts.offered.clone()));
         if let [Some(primary), Some(secondary)] = &offered {
             let dialects = [
@@ -364,7 +364,7 @@ impl Instance {
             tracing::warn!(instance = %self.name, store = %store,
                 "the store came back as another server: it is repaired as a whole");
         }
-        core.doubt_any(source.other());
+        core.doubt_unnamed(source.other());
     }
 
     /// An operator says which store is right: the other one is made equal to it. Only while dual.
@@ -525,11 +525,7 @@ impl Instance {
     pub async fn run_timer(self: Rc<Self>) {
         let mut probed = Instant::now();
         loop {
-            let idle = {
-                let core = self.core();
-                let owed = StoreId::ALL.iter().any(|store| core.lane(*store).depth() > 0);
-                !owed && core.parked() == 0 && !core.is_anyone_held()
-            };
+            let idle = !self.core().needs_time();
             if idle {
                 let _ = tokio::time::timeout(PROBE_EVERY, self.timer.notified()).await;
             }

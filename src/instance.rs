@@ -105,7 +105,7 @@ impl Instance {
         let counters = metrics.instance(name, &names, |index| reads.get(index).copied().unwrap_or_default());
         let stage = config.flags(name).stage();
         let base = self::config::first_knowledge(name, settings, stage, state.get(name).as_ref());
-        let core = Sequencer::new(
+        let mut core = Sequencer::new(
             table,
             self::config::settings(settings),
             stage,
@@ -113,6 +113,7 @@ impl Instance {
             counters.clone(),
             base,
         );
+        core.doubt_source(state.get(name).and_then(|entry| entry.doubted()));
         Rc::new(Instance {
             name: name.to_owned(),
             pool: Pool::new(counters.clone()),
@@ -325,7 +326,7 @@ impl Instance {
                 self.facts.borrow_mut()[store.index()].offered = Some(Rc::new(table.offered(commands)));
             }
         }
-        core.table = table;
+        core.set_table(table);
         let offered = StoreId::ALL.map(|store| self.with_facts(store, |facts| facts.offered.clone()));
         if let [Some(primary), Some(secondary)] = &offered {
             let dialects = [
@@ -345,21 +346,29 @@ impl Instance {
         if same || !core.stage().is_dual() {
             return;
         }
-        if store == core.default_store() {
+        let source = match core.sync_base() {
+            Sync::Suspect(behind) => behind.other(),
+            Sync::InSync | Sync::Unknown => core.default_store(),
+        };
+        if store == source {
             tracing::warn!(instance = %self.name, store = %store,
-                "the default store came back as another server: it may have lost writes; nothing is deleted on the \
-                 other store on its word until you say which one is right (multistore repair --from)");
+                "the store that counts came back as another server: it may have lost writes; nothing is repaired from \
+                 it until you say which store is right (multistore repair --from)");
             core.doubt_source(Some(store));
         } else {
             tracing::warn!(instance = %self.name, store = %store,
                 "the store came back as another server: it is repaired as a whole");
         }
-        let other = core.default_store().other();
-        core.doubt_store(other);
+        core.doubt_store(source.other());
+        drop(core);
+        self.record_now();
     }
 
     /// An operator says which store is right: the other one is made equal to it. Only while dual.
     pub fn repair_from(&self, right: StoreId) -> Result<(), String> {
+        if !self.config_ref().hydrate {
+            return Err(format!("{} has hydrate = false: nothing is copied", self.name));
+        }
         let mut core = self.core_mut();
         if !core.stage().is_dual() {
             return Err(format!("{} is in {}: repair needs both stores in use", self.name, core.stage()));
@@ -367,6 +376,8 @@ impl Instance {
         tracing::warn!(instance = %self.name, from = %right, to = %right.other(), "repair of a whole store, on request");
         core.doubt_source(None);
         core.doubt_store(right.other());
+        drop(core);
+        self.record_now();
         Ok(())
     }
 
@@ -480,6 +491,12 @@ impl Instance {
         self.write_state(Entry::running(stage, behind));
     }
 
+    /// Records what is known now: which store is behind, and which one may have lost writes.
+    pub fn record_now(&self) {
+        let stage = self.core().flags().stage();
+        self.record(stage);
+    }
+
     /// Records a clean stop, if it is one: both stores have answered everything, nothing is suspect.
     pub fn record_stop(&self) {
         let core = self.core();
@@ -498,6 +515,8 @@ impl Instance {
     }
 
     fn write_state(&self, entry: Entry) {
+        let doubted = self.core().doubted_source().map(|store| store.name().to_owned());
+        let entry = Entry { doubted, ..entry };
         if let Err(error) = self.state.set(&self.name, entry) {
             tracing::error!(instance = %self.name,
                 "the state file cannot be written ({error}): after a crash nobody would know which store is behind");
@@ -510,11 +529,7 @@ impl Instance {
     pub async fn run_timer(self: Rc<Self>) {
         let mut probed = Instant::now();
         loop {
-            let idle = {
-                let core = self.core();
-                let owed = StoreId::ALL.iter().any(|store| core.lane(*store).depth() > 0);
-                !owed && core.parked() == 0 && !core.is_anyone_held()
-            };
+            let idle = !self.core().needs_time();
             if idle {
                 let _ = tokio::time::timeout(PROBE_EVERY, self.timer.notified()).await;
             }

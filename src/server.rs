@@ -11,10 +11,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::admin::{self, Admin, ConfigStatus, InstanceStatus, ReloadStatus, Snapshot};
+use crate::admin::{
+    self, Admin, ConfigStatus, InstanceStatus, ReloadStatus, RepairError, RepairOrder, Snapshot,
+};
 use crate::config::watch::{ReloadOutcome, Watcher};
 use crate::config::{Config, LogFormat};
 use crate::logging::{self, LogHandle};
@@ -100,6 +102,31 @@ fn count_panics(metrics: Arc<Metrics>) {
     }));
 }
 
+/// The signals that end the process. Listened to from start to end: a second one that follows the
+/// first closely is not lost.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+// === impl Signals ===
+
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
 struct Server {
     metrics: Arc<Metrics>,
     logs: LogHandle,
@@ -162,6 +189,7 @@ impl Server {
     }
 
     async fn serve(mut self) -> Result<Ended, StartError> {
+        let mut signals = Signals::new()?;
         let notifier = Notifier::from_env().ok();
         let (snapshots, changes) = watch::channel(self.config.clone());
         let (reload, last_reload) = watch::channel(None);
@@ -170,10 +198,11 @@ impl Server {
         let watching = tokio::spawn(watcher.run());
         let (draining, is_draining) = watch::channel(false);
         let source = status_source(self.workers.clone(), changes.clone(), last_reload, is_draining);
+        let repairs = repair_sink(self.workers.clone(), changes.clone());
         let admin = tokio::net::TcpListener::from_std(self.admin.try_clone()?)?;
         let serving = tokio::spawn(admin::serve(
             admin,
-            Admin::new(self.metrics.clone(), source),
+            Admin::new(self.metrics.clone(), source, repairs),
             admin::Limits::DEFAULT,
             std::future::pending(),
         ));
@@ -183,12 +212,12 @@ impl Server {
         tell(notifier.as_ref(), State::Ready);
         tracing::info!(admin = %self.config.admin.listen, instances = self.config.instances.len(),
             "multistore {} is serving", env!("CARGO_PKG_VERSION"));
-        self.until_signal(changes.clone(), notifier.as_ref()).await?;
+        self.until_signal(changes.clone(), notifier.as_ref(), &mut signals).await;
         tell(notifier.as_ref(), State::Stopping);
         let _ = draining.send(true);
         watching.abort();
         let timeout = changes.borrow().process.drain_timeout;
-        let ended = self.drain(timeout).await?;
+        let ended = self.drain(timeout, &mut signals).await;
         serving.abort();
         tokio::time::sleep(LAST_WORDS).await;
         Ok(ended)
@@ -199,15 +228,13 @@ impl Server {
         &mut self,
         mut changes: watch::Receiver<Arc<Config>>,
         notifier: Option<&Notifier>,
-    ) -> Result<(), StartError> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+        signals: &mut Signals,
+    ) {
         let beat = notifier.and_then(Notifier::watchdog_interval).unwrap_or(Duration::from_secs(3600));
         let mut watchdog = tokio::time::interval(beat);
         loop {
             tokio::select! {
-                _ = terminate.recv() => return Ok(()),
-                _ = interrupt.recv() => return Ok(()),
+                () = signals.next() => return,
                 _ = watchdog.tick() => tell(notifier, State::Watchdog),
                 Ok(()) = changes.changed() => {
                     let config = changes.borrow_and_update().clone();
@@ -221,10 +248,8 @@ impl Server {
     }
 
     /// Lets clients finish. A second signal ends the wait.
-    async fn drain(&mut self, timeout: Duration) -> Result<Ended, StartError> {
+    async fn drain(&mut self, timeout: Duration, signals: &mut Signals) -> Ended {
         tracing::info!("stopping: clients may finish within {} ms", timeout.as_millis());
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
         let mut waits = Vec::new();
         for worker in &self.workers {
             let (done, is_done) = oneshot::channel();
@@ -239,14 +264,13 @@ impl Server {
         let ended = tokio::select! {
             () = all => Ended::Clean,
             () = tokio::time::sleep(timeout) => Ended::Forced,
-            _ = terminate.recv() => Ended::Forced,
-            _ = interrupt.recv() => Ended::Forced,
+            () = signals.next() => Ended::Forced,
         };
         match ended {
             Ended::Clean => tracing::info!("stopped: every client had its replies"),
             Ended::Forced => tracing::warn!("stopped before every client had its replies"),
         }
-        Ok(ended)
+        ended
     }
 }
 
@@ -303,4 +327,40 @@ fn status_source(
             Snapshot { config: config_status, draining, instances }
         })
     })
+}
+
+/// Hands an order to repair to the worker that has the instance.
+fn repair_sink(workers: Vec<mpsc::Sender<Order>>, config: watch::Receiver<Arc<Config>>) -> admin::RepairSink {
+    Arc::new(move |order: RepairOrder| {
+        let workers = workers.clone();
+        let names: Vec<String> = config.borrow().instances.keys().cloned().collect();
+        Box::pin(async move {
+            let RepairOrder { instance, from } = order;
+            let instance = named(instance, &names)?;
+            for worker in workers {
+                let (answer, answered) = oneshot::channel();
+                let order = Order::Repair { instance: instance.clone(), from, answer };
+                worker.send(order).await.map_err(|_| RepairError::Ending)?;
+                match answered.await.map_err(|_| RepairError::Ending)? {
+                    None => {}
+                    Some(Ok(())) => return Ok(instance),
+                    Some(Err(why)) => return Err(RepairError::NotNow(why)),
+                }
+            }
+            Err(RepairError::NotNow(format!("{instance} is not being served; it needs a restart")))
+        })
+    })
+}
+
+/// The instance that is meant, of those that there are.
+fn named(instance: Option<String>, names: &[String]) -> Result<String, RepairError> {
+    let choice = || names.join(", ");
+    match (instance, names) {
+        (Some(name), _) if names.contains(&name) => Ok(name),
+        (Some(name), _) => {
+            Err(RepairError::Instance(format!("there is no instance {name}; there are: {}", choice())))
+        }
+        (None, [only]) => Ok(only.clone()),
+        (None, _) => Err(RepairError::Instance(format!("which instance? There are: {}", choice()))),
+    }
 }

@@ -30,6 +30,9 @@ pub struct Entry {
     pub clean: bool,
     /// All keys were in sync at that moment.
     pub in_sync: bool,
+    /// The store that came back as another server, until an operator has named the one that is right.
+    #[serde(default)]
+    pub doubted: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -55,6 +58,7 @@ impl Entry {
             behind: behind.map(|store| store.name().to_owned()),
             clean: false,
             in_sync: false,
+            doubted: None,
         }
     }
 
@@ -63,7 +67,12 @@ impl Entry {
     }
 
     fn behind(&self) -> Option<StoreId> {
-        StoreId::ALL.into_iter().find(|store| self.behind.as_deref() == Some(store.name()))
+        store(self.behind.as_deref())
+    }
+
+    /// The store that may have lost writes, until an operator has named the one that is right.
+    pub fn doubted(&self) -> Option<StoreId> {
+        store(self.doubted.as_deref())
     }
 
     /// What is known of the stores' contents when the process starts in stage `now`.
@@ -81,6 +90,10 @@ impl Entry {
             _ => Sync::Unknown,
         }
     }
+}
+
+fn store(name: Option<&str>) -> Option<StoreId> {
+    StoreId::ALL.into_iter().find(|store| name == Some(store.name()))
 }
 
 // === impl StateFile ===

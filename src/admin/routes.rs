@@ -8,30 +8,33 @@ use http_body_util::Full;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Method, Response, StatusCode};
 
+use super::repair::{self, Asked, RepairError, RepairSink};
 use super::status::{InstanceStatus, Snapshot, Status, StatusSource};
 use crate::metrics::{self, Metrics};
 
-/// How long the running proxy may take to tell its state.
+/// How long the running proxy may take to tell its state, or to take an order.
 pub const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(2);
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 
 /// The endpoints with what they are for: the text of `/`.
-pub const ENDPOINTS: [(&str, &str); 5] = [
+pub const ENDPOINTS: [(&str, &str); 6] = [
     ("/", "this list"),
     ("/metrics", "metrics in the Prometheus text format"),
     ("/livez", "200 while the process runs"),
     ("/readyz", "200 while every instance can serve clients, else 503 and why not"),
     ("/status", "stages, flags, stores, counters and samples of differences as JSON"),
+    (repair::PATH, "POST, from this machine: makes one store equal to the other (multistore repair)"),
 ];
 
-type Answer = Response<Full<Bytes>>;
+pub(super) type Answer = Response<Full<Bytes>>;
 
 /// What the endpoints draw from.
 pub struct Admin {
     metrics: Arc<Metrics>,
     source: StatusSource,
+    repairs: RepairSink,
     started: Instant,
 }
 
@@ -39,8 +42,8 @@ pub struct Admin {
 
 impl Admin {
     /// The uptime counts from now.
-    pub fn new(metrics: Arc<Metrics>, source: StatusSource) -> Arc<Admin> {
-        Arc::new(Admin { metrics, source, started: Instant::now() })
+    pub fn new(metrics: Arc<Metrics>, source: StatusSource, repairs: RepairSink) -> Arc<Admin> {
+        Arc::new(Admin { metrics, source, repairs, started: Instant::now() })
     }
 
     /// Answers one request. The body of an answer to HEAD is left away by the HTTP layer.
@@ -48,10 +51,11 @@ impl Admin {
         if !ENDPOINTS.iter().any(|(endpoint, _)| *endpoint == path) {
             return text(StatusCode::NOT_FOUND, format!("There is no such page here.\n\n{}", index()));
         }
+        if path == repair::PATH {
+            return not_allowed("Only POST.\n", "POST");
+        }
         if method != Method::GET && method != Method::HEAD {
-            let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "Only GET and HEAD.\n");
-            answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            return answer;
+            return not_allowed("Only GET and HEAD.\n", "GET, HEAD");
         }
         match path {
             "/metrics" => self.metrics_text(),
@@ -59,6 +63,32 @@ impl Admin {
             "/readyz" => self.ready().await,
             "/status" => self.status().await,
             _ => text(StatusCode::OK, index()),
+        }
+    }
+
+    /// Carries out an order to repair, if this peer may give it.
+    pub(super) async fn repair(&self, asked: Asked<'_>) -> Answer {
+        let order = match asked.order() {
+            Ok(order) => order,
+            Err((status, problem)) => return text(status, problem + "\n"),
+        };
+        let from = order.from;
+        let Ok(outcome) = tokio::time::timeout(SNAPSHOT_TIMEOUT, (self.repairs)(order)).await else {
+            return silent();
+        };
+        match outcome {
+            Ok(instance) => text(
+                StatusCode::OK,
+                format!("{instance}: repairing the {} store from the {from} store\n", from.other()),
+            ),
+            Err(error) => {
+                let status = match error {
+                    RepairError::Instance(_) => StatusCode::NOT_FOUND,
+                    RepairError::NotNow(_) => StatusCode::CONFLICT,
+                    RepairError::Ending => StatusCode::SERVICE_UNAVAILABLE,
+                };
+                text(status, format!("{error}\n"))
+            }
         }
     }
 
@@ -111,6 +141,12 @@ fn silent() -> Answer {
 fn index() -> String {
     let lines = ENDPOINTS.iter().map(|(path, purpose)| format!("{path:<10}{purpose}\n"));
     format!("multistore {}\n\n{}", env!("CARGO_PKG_VERSION"), lines.collect::<String>())
+}
+
+fn not_allowed(why: &'static str, allow: &'static str) -> Answer {
+    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, why);
+    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+    answer
 }
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {

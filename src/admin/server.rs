@@ -3,19 +3,21 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hyper::Request;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::{Method, Request};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
-use super::routes::Admin;
+use super::repair::{self, Asked};
+use super::routes::{Admin, Answer};
 use crate::logging::Throttle;
 
 /// How long to leave a listener alone that cannot accept (out of descriptors, mostly).
@@ -68,8 +70,8 @@ pub async fn serve(
             () = &mut shutdown => return,
             Some(_) = connections.join_next() => {}
             accepted = listener.accept(), if connections.len() < limits.max_connections => match accepted {
-                Ok((stream, _)) => {
-                    connections.spawn(connection(stream, admin.clone(), limits));
+                Ok((stream, peer)) => {
+                    connections.spawn(connection(stream, peer.ip(), admin.clone(), limits));
                 }
                 Err(error) => accept_failed(&error).await,
             }
@@ -84,10 +86,10 @@ async fn accept_failed(error: &io::Error) {
     tokio::time::sleep(ACCEPT_BACKOFF).await;
 }
 
-async fn connection(stream: TcpStream, admin: Arc<Admin>, limits: Limits) {
+async fn connection(stream: TcpStream, peer: IpAddr, admin: Arc<Admin>, limits: Limits) {
     let service = service_fn(move |request: Request<Incoming>| {
         let admin = admin.clone();
-        async move { Ok::<_, Infallible>(admin.answer(request.method(), request.uri().path()).await) }
+        async move { Ok::<_, Infallible>(answer(&admin, peer, &request).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -101,4 +103,13 @@ async fn connection(stream: TcpStream, admin: Arc<Admin>, limits: Limits) {
         Ok(Err(error)) => debug!(%error, "admin: connection failed"),
         Err(_) => debug!("admin: connection took too long"),
     }
+}
+
+async fn answer(admin: &Admin, peer: IpAddr, request: &Request<Incoming>) -> Answer {
+    let uri = request.uri();
+    if request.method() != Method::POST || uri.path() != repair::PATH {
+        return admin.answer(request.method(), uri.path()).await;
+    }
+    let has_body = !request.body().is_end_stream();
+    admin.repair(Asked { peer, query: uri.query(), headers: request.headers(), has_body }).await
 }

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::status::{MAX_DIFF_SAMPLES, MAX_SAMPLE_BYTES};
 use super::*;
 use crate::metrics::Metrics;
-use crate::stage::Stage;
+use crate::stage::{Stage, StoreId};
 
 /// Nothing here takes this long unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -27,12 +27,31 @@ struct Server {
 }
 
 async fn start_with(limits: Limits, source: StatusSource) -> Server {
+    start_for(limits, source, obedient()).await
+}
+
+/// Knows one instance, which is in a stage that has nothing to repair unless the primary is right.
+fn obedient() -> RepairSink {
+    Arc::new(|order: RepairOrder| {
+        Box::pin(async move {
+            match (order.instance.as_deref(), order.from) {
+                (None | Some("duplicate_jobs"), StoreId::Primary) => Ok("duplicate_jobs".to_owned()),
+                (None | Some("duplicate_jobs"), StoreId::Secondary) => {
+                    Err(RepairError::NotNow("not dual".to_owned()))
+                }
+                _ => Err(RepairError::Instance("no such instance".to_owned())),
+            }
+        })
+    })
+}
+
+async fn start_for(limits: Limits, source: StatusSource, repairs: RepairSink) -> Server {
     let metrics = Metrics::new().unwrap();
     metrics.instance("duplicate_jobs", &["get"], |_| true);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
-    let task = tokio::spawn(serve(listener, Admin::new(metrics, source), limits, async {
+    let task = tokio::spawn(serve(listener, Admin::new(metrics, source, repairs), limits, async {
         let _ = stopped.await;
     }));
     Server { address, stop, task }
@@ -109,6 +128,9 @@ async fn the_root_lists_every_endpoint_and_each_answers() {
     assert!(head.contains("content-type: text/plain"));
     for (path, purpose) in routes::ENDPOINTS {
         assert!(body.contains(path) && body.contains(purpose), "{path}: {body}");
+        if path == repair::PATH {
+            continue;
+        }
         assert_eq!(get(&server, path).await.0, 200, "{path}");
         assert_eq!(get(&server, &format!("{path}?x=1")).await.0, 200, "{path} with a query");
     }
@@ -237,6 +259,40 @@ async fn bytes_that_are_no_request_end_the_connection_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_repair_is_ordered_by_a_post_with_the_header_and_nothing_else() {
+    let server = start(snapshot(instance())).await;
+    let order = |query: &str, headers: &str, body: &str| {
+        let request = format!("POST /repair{query} HTTP/1.1\r\nHost: admin\r\n{headers}\r\n{body}");
+        let address = server.address;
+        async move { parse(&exchange(address, request.as_bytes()).await) }
+    };
+    let header = "X-Multistore: repair\r\n";
+    let (status, _, body) = order("?from=primary", header, "").await;
+    assert_eq!(
+        (status, body.as_str()),
+        (200, "duplicate_jobs: repairing the secondary store from the primary store\n")
+    );
+    for (status, query, headers, body) in [
+        (200, "?instance=duplicate_jobs&from=primary", "X-Multistore: repair\r\nContent-Length: 0\r\n", ""),
+        (409, "?from=secondary", header, ""),
+        (404, "?instance=other&from=primary", header, ""),
+        (400, "", header, ""),
+        (400, "?from=primary", "X-Multistore: repair\r\nContent-Length: 2\r\n", "hi"),
+        (400, "?from=primary", "X-Multistore: repair\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"),
+        (403, "?from=primary", "", ""),
+        (403, "?from=primary", "X-Multistore: yes\r\n", ""),
+        (403, "?from=primary", "X-Multistore: repair\r\nOrigin: http://127.0.0.1:9180\r\n", ""),
+    ] {
+        assert_eq!(order(query, headers, body).await.0, status, "{query} {headers}");
+    }
+    for method in ["GET", "HEAD", "PUT", "OPTIONS"] {
+        let (status, head, _) = ask(&server, method, "/repair?from=primary").await;
+        assert_eq!(status, 405, "{method}");
+        assert!(head.contains("allow: post"), "{head}");
+    }
+}
+
+#[tokio::test]
 async fn a_head_beyond_its_limits_is_refused() {
     let server = start(snapshot(instance())).await;
     let long = "x".repeat(Limits::DEFAULT.max_head_bytes);
@@ -339,7 +395,7 @@ async fn one_connection_is_one_request() {
 #[tokio::test(start_paused = true)]
 async fn a_proxy_that_does_not_tell_its_state_is_not_ready_but_alive() {
     let metrics = Metrics::new().unwrap();
-    let admin = Admin::new(metrics, Arc::new(|| Box::pin(std::future::pending())));
+    let admin = Admin::new(metrics, Arc::new(|| Box::pin(std::future::pending())), obedient());
     for path in ["/readyz", "/status"] {
         assert_eq!(admin.answer(&hyper::Method::GET, path).await.status(), 503);
     }

@@ -7,6 +7,8 @@ mod check;
 pub mod demo;
 mod feature;
 mod healthcheck;
+mod http;
+mod repair;
 mod run;
 
 use std::fmt::Display;
@@ -46,6 +48,7 @@ enum Command {
     Check(check::Check),
     Feature(feature::Feature),
     Healthcheck(healthcheck::Healthcheck),
+    Repair(repair::Repair),
     Demo(demo::Args),
     /// Print a proxy.toml in which every key is explained
     ///
@@ -112,6 +115,7 @@ pub fn main() -> ExitCode {
         Command::Check(command) => command.run().into(),
         Command::Feature(command) => command.run().into(),
         Command::Healthcheck(command) => command.run().into(),
+        Command::Repair(command) => command.run().into(),
         Command::Demo(args) => demo::run(&args),
         Command::Manual => {
             say(manual::render().trim_end());

@@ -47,6 +47,8 @@ pub(super) fn first_knowledge(
 ) -> Sync {
     let base = match entry {
         Some(entry) => entry.knowledge(stage),
+        // What is written in this stage goes past the secondary.
+        None if stage == Stage::PrimaryOnly => Sync::Suspect(StoreId::Secondary),
         None if config.primary_content == PrimaryContent::Untrusted => Sync::Suspect(StoreId::Primary),
         None => Sync::Unknown,
     };

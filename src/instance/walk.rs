@@ -41,6 +41,8 @@ enum Broken {
     Ending,
     #[error("doubt has spread meanwhile")]
     Spread,
+    #[error("{0} copies failed")]
+    Copies(u64),
 }
 
 /// Walks whenever a store is behind as a whole, until dropped.
@@ -76,9 +78,10 @@ struct Rest {
 impl Rest {
     fn pay_owed(&self, instance: &Instance) {
         let mut core = instance.core_mut();
-        if Instant::now() >= self.until && core.stage().is_dual() && core.take_owed_walk() {
-            let other = core.default_store().other();
-            core.doubt_store(other);
+        let default = core.default_store();
+        let may = core.stage().is_dual() && core.sync_base() != Sync::Suspect(default);
+        if may && Instant::now() >= self.until && core.take_owed_walk() {
+            core.doubt_unnamed(default.other());
         }
     }
 
@@ -87,19 +90,23 @@ impl Rest {
     }
 }
 
+/// The store to be repaired. None while an operator must say which one is right: what the other one
+/// has may be all that is left of what was lost.
 fn wanted(instance: &Instance) -> Option<StoreId> {
     let core = instance.core();
     let both = StoreId::ALL.iter().all(|store| core.lane(*store).is_up());
+    let may = both && core.stage().is_dual() && core.doubted_source().is_none();
     match core.sync_base() {
-        Sync::Suspect(behind) if both && core.stage().is_dual() && instance.config_ref().hydrate => {
-            Some(behind)
-        }
+        Sync::Suspect(behind) if may && instance.config_ref().hydrate => Some(behind),
         _ => None,
     }
 }
 
 async fn walk(instance: &Rc<Instance>, behind: StoreId) -> Result<u64, Broken> {
-    let spread = instance.core().spread();
+    let (spread, failed) = {
+        let core = instance.core();
+        (core.spread(), core.copy_counts().failed)
+    };
     let right = behind.other();
     functions(instance, right).await;
     let mut databases = BTreeSet::new();
@@ -108,9 +115,11 @@ async fn walk(instance: &Rc<Instance>, behind: StoreId) -> Result<u64, Broken> {
     }
     let mut keys = 0;
     for db in databases {
-        keys += pass(instance, right, behind, db).await?;
-        if instance.core().doubted_source() != Some(right) {
-            keys += pass(instance, behind, behind, db).await?;
+        for scanned in [right, behind] {
+            keys += pass(instance, scanned, behind, db).await?;
+            if instance.core().spread() != spread {
+                return Err(Broken::Spread);
+            }
         }
     }
     while instance.core().copies_under_way() > 0 {
@@ -120,7 +129,14 @@ async fn walk(instance: &Rc<Instance>, behind: StoreId) -> Result<u64, Broken> {
     if core.spread() != spread || !core.stage().is_dual() {
         return Err(Broken::Spread);
     }
+    let failed = core.copy_counts().failed - failed;
+    if failed > 0 {
+        // What the store refused is still behind. The next walk only copies what is left.
+        return Err(Broken::Copies(failed));
+    }
     core.walked();
+    drop(core);
+    instance.record_now();
     Ok(keys)
 }
 
@@ -138,7 +154,8 @@ async fn pass(instance: &Rc<Instance>, scanned: StoreId, behind: StoreId, db: u3
         };
         for name in names.iter().filter_map(Value::as_bytes) {
             let hash = hash_key(db, name);
-            if instance.core().sync_of(hash) == Sync::InSync {
+            // What is in sync needs no copy; what the right store is behind in is copied the other way.
+            if instance.core().sync_of(hash) != Sync::Suspect(behind) {
                 continue;
             }
             while instance.core().copies_under_way() >= MAX_COPIES {

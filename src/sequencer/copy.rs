@@ -49,6 +49,8 @@ pub(super) struct Copy {
     /// The RESTORE is on its way.
     applied: bool,
     read_at: u64,
+    /// When a RESTORE with a time to live, which counts from when it runs, was put on its way.
+    expiring_since: Option<u64>,
 }
 
 /// All copies under way.
@@ -143,8 +145,12 @@ impl Sequencer {
         self.copy_counts
     }
 
-    /// Copies this key to `behind`, unless that is under way.
+    /// Copies this key to `behind`, unless that is under way. Only while dual: what is copied counts as in sync,
+    /// which it stays only as long as writes are mirrored.
     pub fn copy_key(&mut self, db: u32, key: &[u8], hash: u64, behind: StoreId) {
+        if !self.stage().is_dual() {
+            return;
+        }
         let now = self.now;
         match self.known.of(hash) {
             Sync::InSync => {}
@@ -248,6 +254,7 @@ impl Sequencer {
             probed: hydration.is_some(),
             applied: false,
             read_at: self.now,
+            expiring_since: None,
         };
         let index = self.copies.slab.insert(copy) as u32;
         let key = CopyKey { index, id };
@@ -362,7 +369,10 @@ impl Sequencer {
         let passed = now.saturating_sub(copy.read_at) / 1000;
         let ttl = match u64::try_from(pttl) {
             Err(_) => 0,
-            Ok(pttl) => pttl.saturating_sub(passed).max(1),
+            Ok(pttl) => {
+                copy.expiring_since = Some(now);
+                pttl.saturating_sub(passed).max(1)
+            }
         };
         let mut number = itoa::Buffer::new();
         let ttl = number.format(ttl);
@@ -395,6 +405,8 @@ impl Sequencer {
         let (hash, db, to, hydration) = (copy.hash, copy.db, copy.from.other(), copy.hydration.take());
         self.known.settle(hash);
         self.copy_request(Owner::CopyWrite(key), to, db, frame, 1);
+        let position = self.lane(to).appended();
+        self.recent[to.index()].wrote(hash, position);
         if let Some(id) = hydration {
             self.hydrated(id);
         }
@@ -407,10 +419,18 @@ impl Sequencer {
         let kept_its_own = !copy.replace && (frame.starts_with(b"-BUSYKEY") || frame == b":1\r\n");
         let refused = frame.first() == Some(&b'-') && !kept_its_own;
         let now = self.now;
+        let tolerance = self.settings.ttl_tolerance.as_micros() as u64;
+        let late = copy.expiring_since.is_some_and(|at| now.saturating_sub(at) > tolerance);
         self.copies.remove(key);
         if kept_its_own {
             // The primary has a value of its own, which counts: the secondary is the one behind.
             self.known.doubt(hash, db, &name, from, now);
+            return;
+        }
+        if late && !refused {
+            // It waited in a queue, and expires too late by as much.
+            self.known.doubt(hash, db, &name, from.other(), now);
+            self.known.postpone(hash, now);
             return;
         }
         if refused {

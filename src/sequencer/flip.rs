@@ -80,8 +80,9 @@ impl Sequencer {
         self.flips += 1;
         self.know_stage(before);
         self.primary_behind = false;
-        let default = self.stage().default_store();
-        self.recent.reset(self.lanes[default.index()].appended());
+        for store in StoreId::ALL {
+            self.recent[store.index()].reset(self.lanes[store.index()].appended());
+        }
         self.unpark_if_single();
     }
 
@@ -110,6 +111,11 @@ impl Sequencer {
         }
         if lane.queued_bytes() > self.settings.flip_max_lag {
             return Some(format!("the {next} store lags by {} bytes (flip_max_lag)", lane.queued_bytes()));
+        }
+        if let Some(store) = self.doubted_source {
+            return Some(format!(
+                "the {store} store may have lost writes: say which store is right (multistore repair --from)"
+            ));
         }
         if self.known.base() == Sync::Suspect(next) {
             return Some(format!("the {next} store is behind as a whole; it is being repaired"));

@@ -68,9 +68,11 @@ struct Park {
     id: u64,
     parking: Parking,
     in_flight: bool,
-    /// An attempt has been answered: the client does wait.
-    waits: bool,
-    again: bool,
+    /// It has had an answer: now it waits.
+    tried: bool,
+    /// To be tried again, and this many in its lines with it: something may have come while an
+    /// attempt was in flight, or while a fence stood.
+    again: Option<usize>,
     ended: Option<Unblock>,
 }
 
@@ -121,7 +123,7 @@ impl Parks {
         let id = self.next;
         let (client, keys, deadline) = (parking.client, parking.hashes(), parking.deadline);
         let index =
-            self.slab.insert(Park { id, parking, in_flight: false, waits: false, again: false, ended: None });
+            self.slab.insert(Park { id, parking, in_flight: false, tried: false, again: None, ended: None });
         let key = ParkKey { index: index as u32, id };
         for hash in keys {
             self.by_key.entry(hash).or_default().push_back(key);
@@ -153,10 +155,36 @@ impl Parks {
         Some(park)
     }
 
-    fn first_in_line(&self, hash: u64, count: usize, into: &mut Vec<ParkKey>) {
-        if let Some(line) = self.by_key.get(&hash) {
-            into.extend(line.iter().take(count));
+    fn first_in_line(&self, hash: u64, count: usize) -> Vec<ParkKey> {
+        self.by_key.get(&hash).map(|line| line.iter().take(count).copied().collect()).unwrap_or_default()
+    }
+
+    /// Is an attempt in flight, or owed?
+    fn is_busy(&self, key: ParkKey) -> bool {
+        let park = self.slab.get(key.index as usize).filter(|park| park.id == key.id);
+        park.is_some_and(|park| park.in_flight || park.again.is_some())
+    }
+
+    /// A line is tried again from the front when this one's attempt is over.
+    fn try_again(&mut self, key: ParkKey, count: usize) {
+        if let Some(park) = self.get_mut(key) {
+            park.again = Some(park.again.unwrap_or(0).max(count));
         }
+    }
+
+    /// Somebody before `key` in one of its lines who must have his turn first.
+    fn busy_before(&self, key: ParkKey, hashes: &[u64]) -> Option<ParkKey> {
+        let lines = hashes.iter().filter_map(|hash| self.by_key.get(hash));
+        lines
+            .flat_map(|line| line.iter().take_while(|other| **other != key))
+            .copied()
+            .find(|k| self.is_busy(*k))
+    }
+
+    /// Who comes right behind `key` in its lines.
+    fn next_in_line(&self, key: ParkKey, hashes: &[u64]) -> Vec<ParkKey> {
+        let lines = hashes.iter().filter_map(|hash| self.by_key.get(hash));
+        lines.filter_map(|line| line.iter().skip_while(|other| **other != key).nth(1)).copied().collect()
     }
 
     fn fronts(&self) -> Vec<ParkKey> {
@@ -174,8 +202,12 @@ impl Sequencer {
     /// Tries a blocking command at once, and parks its client if it has no answer yet.
     pub fn park(&mut self, parking: Parking) {
         self.hurry_lone_read(parking.client);
+        let hashes: Vec<u64> = parking.hashes();
         let key = self.parks.insert(parking);
-        self.attempt(key);
+        match self.parks.busy_before(key, &hashes) {
+            Some(other) => self.parks.try_again(other, MAX_LINES),
+            None => self.attempt(key),
+        }
     }
 
     /// Is this client parked?
@@ -227,16 +259,25 @@ impl Sequencer {
         if self.parks.is_empty() {
             return;
         }
-        let mut candidates = Vec::new();
         match footprint {
             Footprint::Nothing => {}
-            Footprint::Everything => candidates = self.parks.fronts(),
+            Footprint::Everything => self.parks.fronts().into_iter().for_each(|key| self.attempt(key)),
             Footprint::Keys(keys) => {
-                let count = count.min(MAX_LINES);
-                keys.iter().for_each(|key| self.parks.first_in_line(key.hash, count, &mut candidates));
+                keys.iter().for_each(|key| self.serve_line(key.hash, count.min(MAX_LINES)));
             }
         }
-        candidates.into_iter().for_each(|key| self.attempt(key));
+    }
+
+    /// Tries the first `count` of a line, in their order: nobody is tried before somebody in front of
+    /// him whose attempt is still in flight or owed.
+    fn serve_line(&mut self, hash: u64, count: usize) {
+        for key in self.parks.first_in_line(hash, count) {
+            if self.parks.is_busy(key) {
+                self.parks.try_again(key, count);
+                return;
+            }
+            self.attempt(key);
+        }
     }
 
     fn attempt(&mut self, key: ParkKey) {
@@ -253,12 +294,12 @@ impl Sequencer {
     fn attempt_now(&mut self, key: ParkKey) {
         let Some(park) = self.parks.get_mut(key) else { return };
         if park.in_flight {
-            park.again = true;
+            park.again.get_or_insert(1);
             return;
         }
         let footprint = park.parking.footprint.clone();
         if !self.holds.is_open() && self.holds.blocks(&footprint) {
-            park.again = true;
+            park.again.get_or_insert(1);
             return;
         }
         let (way, command, context) = (park.parking.way, park.parking.command, park.parking.context);
@@ -266,13 +307,13 @@ impl Sequencer {
         let plan = self.plan_of(way, &footprint, Scope::Keys);
         if plan == Plan::Hydrate && self.hydrate(&footprint, &frame, context.db) {
             if let Some(park) = self.parks.get_mut(key) {
-                park.again = true;
+                park.again.get_or_insert(1);
             }
             return;
         }
         if let Some(park) = self.parks.get_mut(key) {
             park.in_flight = true;
-            park.again = false;
+            park.again = None;
         }
         self.send_attempt(key, plan, command, context, &frame, way, &footprint);
         self.note_write(&footprint);
@@ -350,14 +391,24 @@ impl Sequencer {
         if self.parks.is_empty() {
             return;
         }
-        let deferred: Vec<ParkKey> = self
+        let mut deferred: Vec<ParkKey> = self
             .parks
             .slab
             .iter()
-            .filter(|(_, park)| park.again && !park.in_flight)
+            .filter(|(_, park)| park.again.is_some() && !park.in_flight)
             .map(|(index, park)| ParkKey { index: index as u32, id: park.id })
             .collect();
-        deferred.into_iter().for_each(|key| self.attempt(key));
+        deferred.sort_unstable_by_key(|key| key.id);
+        deferred.into_iter().for_each(|key| self.attempt_again(key));
+    }
+
+    /// The attempt that is owed, and those of the ones behind.
+    fn attempt_again(&mut self, key: ParkKey) {
+        let Some(park) = self.parks.get_mut(key) else { return };
+        let Some(count) = park.again.take() else { return };
+        let footprint = park.parking.footprint.clone();
+        self.attempt(key);
+        self.serve_parked(&footprint, count);
     }
 
     /// The default store's answer to an attempt: EXEC's reply, or an error. True: it took something.
@@ -365,20 +416,23 @@ impl Sequencer {
         let dual = self.stage().is_dual();
         let Some(park) = self.parks.get_mut(key) else { return false };
         park.in_flight = false;
+        let first = !std::mem::replace(&mut park.tried, true);
         let inner = frame.strip_prefix(b"*1\r\n").unwrap_or(frame);
         // Who waits already is not told that a key has become something else meanwhile: it may become right again.
         let moves = matches!(&*self.table.spec(park.parking.command).name, "blmove" | "brpoplpush");
-        let wrong_key =
-            std::mem::replace(&mut park.waits, true) && !moves && inner.starts_with(b"-WRONGTYPE ");
-        let found = !is_nil(inner) && !wrong_key;
+        let other_type = !first && !moves && inner.starts_with(b"-WRONGTYPE");
+        let found = !is_nil(inner) && !other_type;
         if found {
             self.pay_parked(key, inner);
         } else if let Some(how) = park.ended {
             self.pay_ended(key, how);
         } else if !dual {
             self.let_go(key);
-        } else if park.again {
-            self.attempt(key);
+        } else if park.again.is_some() {
+            self.attempt_again(key);
+        } else if other_type {
+            let hashes: Vec<u64> = park.parking.hashes();
+            self.parks.next_in_line(key, &hashes).into_iter().for_each(|next| self.attempt(next));
         }
         found
     }
@@ -387,7 +441,7 @@ impl Sequencer {
         let Some(park) = self.parks.remove(key) else { return };
         self.clients.pay(park.parking.client, park.parking.seq, reply);
         self.clients.wake(park.parking.client);
-        self.serve_parked(&park.parking.footprint, 1);
+        self.serve_parked(&park.parking.footprint, park.again.unwrap_or(0).max(1));
     }
 
     fn end_park(&mut self, key: ParkKey, how: Unblock) {

@@ -145,6 +145,11 @@ impl Sequencer {
         {
             self.cursors.issue(scan, cursor, store);
         }
+        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        if let Owner::Client { key: client, .. } = op.owner {
+            // Nothing is kept for a client that is gone.
+            op.answered |= self.clients.get(client).is_none_or(|client| client.doomed.is_some());
+        }
         let Some(op) = self.ops.get(key.0 as usize) else { return };
         if op.answered {
             self.late_reply(key, store, frame);

@@ -27,6 +27,15 @@ pub(super) enum Order {
     Report(oneshot::Sender<Vec<InstanceStatus>>),
     /// Accept no more, let clients finish, and say when all is done.
     Drain(oneshot::Sender<()>),
+    /// Make one store of an instance equal to the other.
+    Repair {
+        /// Which instance.
+        instance: String,
+        /// The store that is right.
+        from: StoreId,
+        /// `None`: the instance is not here. An error: why not now.
+        answer: oneshot::Sender<Option<Result<(), String>>>,
+    },
 }
 
 /// Orders under way to one worker.
@@ -99,6 +108,10 @@ async fn serve(
             Order::Configure(config) => all.iter().for_each(|served| served.instance.reconfigure(&config)),
             Order::Report(answer) => {
                 let _ = answer.send(all.iter().map(|served| served.instance.status()).collect());
+            }
+            Order::Repair { instance, from, answer } => {
+                let found = all.iter().find(|served| served.instance.name == instance);
+                let _ = answer.send(found.map(|served| served.instance.repair_from(from)));
             }
             Order::Drain(done) => {
                 for served in &mut all {

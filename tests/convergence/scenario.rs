@@ -49,7 +49,7 @@ const ENABLED: &[Trouble] = &[Trouble::None, Trouble::Flips, Trouble::Flips];
 // === impl Trouble ===
 
 impl Trouble {
-    const ALL: [Trouble; 7] = [
+    pub const ALL: [Trouble; 7] = [
         Trouble::None,
         Trouble::Flips,
         Trouble::Cuts,
@@ -82,6 +82,9 @@ impl Scenario {
         if numbers.below(4) == 0 {
             settings.push("ack = \"both\"");
         }
+        if start == Stage::DualPrimaryDefault {
+            settings.retain(|line: &&str| !line.starts_with("reads"));
+        }
         let chaotic = 3 + numbers.below(6);
         let keys = numbers.pick(&[1, 2, 4, 8]);
         let forced = from_env("CONVERGENCE_TROUBLE").and_then(|number| Trouble::ALL.get(number as usize));
@@ -97,6 +100,11 @@ impl Scenario {
             moves: numbers.below(4) == 0,
             undeclared: from_env("CONVERGENCE_UNDECLARED").is_some_and(|number| number > 0),
         }
+    }
+
+    /// Are reads looked up on the secondary while the primary is cold? Else it must not be the default store.
+    pub fn looks_up(&self) -> bool {
+        !self.settings.iter().any(|line| line.starts_with("reads"))
     }
 
     /// A generator for one part of the run.

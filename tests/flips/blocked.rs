@@ -108,6 +108,29 @@ fn waiting_clients_are_served_first_come_first_served() {
 }
 
 #[test]
+fn what_comes_of_another_type_leaves_a_client_waiting() {
+    let mut pair = Pair::start();
+    for stage in Stage::ALL {
+        pair.stage(stage);
+        let (mut zset, mut list, mut another) = (pair.client(), pair.client(), pair.client());
+        zset.send(&["BZPOPMIN", "key", "0"]);
+        pair.expect_blocked(stage, 1);
+        list.send(&["BLPOP", "key", "0"]);
+        pair.expect_blocked(stage, 2);
+        assert_eq!(another.words("RPUSH key a"), 1.into(), "{stage}");
+        assert_eq!(list.read_reply(), Value::bulks(&["key", "a"]), "{stage}");
+        pair.expect_blocked(stage, 1);
+        assert_eq!(another.words("ZADD key 1 b"), 1.into(), "{stage}");
+        assert_eq!(zset.read_reply(), Value::bulks(&["key", "b", "1"]), "{stage}");
+        another.words("SET key text");
+        for line in ["BLPOP key 1", "BZPOPMIN key 1"] {
+            assert!(list.words(line).error().starts_with("WRONGTYPE"), "{stage} {line}");
+        }
+        another.words("DEL key");
+    }
+}
+
+#[test]
 fn a_client_blocked_on_several_keys_gets_one_element() {
     let mut pair = Pair::start();
     for stage in Stage::ALL {

@@ -179,6 +179,19 @@ fn what_cannot_be_followed_is_all_doubt() {
 }
 
 #[test]
+fn words_within_comments_and_strings_are_nothing() {
+    for source in [
+        "-- redis.call('TIME')\nreturn redis.call('GET', KEYS[1])",
+        "--[[ redis.call('TIME') ]] return redis.call('GET', KEYS[1])",
+        "return 'redis.call(\"TIME\")'",
+        "return redis.sha1hex('x')",
+        "return redis.call('GET', KEYS[1]) -- \u{fe}",
+    ] {
+        assert_eq!(traits(source), ScriptTraits::CLEAR, "{source}");
+    }
+}
+
+#[test]
 fn any_bytes_are_taken() {
     let mut random = 5u64;
     let words = [

@@ -1,0 +1,145 @@
+//! Times to live survive copies and delays, and nothing that has expired comes back.
+
+use super::*;
+
+/// Milliseconds by which the expiry times of a key may differ on a busy machine.
+const TOLERANCE_MS: i64 = 1_000;
+
+#[track_caller]
+fn assert_expires_alike(pair: &Pair, key: &str) {
+    let line = format!("PEXPIRETIME {key}");
+    let mut last = [0, 0];
+    let alike = poll_for(REPAIRED, || {
+        last = [&pair.primary, &pair.secondary].map(|server| server.words(&line).int());
+        let [primary, secondary] = last;
+        (primary > 0 && (primary - secondary).abs() <= TOLERANCE_MS).then_some(())
+    });
+    assert!(alike.is_some(), "{key} expires at {last:?}");
+}
+
+#[test]
+fn a_copy_expires_when_the_original_does() {
+    for stage in DUAL {
+        let pair = Pair::start_in(stage);
+        let mut client = pair.client();
+        let commands = [
+            ("SET a 1 PX 100000", "INCR a", "a"),
+            ("RPUSH l x", "RPUSH l y", "l"),
+            ("HSET h f 1", "HINCRBYFLOAT h f 1", "h"),
+            ("SET nx 1 PX 200000", "SETNX nx 2", "nx"),
+        ];
+        for (before, write, key) in commands {
+            pair.secondary.words(before);
+            if !before.contains("PX") {
+                pair.secondary.words(&format!("PEXPIRE {key} 300000"));
+            }
+            assert!(!client.words(write).is_error());
+        }
+        pair.wait_settled();
+        for (.., key) in commands {
+            assert_expires_alike(&pair, key);
+        }
+        // A read that falls back copies the key with its time to live, too.
+        pair.secondary.words("SET read 1 PX 400000");
+        assert_eq!(client.words("GET read"), "1".into());
+        assert_expires_alike(&pair, "read");
+        pair.secondary.words("SET persistent 1");
+        assert_eq!(client.words("EXPIRE persistent 500"), 1.into());
+        pair.wait_settled();
+        assert_expires_alike(&pair, "persistent");
+        assert_eq!(client.words("PERSIST persistent"), 1.into());
+        pair.assert_both("PTTL persistent", -1);
+    }
+}
+
+#[test]
+fn a_time_to_live_that_waited_in_a_queue_is_repaired() {
+    for stage in DUAL {
+        let pair = Pair::eager_with(stage, &[r#"ttl_tolerance = "200ms""#]);
+        let other = stage.default_store().other();
+        let default = stage.default_store();
+        let mut client = pair.client();
+        for line in ["SET b 1", "SET c 1", "RPUSH d 1"] {
+            client.words(line);
+        }
+        pair.assert_converges();
+        pair.server(other).stop_signal();
+        for line in ["SET a v PX 60000", "PEXPIRE b 60000", "SETEX c 60 v", "GETEX b PX 60000"] {
+            assert!(!client.words(line).is_error(), "{line}");
+        }
+        let replies = client.pipeline(&[&["MULTI"], &["PEXPIRE", "d", "60000"], &["EXEC"]]);
+        assert_eq!(replies[2], vec![1.into()].into());
+        poll_until(SOON, "time passes", || pair.server(default).words("PTTL d").int() < 58_500);
+        pair.server(other).cont();
+        pair.wait_settled();
+        for key in ["a", "b", "c", "d"] {
+            assert_expires_alike(&pair, key);
+        }
+    }
+}
+
+#[test]
+fn a_copy_that_waited_in_a_queue_expires_when_the_original_does() {
+    for stage in DUAL {
+        let pair = Pair::eager_with(stage, &[r#"ttl_tolerance = "200ms""#]);
+        let other = stage.default_store().other();
+        let default = stage.default_store();
+        let mut client = pair.client();
+        client.words("SET n 1 PX 60000");
+        pair.assert_converges();
+        // The other store refuses a write, so that the key is copied; and the copy waits.
+        pair.server(other).words("CONFIG SET maxmemory 1");
+        client.words("INCR n");
+        pair.wait_suspects(1);
+        pair.server(other).words("CONFIG SET maxmemory 0");
+        pair.server(other).stop_signal();
+        poll_until(SOON, "time passes", || pair.server(default).words("PTTL n").int() < 58_000);
+        pair.server(other).cont();
+        pair.wait_settled();
+        assert_expires_alike(&pair, "n");
+    }
+}
+
+#[test]
+fn what_has_expired_on_the_way_does_not_come_back() {
+    for stage in DUAL {
+        let pair = Pair::eager_with(stage, &[r#"ttl_tolerance = "100ms""#]);
+        let other = stage.default_store().other();
+        let default = stage.default_store();
+        let mut client = pair.client();
+        client.words("SET long v");
+        pair.assert_converges();
+        pair.server(other).stop_signal();
+        client.words("SET short v PX 800");
+        client.words("PEXPIRE long 800");
+        if stage == Stage::DualSecondaryDefault {
+            // An unknown key that is copied over.
+            pair.secondary.words("SET cold 1 PX 800");
+            client.words("INCR cold");
+        }
+        poll_until(SOON, "the keys expire", || {
+            pair.server(default).words("EXISTS short long cold") == 0.into()
+        });
+        pair.server(other).cont();
+        pair.assert_both("EXISTS short long cold", 0);
+        for key in ["short", "long", "cold"] {
+            assert_eq!(client.words(&format!("GET {key}")), Value::Nil, "{stage} {key}");
+            assert_eq!(client.words(&format!("SET {key} mine NX")), Value::ok(), "{stage} {key}");
+        }
+        pair.assert_both("GET cold", "mine");
+    }
+}
+
+#[test]
+fn what_was_evicted_or_deleted_on_the_other_store_alone_is_not_taken_for_deleted() {
+    for stage in DUAL {
+        let pair = Pair::start_in(stage);
+        let mut client = pair.client();
+        client.words("SET count 5");
+        pair.assert_converges();
+        pair.other_store(stage).words("DEL count");
+        assert_eq!(client.words("INCR count"), 6.into(), "{stage}");
+        // The replies differ: the key is suspect and copied.
+        pair.assert_both("GET count", "6");
+    }
+}

@@ -1,0 +1,200 @@
+//! The other store is down, silent, or refuses: clients don't notice, and it is repaired by itself.
+
+use super::*;
+
+/// Some of everything.
+const WRITES: [&str; 12] = [
+    "SET string a",
+    "INCR count",
+    "RPUSH list a b c",
+    "SADD set a b c",
+    "HSET hash f v",
+    "ZADD zset 1 a",
+    "XADD stream * f v",
+    "SPOP set",
+    "LPOP list",
+    "SET expiring v PX 600000",
+    "SET gone v",
+    "DEL gone before",
+];
+
+#[track_caller]
+fn write_some(client: &mut Client) {
+    for line in WRITES {
+        let reply = client.words(line);
+        assert!(!reply.is_error(), "{line}: {reply:?}");
+    }
+}
+
+#[test]
+fn a_store_that_was_down_is_repaired_when_it_is_back() {
+    for stage in DUAL {
+        for data in [Data::Kept, Data::Lost] {
+            let mut pair = Pair::eager(stage);
+            let other = stage.default_store().other();
+            let mut client = pair.client();
+            for line in ["SET before 1", "SET untouched 1", "INCR count", "RPUSH list z"] {
+                client.words(line);
+            }
+            pair.assert_converges();
+            pair.server(other).save();
+            pair.server_mut(other).kill();
+            write_some(&mut client);
+            pair.wait_up(other, false);
+            write_some(&mut client);
+            assert_eq!(client.words("INCR count"), 4.into(), "{stage} {data:?}");
+            assert_eq!(client.words("GET before"), Value::Nil, "{stage} {data:?}");
+            pair.server_mut(other).start_again(data);
+            // It answers before it is repaired, and nobody is told what it lacks.
+            assert_eq!(client.words("GET count"), "4".into(), "{stage} {data:?}");
+            assert_eq!(client.words("GET before"), Value::Nil, "{stage} {data:?}");
+            assert_eq!(client.words("GET untouched"), "1".into(), "{stage} {data:?}");
+            write_some(&mut client);
+            assert_eq!(client.words("INCR count"), 6.into(), "{stage} {data:?}");
+            pair.wait_up(other, true);
+            pair.assert_both("GET untouched", "1");
+            assert_eq!(pair.sync()["untouched_keys"], "in_sync", "{stage} {data:?}");
+            assert_eq!(client.words("INCR count"), 7.into(), "{stage} {data:?}");
+            pair.assert_both("GET count", "7");
+        }
+    }
+}
+
+#[test]
+fn connections_that_are_cut_lose_nothing() {
+    for stage in DUAL {
+        let pair = Pair::eager(stage);
+        let mut client = pair.client();
+        for round in 0..20 {
+            write_some(&mut client);
+            pair.other_store(stage).words("CLIENT KILL TYPE normal SKIPME yes");
+            assert_eq!(client.words(&format!("SET round {round}")), Value::ok(), "{stage}");
+            assert_eq!(client.words("GET round"), round.to_string().as_str().into(), "{stage}");
+        }
+        pair.assert_both("GET count", "20");
+    }
+}
+
+/// `refuse` and `allow` are said to the other store.
+fn refused_for_a_while(refuse: &[&str], allow: &[&str]) {
+    for stage in DUAL {
+        let pair = Pair::eager(stage);
+        let other = stage.default_store().other();
+        let mut client = pair.client();
+        write_some(&mut client);
+        client.words("SET before 1");
+        pair.assert_converges();
+        for line in refuse {
+            assert!(!pair.server(other).words(line).is_error(), "{line}");
+        }
+        write_some(&mut client);
+        assert_eq!(client.words("INCR count"), 3.into(), "{stage}");
+        assert_eq!(client.words("GET count"), "3".into(), "{stage}");
+        pair.wait_suspects(1);
+        let failures = pair.status()["counters"]["mirror_write_failures"].as_u64();
+        assert!(failures > Some(0), "{stage}: {failures:?}");
+        assert_eq!(client.words("GET count"), "3".into(), "{stage}");
+        for line in allow {
+            assert!(!pair.server(other).words(line).is_error(), "{line}");
+        }
+        pair.assert_both("GET count", "3");
+        write_some(&mut client);
+        pair.assert_both("GET count", "4");
+    }
+}
+
+#[test]
+fn a_store_that_was_full_is_repaired_when_it_has_room() {
+    refused_for_a_while(&["CONFIG SET maxmemory 1"], &["CONFIG SET maxmemory 0"]);
+}
+
+#[test]
+fn a_store_that_was_read_only_is_repaired_when_it_takes_writes() {
+    // A replica of nobody: what it had stays, writes are refused.
+    refused_for_a_while(&["REPLICAOF 127.0.0.1 1"], &["REPLICAOF NO ONE"]);
+}
+
+#[test]
+fn a_store_whose_rights_were_taken_away_is_repaired_when_it_has_them_again() {
+    refused_for_a_while(
+        &["ACL SETUSER default -set -incr -@list -@set -@hash -@sortedset -@stream -del -restore"],
+        &["ACL SETUSER default +@all"],
+    );
+}
+
+#[test]
+fn nobody_waits_for_a_store_that_is_silent() {
+    for stage in DUAL {
+        let pair = Pair::eager(stage);
+        let other = stage.default_store().other();
+        let mut client = pair.client();
+        write_some(&mut client);
+        pair.server(other).stop_signal();
+        for _ in 0..10 {
+            write_some(&mut client);
+        }
+        pair.server(other).cont();
+        assert_eq!(client.words("INCR count"), 12.into(), "{stage}");
+        pair.assert_both("GET count", "12");
+    }
+}
+
+#[test]
+fn replies_that_come_too_late_leave_a_repair_behind() {
+    for stage in DUAL {
+        let pair = Pair::eager_with(
+            stage,
+            &[r#"reply_timeout = "100ms""#, r#"lane_timeout = "300ms""#, r#"connect_timeout = "200ms""#],
+        );
+        let other = stage.default_store().other();
+        let mut client = pair.client();
+        write_some(&mut client);
+        pair.server(other).stop_signal();
+        write_some(&mut client);
+        pair.wait_up(other, false);
+        write_some(&mut client);
+        client.words("SET string last");
+        pair.server(other).cont();
+        pair.wait_up(other, true);
+        assert_eq!(client.words("INCR count"), 4.into(), "{stage}");
+        pair.assert_both("GET string", "last");
+    }
+}
+
+#[test]
+fn what_exceeds_the_queue_is_repaired() {
+    for stage in DUAL {
+        let pair = Pair::eager_with(stage, &[r#"lag_max = "64kb""#]);
+        let other = stage.default_store().other();
+        let mut client = pair.client();
+        let value = "v".repeat(1000);
+        pair.server(other).stop_signal();
+        for n in 0..300 {
+            assert_eq!(client.call(&["SET", &format!("key:{n}"), &value]), Value::ok(), "{stage}");
+            assert!(!client.words(&format!("APPEND key:{} x", n / 2)).is_error());
+        }
+        pair.wait_suspects(100);
+        pair.server(other).cont();
+        pair.assert_both("DBSIZE", 300);
+    }
+}
+
+#[test]
+fn while_the_default_store_is_down_nobody_gets_a_write() {
+    for stage in DUAL {
+        let mut pair = Pair::eager(stage);
+        let default = stage.default_store();
+        let mut client = pair.client();
+        client.words("SET key before");
+        pair.assert_converges();
+        pair.server_mut(default).kill();
+        pair.wait_up(default, false);
+        for line in ["SET key after", "DEL key", "INCR count", "SPOP set", "EVAL return(1) 1 key"] {
+            assert!(client.words(line).is_error(), "{stage}: {line}");
+        }
+        let replies = client.pipeline(&[&["MULTI"], &["SET", "key", "after"], &["EXEC"]]);
+        assert!(replies[2].is_error(), "{stage}: {replies:?}");
+        assert_eq!(pair.other_store(stage).words("GET key"), "before".into(), "{stage}");
+        assert_eq!(pair.other_store(stage).words("DBSIZE"), 1.into(), "{stage}");
+    }
+}

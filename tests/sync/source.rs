@@ -1,0 +1,177 @@
+//! A default store that came back as another server: only an operator can say which store is right.
+
+use std::process::{Command, Output};
+
+use super::*;
+
+/// `multistore repair` with these arguments, for this proxy.
+fn repair(pair: &Pair, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_multistore"))
+        .arg("repair")
+        .args(args)
+        .arg("--config")
+        .arg(pair.proxy.config_path())
+        .output()
+        .expect("run multistore repair")
+}
+
+fn code_and_text(output: &Output) -> (Option<i32>, String) {
+    let text = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    (output.status.code(), text.concat())
+}
+
+/// Dual, with data on both stores; then the default store comes back empty.
+fn after_a_loss(stage: Stage) -> Pair {
+    let mut pair = Pair::eager(stage);
+    let mut client = pair.client();
+    for n in 0..50 {
+        client.words(&format!("SET key:{n} {n}"));
+    }
+    client.words("SET count 10");
+    pair.assert_converges();
+    let default = stage.default_store();
+    pair.server_mut(default).restart(Data::Lost);
+    poll_until(REPAIRED, "the loss is noticed", || pair.sync()["operator_must_name_source"].is_string());
+    pair.wait_up(default, true);
+    pair
+}
+
+#[test]
+fn nothing_is_deleted_on_the_word_of_a_store_that_may_have_lost_it() {
+    for stage in DUAL {
+        let pair = after_a_loss(stage);
+        let why = pair.sync()["operator_must_name_source"].to_string();
+        assert!(why.contains(stage.default_store().name()) && why.contains("multistore repair"), "{why}");
+        pair.proxy.wait_for_log("came back as another server");
+        let other = pair.other_store(stage);
+        assert_eq!(other.words("DBSIZE"), 51.into(), "{stage}");
+        // What clients write goes to both, and is no reason to delete anything else.
+        let mut client = pair.client();
+        assert_eq!(client.words("SET new 1"), Value::ok());
+        assert_eq!(
+            client.words("DEL key:0"),
+            client.words("EXISTS nowhere"),
+            "{stage}: the default's answer"
+        );
+        assert_eq!(client.words("GET count"), Value::Nil, "{stage}: the default's answer");
+        assert_eq!(client.words("GET key:7"), Value::Nil, "{stage}: the default's answer");
+        assert_eq!(client.words("GET new"), "1".into(), "{stage}");
+        poll_until(SOON, "new is on both", || other.words("GET new") == "1".into());
+        poll_until(SOON, "nothing more comes", || pair.sync()["copies_under_way"] == 0);
+        assert_eq!(other.words("GET key:7"), "7".into(), "{stage}");
+        assert_eq!(other.words("GET count"), "10".into(), "{stage}");
+    }
+}
+
+#[test]
+fn the_operator_names_the_other_store_and_everything_is_back() {
+    for stage in DUAL {
+        let pair = after_a_loss(stage);
+        let other = stage.default_store().other();
+        let output = repair(&pair, &["--from", other.name()]);
+        let (code, text) = code_and_text(&output);
+        assert_eq!(code, Some(0), "{stage}: {text}");
+        assert!(text.contains(INSTANCE) && text.contains(&format!("from the {other} store")), "{text}");
+        assert!(pair.sync()["operator_must_name_source"].is_null());
+        // At once, not only when it is done: the default store is known to be behind.
+        let mut client = pair.client();
+        assert_eq!(client.words("GET key:7"), "7".into(), "{stage}");
+        assert_eq!(client.words("INCR count"), 11.into(), "{stage}");
+        pair.assert_both("DBSIZE", 51);
+        pair.assert_both("GET count", "11");
+        assert_eq!(pair.sync()["untouched_keys"], "in_sync", "{stage}");
+    }
+}
+
+#[test]
+fn the_operator_names_the_store_that_lost_and_the_rest_goes() {
+    for stage in DUAL {
+        let pair = after_a_loss(stage);
+        pair.client().words("SET new 1");
+        let default = stage.default_store();
+        let output = repair(&pair, &["--from", default.name(), "--instance", INSTANCE]);
+        let (code, text) = code_and_text(&output);
+        assert_eq!(code, Some(0), "{stage}: {text}");
+        assert!(pair.sync()["operator_must_name_source"].is_null());
+        pair.assert_both("DBSIZE", 1);
+    }
+}
+
+#[test]
+fn the_doubt_survives_the_proxy() {
+    let mut pair = after_a_loss(Stage::DualSecondaryDefault);
+    for crash in [false, true] {
+        if crash {
+            pair.proxy.kill();
+        } else {
+            pair.proxy.terminate();
+        }
+        pair.proxy.start_again();
+        assert!(pair.sync()["operator_must_name_source"].is_string(), "crash: {crash}");
+        pair.wait_up(StoreId::Primary, true);
+        // A flip would make the store that may be all that is left a copy of the other one, or hide it.
+        pair.proxy.write_stage_of(INSTANCE, Stage::DualPrimaryDefault);
+        let held = pair.held_flip();
+        assert!(held.contains("multistore repair"), "{held}");
+        pair.proxy.write_stage_of(INSTANCE, Stage::DualSecondaryDefault);
+        poll_until(SOON, "no flip is held", || pair.status()["held_flip"].is_null());
+        assert_eq!(pair.primary.words("DBSIZE"), 51.into(), "crash: {crash}");
+    }
+    assert_eq!(repair(&pair, &["--from", "primary"]).status.code(), Some(0));
+    pair.assert_both("DBSIZE", 51);
+}
+
+#[test]
+fn an_ordered_repair_survives_the_proxy() {
+    // The default store is the one behind: a restart must not take it for the one that is right.
+    let mut pair = after_a_loss(Stage::DualPrimaryDefault);
+    pair.primary.words("CONFIG SET maxmemory 1");
+    assert_eq!(repair(&pair, &["--from", "secondary"]).status.code(), Some(0));
+    pair.proxy.kill();
+    pair.primary.words("CONFIG SET maxmemory 0");
+    pair.proxy.start_again();
+    assert_eq!(pair.client().words("GET key:7"), "7".into());
+    pair.assert_both("DBSIZE", 51);
+}
+
+#[test]
+fn an_order_that_cannot_be_carried_out_says_why() {
+    let pair = Pair::eager(Stage::SecondaryOnly);
+    let (code, text) = code_and_text(&repair(&pair, &["--from", "primary"]));
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("secondary_only"), "{text}");
+    let (code, text) = code_and_text(&repair(&pair, &["--from", "primary", "--instance", "nobody"]));
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains(INSTANCE), "{text}");
+    let (code, text) = code_and_text(&repair(&pair, &["--from", "both"]));
+    assert_eq!(code, Some(2), "{text}");
+    let nobody = format!("127.0.0.1:{}", free_port());
+    let (code, text) = code_and_text(&repair(&pair, &["--from", "primary", "--admin", &nobody]));
+    assert_eq!(code, Some(1), "{text}");
+
+    let pair = Pair::start_with(Stage::DualSecondaryDefault, &["hydrate = false"]);
+    let (code, text) = code_and_text(&repair(&pair, &["--from", "secondary"]));
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("hydrate"), "{text}");
+}
+
+#[test]
+fn of_several_instances_one_must_be_named() {
+    let stores = [RedisServer::start(), RedisServer::start()];
+    let [primary, secondary] = stores.each_ref().map(RedisServer::url);
+    let stage = Stage::DualSecondaryDefault;
+    let config = ProxyConfig::new("one", &format!("{primary}/1"), &format!("{secondary}/1")).stage(stage);
+    let config = config.instance("two", &format!("{primary}/2"), &format!("{secondary}/2")).stage(stage);
+    let [primary, secondary] = stores;
+    let pair = Pair { proxy: Proxy::start(config), primary, secondary };
+    let (code, text) = code_and_text(&repair(&pair, &["--from", "primary"]));
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("one, two"), "{text}");
+    for line in ["SELECT 1", "SET stale 1", "SELECT 2", "SET stale 2"] {
+        pair.primary.words(line);
+    }
+    assert_eq!(repair(&pair, &["--from", "secondary", "--instance", "two"]).status.code(), Some(0));
+    poll_until(REPAIRED, "two is repaired", || pair.primary.words("EXISTS stale") == 0.into());
+    pair.primary.words("SELECT 1");
+    assert_eq!(pair.primary.words("GET stale"), "1".into(), "one is not");
+}

@@ -346,17 +346,20 @@ impl Instance {
         if same || !core.stage().is_dual() {
             return;
         }
-        if store == core.default_store() {
+        let source = match core.sync_base() {
+            Sync::Suspect(behind) => behind.other(),
+            Sync::InSync | Sync::Unknown => core.default_store(),
+        };
+        if store == source {
             tracing::warn!(instance = %self.name, store = %store,
-                "the default store came back as another server: it may have lost writes; nothing is deleted on the \
-                 other store on its word until you say which one is right (multistore repair --from)");
+                "the store that counts came back as another server: it may have lost writes; nothing is repaired from \
+                 it until you say which store is right (multistore repair --from)");
             core.doubt_source(Some(store));
         } else {
             tracing::warn!(instance = %self.name, store = %store,
                 "the store came back as another server: it is repaired as a whole");
         }
-        let other = core.default_store().other();
-        core.doubt_store(other);
+        core.doubt_store(source.other());
         drop(core);
         self.record_now();
     }

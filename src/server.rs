@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admin::{
@@ -102,6 +102,31 @@ fn count_panics(metrics: Arc<Metrics>) {
     }));
 }
 
+/// The signals that end the process. Listened to from start to end: a second one that follows the
+/// first closely is not lost.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+// === impl Signals ===
+
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
 struct Server {
     metrics: Arc<Metrics>,
     logs: LogHandle,
@@ -164,6 +189,7 @@ impl Server {
     }
 
     async fn serve(mut self) -> Result<Ended, StartError> {
+        let mut signals = Signals::new()?;
         let notifier = Notifier::from_env().ok();
         let (snapshots, changes) = watch::channel(self.config.clone());
         let (reload, last_reload) = watch::channel(None);
@@ -186,12 +212,12 @@ impl Server {
         tell(notifier.as_ref(), State::Ready);
         tracing::info!(admin = %self.config.admin.listen, instances = self.config.instances.len(),
             "multistore {} is serving", env!("CARGO_PKG_VERSION"));
-        self.until_signal(changes.clone(), notifier.as_ref()).await?;
+        self.until_signal(changes.clone(), notifier.as_ref(), &mut signals).await;
         tell(notifier.as_ref(), State::Stopping);
         let _ = draining.send(true);
         watching.abort();
         let timeout = changes.borrow().process.drain_timeout;
-        let ended = self.drain(timeout).await?;
+        let ended = self.drain(timeout, &mut signals).await;
         serving.abort();
         tokio::time::sleep(LAST_WORDS).await;
         Ok(ended)
@@ -202,15 +228,13 @@ impl Server {
         &mut self,
         mut changes: watch::Receiver<Arc<Config>>,
         notifier: Option<&Notifier>,
-    ) -> Result<(), StartError> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+        signals: &mut Signals,
+    ) {
         let beat = notifier.and_then(Notifier::watchdog_interval).unwrap_or(Duration::from_secs(3600));
         let mut watchdog = tokio::time::interval(beat);
         loop {
             tokio::select! {
-                _ = terminate.recv() => return Ok(()),
-                _ = interrupt.recv() => return Ok(()),
+                () = signals.next() => return,
                 _ = watchdog.tick() => tell(notifier, State::Watchdog),
                 Ok(()) = changes.changed() => {
                     let config = changes.borrow_and_update().clone();
@@ -224,10 +248,8 @@ impl Server {
     }
 
     /// Lets clients finish. A second signal ends the wait.
-    async fn drain(&mut self, timeout: Duration) -> Result<Ended, StartError> {
+    async fn drain(&mut self, timeout: Duration, signals: &mut Signals) -> Ended {
         tracing::info!("stopping: clients may finish within {} ms", timeout.as_millis());
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
         let mut waits = Vec::new();
         for worker in &self.workers {
             let (done, is_done) = oneshot::channel();
@@ -242,14 +264,13 @@ impl Server {
         let ended = tokio::select! {
             () = all => Ended::Clean,
             () = tokio::time::sleep(timeout) => Ended::Forced,
-            _ = terminate.recv() => Ended::Forced,
-            _ = interrupt.recv() => Ended::Forced,
+            () = signals.next() => Ended::Forced,
         };
         match ended {
             Ended::Clean => tracing::info!("stopped: every client had its replies"),
             Ended::Forced => tracing::warn!("stopped before every client had its replies"),
         }
-        Ok(ended)
+        ended
     }
 }
 

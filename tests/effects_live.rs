@@ -5,15 +5,14 @@
 mod support;
 
 use multistore::command::{Access, Keys, LiveCommand, Table, keys};
+use multistore::mirror::by_type::{Type, read_whole, rebuild};
 use multistore::mirror::{
     Derivation, Dialect, Effect, Extra, Part, Recipe, Way, companions, derive, derive_exec, exec_companions,
     way,
 };
 use std::collections::BTreeMap;
-use support::{Client, RedisServer, Value, encode, pairs_sorted};
+use support::{Client, RedisServer, Value, assert_exactly_same, encode};
 
-/// Two clocks and one round trip.
-const TIME_TOLERANCE_MS: i64 = 5_000;
 /// Random commands for each seed.
 const STEPS: usize = 350;
 
@@ -56,7 +55,7 @@ impl World {
     fn new(protocol: &str) -> World {
         // Small nodes here, large ones there: approximate trimming differs at once.
         let small = ["--stream-node-max-entries", "3", "--set-max-intset-entries", "2"];
-        let servers = [RedisServer::start_with(&small), RedisServer::start()];
+        let servers = [RedisServer::start_with(&small), RedisServer::start_other(&[])];
         let table = Table::builtin();
         let offered = servers.each_ref().map(|server| {
             let mut client = server.client();
@@ -136,18 +135,25 @@ impl World {
         }
     }
 
+    fn copy_by_type(&mut self, key: &[u8]) {
+        let kind = self.first.call(&[b"TYPE".as_slice(), key]).text();
+        let kind = Type::parse(kind.as_bytes()).expect("a type");
+        self.first.send_raw(&read_whole(kind, key));
+        let reply = self.first.read_raw_reply();
+        let left = u64::try_from(self.first.call(&[b"PTTL".as_slice(), key]).int()).ok();
+        for piece in rebuild(kind, key, &reply, left, self.dialect).expect("a value") {
+            self.second.send_raw(&piece.bytes);
+            self.second.read_replies(piece.replies as usize);
+        }
+    }
+
     fn words(&mut self, line: &str) {
         self.run(&split(line));
     }
 
     #[track_caller]
     fn assert_equal(&mut self, when: &str) {
-        let first = everything(&mut self.first);
-        let second = everything(&mut self.second);
-        assert_eq!(first.keys().collect::<Vec<_>>(), second.keys().collect::<Vec<_>>(), "{when}");
-        for (key, one) in &first {
-            assert!(same(one, &second[key]), "{when}: {key}\n first: {one:?}\nsecond: {:?}", second[key]);
-        }
+        assert_exactly_same(&mut self.first, &mut self.second, when);
     }
 
     #[track_caller]
@@ -166,100 +172,28 @@ fn show(words: &[Vec<u8>]) -> String {
     words.iter().map(|word| word.escape_ascii().to_string()).collect::<Vec<_>>().join(" ")
 }
 
-/// All keys with value and expiry; times stand as `Value::Double` and are compared with a tolerance.
-fn everything(client: &mut Client) -> BTreeMap<String, Value> {
-    let mut found = BTreeMap::new();
-    for key in client.call(&["KEYS", "*"]).items().to_vec() {
-        let key = key.text();
-        let kind = client.call(&["TYPE", &key]).text();
-        let value = match kind.as_str() {
-            "string" => client.call(&["GET", &key]),
-            "set" => Value::Array(sorted(client.call(&["SMEMBERS", &key]).items())),
-            "hash" => Value::Map(pairs_sorted(&client.call(&["HGETALL", &key]))),
-            "stream" => stream(&client.call(&["XINFO", "STREAM", &key, "FULL", "COUNT", "0"]), ""),
-            "list" => client.call(&["LRANGE", &key, "0", "-1"]),
-            _ => Value::Map(pairs_sorted(&client.call(&["ZRANGE", &key, "0", "-1", "WITHSCORES"]))),
-        };
-        let expires = client.call(&["PEXPIRETIME", &key]).int();
-        found.insert(key, Value::Array(vec![value, Value::Double(expires.to_string())]));
-    }
-    found
-}
-
-fn sorted(items: &[Value]) -> Vec<Value> {
-    let mut items = items.to_vec();
-    items.sort_by_key(|item| item.bytes().to_vec());
-    items
-}
-
-/// XINFO STREAM FULL of either protocol version, without what is not data, times marked.
-fn stream(info: &Value, within: &str) -> Value {
-    const NOT_DATA: [&str; 4] = ["radix-tree-keys", "radix-tree-nodes", "seen-time", "active-time"];
-    let pairs = match info {
-        Value::Map(pairs) => pairs.clone(),
-        Value::Array(items) if items.first().is_some_and(|item| matches!(item, Value::Bulk(_))) => {
-            items.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect()
-        }
-        other => return other.clone(),
-    };
-    let kept = pairs.into_iter().filter(|(name, _)| !NOT_DATA.contains(&name.text().as_str()));
-    let fields = kept.map(|(name, value)| {
-        let value = match name.text().as_str() {
-            "groups" | "consumers" => {
-                Value::Array(value.items().iter().map(|one| stream(one, &name.text())).collect())
-            }
-            "pel" | "pending" if matches!(value, Value::Array(_)) => {
-                Value::Array(value.items().iter().map(|one| pending(one, within)).collect())
-            }
-            _ => value,
-        };
-        (name, value)
-    });
-    Value::Map(fields.collect())
-}
-
-/// `[id, consumer, time, count]` in a group, `[id, time, count]` in a consumer.
-fn pending(entry: &Value, within: &str) -> Value {
-    let time_at = if within == "consumers" { 1 } else { 2 };
-    let mut parts = entry.items().to_vec();
-    parts[time_at] = Value::Double(parts[time_at].int().to_string());
-    Value::Array(parts)
-}
-
-fn same(one: &Value, two: &Value) -> bool {
-    match (one, two) {
-        (Value::Double(one), Value::Double(two)) => {
-            let [one, two] = [one, two].map(|time| time.parse::<i64>().expect("a time"));
-            (one - two).abs() < TIME_TOLERANCE_MS && (one < 0) == (two < 0)
-        }
-        (Value::Array(one), Value::Array(two)) => {
-            one.len() == two.len() && one.iter().zip(two).all(|(one, two)| same(one, two))
-        }
-        (Value::Map(one), Value::Map(two)) => {
-            one.len() == two.len()
-                && one.iter().zip(two).all(|(one, two)| one.0 == two.0 && same(&one.1, &two.1))
-        }
-        (one, two) => one == two,
-    }
-}
-
 #[test]
 fn every_writing_command_of_the_server_is_known() {
     let server = RedisServer::start();
     let mut client = server.client();
     client.send(&["COMMAND"]);
+    let table = Table::builtin();
     let mut missing = Vec::new();
     let mut writes = 0;
     for mut command in LiveCommand::list(&client.read_raw_reply()) {
         let own = std::mem::take(&mut command.subcommands);
         for one in std::iter::once(command).chain(own) {
-            if one.flags.iter().any(|flag| flag == "write") {
+            // What modules write, nobody knows: it is copied.
+            let flagged = |wanted: &str| one.flags.iter().any(|flag| flag == wanted);
+            if flagged("write") && !flagged("module") {
                 writes += 1;
-                missing.extend(Recipe::by_name(&one.name).is_none().then_some(one.name));
+                // Old servers give a container the flags of what it contains.
+                let container = table.by_name(&one.name).is_some_and(|id| table.spec(id).container);
+                missing.extend((Recipe::by_name(&one.name).is_none() && !container).then_some(one.name));
             }
         }
     }
-    assert!(writes > 100, "only {writes} commands write");
+    assert!(writes > 90, "only {writes} commands write");
     assert!(missing.is_empty(), "how are these mirrored? {missing:?}");
 }
 

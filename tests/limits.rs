@@ -94,7 +94,7 @@ fn a_client_that_never_reads_is_closed_and_memory_is_bounded() {
             pair.proxy.metric("multistore_client_errors_total", &[("kind", "output_limit")]) >= 1.0
         });
         let peak = memory(&pair.proxy, "VmHWM:").saturating_sub(before);
-        assert!(peak < 80 * MB, "{} MB at the most", peak / MB);
+        assert!(peak < 80 * MB, "{} MB at the most in {stage}", peak / MB);
         // The lane has gone on: others are not held up by what nobody wants any more.
         assert_eq!(writer.words("PING"), Value::simple("PONG"));
         pair.proxy.wait_for_log("unread replies passed client_output_max");
@@ -222,14 +222,6 @@ fn dedicated_connections_are_bounded_even_when_all_are_wanted_at_once() {
     let pair = Pair::start_with(Stage::SecondaryOnly, &["dedicated_max = 5"]);
     let mut clients: Vec<Client> = (0..50).map(|_| pair.client()).collect();
     clients.iter_mut().for_each(|client| client.send(&["BLPOP", "nothing", "0"]));
-    let refused = clients
-        .iter_mut()
-        .map(|client| {
-            client.send(&["PING"]);
-            client
-        })
-        .count();
-    assert_eq!(refused, 50);
     let blocked = || {
         let list = pair.secondary.words("CLIENT LIST TYPE normal").text();
         list.lines().filter(|line| line.contains("cmd=blpop")).count()

@@ -54,7 +54,7 @@ fn cluster(name: &str) -> Kind {
         }
         "cluster|meet" | "cluster|replicate" | "cluster|reset" | "cluster|saveconfig" => Kind::Dangerous,
         "cluster|set-config-epoch" | "cluster|setslot" | "cluster|migrateslots" => Kind::Dangerous,
-        "cluster|cancelslotmigrations" | "cluster|migration" => Kind::Dangerous,
+        "cluster|cancelslotmigrations" | "cluster|migration" | "cluster|flushslot" => Kind::Dangerous,
         _ => Kind::Admin,
     }
 }

@@ -18,9 +18,10 @@ const REMOVE_IF: &[KeySpec] = &[key(K_RM | K_ACCESS | K_DELETE, AT_1, ONE)];
 const SEVERAL: &[KeySpec] = &[key(K_OW | K_UPDATE, AT_1, keynum(0, 1, 2))];
 
 /// One row for each command and subcommand.
-pub(super) const ROWS: [Row; 28] = [
+pub(super) const ROWS: [Row; 29] = [
     row("client|import-source", 3, NOSCRIPT | LOADING | STALE, &[]),
     row("cluster|cancelslotmigrations", 2, NO_ASYNC_LOADING | ADMIN | STALE, &[]),
+    row("cluster|flushslot", -3, NO_ASYNC_LOADING | ADMIN | WRITE, &[]),
     row("cluster|getslotmigrations", 2, ADMIN | STALE, &[]),
     row("cluster|migrateslots", -4, NO_ASYNC_LOADING | ADMIN | STALE, &[]),
     row("cluster|migration", -4, NO_ASYNC_LOADING | ADMIN | STALE, &[]),

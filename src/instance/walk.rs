@@ -78,9 +78,10 @@ struct Rest {
 impl Rest {
     fn pay_owed(&self, instance: &Instance) {
         let mut core = instance.core_mut();
-        if Instant::now() >= self.until && core.stage().is_dual() && core.take_owed_walk() {
-            let other = core.default_store().other();
-            core.doubt_unnamed(other);
+        let default = core.default_store();
+        let may = core.stage().is_dual() && core.sync_base() != Sync::Suspect(default);
+        if may && Instant::now() >= self.until && core.take_owed_walk() {
+            core.doubt_unnamed(default.other());
         }
     }
 
@@ -153,7 +154,8 @@ async fn pass(instance: &Rc<Instance>, scanned: StoreId, behind: StoreId, db: u3
         };
         for name in names.iter().filter_map(Value::as_bytes) {
             let hash = hash_key(db, name);
-            if instance.core().sync_of(hash) == Sync::InSync {
+            // What is in sync needs no copy; what the right store is behind in is copied the other way.
+            if instance.core().sync_of(hash) != Sync::Suspect(behind) {
                 continue;
             }
             while instance.core().copies_under_way() >= MAX_COPIES {

@@ -85,6 +85,7 @@ const TABLE: &[(&str, Recipe)] = {
         ("bzmpop", Verbatim),
         ("bzpopmax", Verbatim),
         ("bzpopmin", Verbatim),
+        ("cluster|flushslot", Copied),
         ("copy", Verbatim),
         ("decr", Verbatim),
         ("decrby", Verbatim),

@@ -10,7 +10,7 @@ mod numbers;
 mod streams;
 
 pub(super) use frames::Frames;
-pub(super) use groups::{read_new_from, set_position};
+pub(super) use groups::{field, read_new_from, set_position};
 pub(super) use streams::{add_untrimmed, length, trim_to};
 
 use super::choose::Derivation;
@@ -56,6 +56,10 @@ pub struct Dialect {
     pub hsetex: bool,
     /// The default store makes a consumer though it delivers nothing (7.2).
     pub eager_consumers: bool,
+    /// The default store's hashes may have fields that expire (Redis 7.4, Valkey 9.0).
+    pub has_field_expiry: bool,
+    /// The other store's hashes, too.
+    pub takes_field_expiry: bool,
 }
 
 // === impl Dialect ===
@@ -69,6 +73,8 @@ impl Dialect {
             entries_read: has(other, "function|load"),
             hsetex: has(other, "hsetex"),
             eager_consumers: has(default, "waitaof"),
+            has_field_expiry: has(default, "hpexpiretime"),
+            takes_field_expiry: has(other, "hpexpireat"),
         }
     }
 }

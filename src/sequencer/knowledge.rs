@@ -39,6 +39,8 @@ pub struct Suspect {
 #[derive(Debug)]
 pub struct Knowledge {
     base: Sync,
+    /// A store that may be behind in any key, too, while `base` names the other one: its turn comes next.
+    next: Option<StoreId>,
     in_sync: HashSet<u64, foldhash::fast::RandomState>,
     suspects: HashMap<u64, Suspect, foldhash::fast::RandomState>,
     order: VecDeque<u64>,
@@ -70,6 +72,7 @@ impl Knowledge {
     pub fn new(base: Sync, limits: Limits) -> Knowledge {
         Knowledge {
             base,
+            next: None,
             in_sync: HashSet::default(),
             suspects: HashMap::default(),
             order: VecDeque::new(),
@@ -121,7 +124,7 @@ impl Knowledge {
             suspect.behind = behind;
             return;
         }
-        if self.base == Sync::Suspect(behind) {
+        if self.base == Sync::Suspect(behind) || self.next == Some(behind) {
             // Not remembered one by one: the walk that clears the base finds it.
             if self.suspects.len() >= self.limits.suspects {
                 self.spread += 1;
@@ -171,27 +174,41 @@ impl Knowledge {
         self.base == Sync::Unknown && behind == StoreId::Secondary && !full
     }
 
-    /// `behind` was left alone, or is another server now: it may be behind in any key, and what only it has counts
-    /// for nothing.
+    /// `behind` may be behind in any key. While the other store is behind as a whole, what it says of a
+    /// key that is not settled counts for nothing: then the turn of `behind` comes afterwards.
     pub fn doubt_everything(&mut self, behind: StoreId) {
+        if self.base == Sync::Suspect(behind.other()) {
+            self.spread += 1;
+            self.next = Some(behind);
+            return;
+        }
+        self.blame(behind);
+    }
+
+    /// `behind` is behind as a whole, whatever was known.
+    pub fn blame(&mut self, behind: StoreId) {
         self.spread += 1;
         self.base = Sync::Suspect(behind);
+        self.next = None;
         self.in_sync = HashSet::default();
         self.left_behind = HashSet::default();
         self.suspects.retain(|_, suspect| suspect.behind != behind);
         self.tidy();
     }
 
-    /// Every key that is not suspect is in sync: a walk has passed over the whole keyspace, or both
-    /// stores were emptied.
+    /// Every key that is not suspect is in sync: a walk has passed over the whole keyspace.
     pub fn settle_everything(&mut self) {
-        self.base = Sync::InSync;
         self.in_sync = HashSet::default();
         self.left_behind = HashSet::default();
+        self.base = match self.next.take() {
+            Some(behind) => Sync::Suspect(behind),
+            None => Sync::InSync,
+        };
     }
 
     /// Both stores were emptied at this point of the order.
     pub fn emptied(&mut self) {
+        self.next = None;
         self.settle_everything();
         self.suspects.clear();
         self.order.clear();
@@ -316,6 +333,20 @@ mod tests {
         known.postpone(1, 0);
         assert!(known.next_suspect(FIRST_PAUSE_MICROS - 1, |_, _| true).is_none());
         assert!(known.next_suspect(FIRST_PAUSE_MICROS, |_, _| true).is_some());
+    }
+
+    #[test]
+    fn the_second_store_to_fall_behind_is_repaired_after_the_first() {
+        use StoreId::{Primary, Secondary};
+        let mut known = small();
+        known.blame(Primary);
+        known.settle(1);
+        known.doubt_everything(Secondary);
+        assert_eq!((known.of(1), known.of(2)), (Sync::InSync, Sync::Suspect(Primary)));
+        known.settle_everything();
+        assert_eq!((known.of(1), known.of(2)), (Sync::Suspect(Secondary), Sync::Suspect(Secondary)));
+        known.settle_everything();
+        assert!(known.is_all_in_sync());
     }
 
     #[test]

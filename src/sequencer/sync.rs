@@ -186,7 +186,7 @@ impl Sequencer {
 
     /// A store was left behind, came back as another server, or may have missed anything.
     pub fn doubt_store(&mut self, behind: StoreId) {
-        self.known.doubt_everything(behind);
+        self.known.blame(behind);
         self.dirty_all_copies();
     }
 
@@ -243,7 +243,7 @@ impl Sequencer {
         let now = self.stage();
         if before.is_dual() && !now.is_dual() {
             self.drop_copies();
-            self.known.doubt_everything(now.default_store().other());
+            self.known.blame(now.default_store().other());
         }
     }
 }

@@ -17,8 +17,6 @@ use super::transaction::{Change, Multi, Own};
 use super::writes::{is_relative, scope, wider};
 use super::{Owned, Session, Task};
 
-/// A database that no store has.
-const NO_DATABASE: &[u8] = b"2147483647";
 /// Requests of one client that are taken in one turn before others have theirs.
 const MAX_PER_TURN: usize = 1024;
 /// What the proxy has encoded anew was within the client's limits when it came.
@@ -471,21 +469,13 @@ impl Session {
 
     // --- an instance that shows one database ---
 
-    /// What is sent in the place of a command that means another database, or all of them, where the
-    /// instance shows one. `None`: the request is fine as it is, or refused.
+    /// What is sent in the place of a command that means all databases, where the instance shows one.
     fn confined(&self, spec: &Spec, request: &Request<'_>) -> Option<Vec<u8>> {
-        let mut args: Vec<&[u8]> = request.iter().collect();
-        match &*spec.name {
-            "flushall" => *args.first_mut()? = b"FLUSHDB",
-            // Outside MULTI the session answers. Inside, each store would take the number for its own:
-            // what answers OK and changes nothing, or a database that no store has, goes there instead.
-            "select" if self.multi.is_some() && request.argc() == 2 => match request.int(1)? {
-                0 => args = vec![b"UNWATCH"],
-                _ if request.arg(1) == NO_DATABASE => return None,
-                _ => *args.get_mut(1)? = NO_DATABASE,
-            },
-            _ => return None,
+        if spec.name != "flushall" {
+            return None;
         }
+        let mut args: Vec<&[u8]> = request.iter().collect();
+        *args.first_mut()? = b"FLUSHDB";
         let mut frame = Vec::new();
         encode::command(&mut frame, &args);
         Some(frame)

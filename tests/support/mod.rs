@@ -16,6 +16,7 @@
 
 mod client;
 mod dump;
+mod exact;
 mod http;
 mod numbers;
 mod pair;
@@ -29,6 +30,7 @@ mod value;
 
 pub use client::Client;
 pub use dump::{Dump, Entry, differences, dump};
+pub use exact::{assert_exactly_same, everything};
 pub use http::{HttpAnswer, get as http_get, request as http_request};
 pub use numbers::Numbers;
 pub use pair::{INSTANCE, Pair};

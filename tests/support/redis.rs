@@ -3,10 +3,11 @@
 use super::process::{kill_now, print_log_if_panicking, signal};
 use super::{Client, SOON, TempDir, Value, free_port, poll_for};
 use rustix::process::Signal;
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, OnceLock};
+use std::sync::Mutex;
 use std::time::Duration;
 
 /// How many ports are tried before a start fails.
@@ -17,6 +18,7 @@ const START_DEADLINE: Duration = Duration::from_secs(20);
 /// A server on loopback, without persistence, in a directory of its own. Ends when dropped.
 pub struct RedisServer {
     child: Child,
+    program: PathBuf,
     port: u16,
     extra: Vec<String>,
     direct: Mutex<Option<Client>>,
@@ -42,18 +44,27 @@ impl RedisServer {
 
     /// Starts a server with further arguments, such as `--maxmemory 1mb`.
     pub fn start_with(extra: &[&str]) -> RedisServer {
+        RedisServer::start_program(program(), extra)
+    }
+
+    /// Starts what `OTHER_REDIS_SERVER` names, a server of another version, or one more of the same.
+    pub fn start_other(extra: &[&str]) -> RedisServer {
+        RedisServer::start_program(other_program().unwrap_or_else(program), extra)
+    }
+
+    fn start_program(program: PathBuf, extra: &[&str]) -> RedisServer {
         let extra: Vec<String> = extra.iter().map(|arg| (*arg).to_owned()).collect();
         let dir = TempDir::new();
         for _ in 0..START_ATTEMPTS {
             let port = free_port();
-            let mut child = spawn(&dir, port, &extra);
+            let mut child = spawn(&program, &dir, port, &extra);
             if answers(&mut child, &socket_path(&dir)) {
-                return RedisServer { child, port, extra, direct: Mutex::new(None), dir };
+                return RedisServer { child, program, port, extra, direct: Mutex::new(None), dir };
             }
             kill_now(&mut child);
         }
         let log = std::fs::read_to_string(dir.join("redis.log")).unwrap_or_default();
-        panic!("{} did not start {START_ATTEMPTS} times; its log:\n{log}", program().display());
+        panic!("{} did not start {START_ATTEMPTS} times; its log:\n{log}", program.display());
     }
 
     /// The port on 127.0.0.1.
@@ -174,7 +185,7 @@ impl RedisServer {
         // The old socket file would answer "refused" like a server that is not there yet.
         let _ = std::fs::remove_file(self.unix_path());
         for _ in 0..START_ATTEMPTS {
-            self.child = spawn(&self.dir, self.port, &self.extra);
+            self.child = spawn(&self.program, &self.dir, self.port, &self.extra);
             if answers(&mut self.child, &socket_path(&self.dir)) {
                 return;
             }
@@ -204,19 +215,24 @@ fn program() -> PathBuf {
     std::env::var_os("REDIS_SERVER").map_or_else(|| PathBuf::from("redis-server"), PathBuf::from)
 }
 
-fn spawn(dir: &TempDir, port: u16, extra: &[String]) -> Child {
+/// A server of another version, where tests may compare two.
+fn other_program() -> Option<PathBuf> {
+    std::env::var_os("OTHER_REDIS_SERVER").map(PathBuf::from)
+}
+
+fn spawn(program: &Path, dir: &TempDir, port: u16, extra: &[String]) -> Child {
     let log = File::options().create(true).append(true).open(dir.join("redis.log")).expect("open a log");
     let errors = log.try_clone().expect("share the log");
-    let mut command = Command::new(program());
+    let mut command = Command::new(program);
     command.arg("--port").arg(port.to_string()).args(["--bind", "127.0.0.1"]);
-    if knows_source_address() {
+    if knows_source_address(program) {
         command.args(["--bind-source-addr", "127.0.0.1"]);
     }
     command.arg("--dir").arg(dir.path()).arg("--unixsocket").arg(socket_path(dir));
     command.args(["--save", "", "--appendonly", "no", "--daemonize", "no"]).args(extra);
     command.stdin(Stdio::null()).stdout(log).stderr(errors);
     command.spawn().unwrap_or_else(|error| {
-        panic!("cannot start {}: {error}; `make setup` installs redis-server", program().display())
+        panic!("cannot start {}: {error}; `make setup` installs redis-server", program.display())
     })
 }
 
@@ -237,10 +253,11 @@ fn answers(child: &mut Child, socket: &std::path::Path) -> bool {
 }
 
 /// Redis before 7.0 does not know `--bind-source-addr` and would not start with it.
-fn knows_source_address() -> bool {
-    static KNOWN: OnceLock<bool> = OnceLock::new();
-    *KNOWN.get_or_init(|| {
-        let Ok(output) = Command::new(program()).arg("--version").output() else { return true };
+fn knows_source_address(program: &Path) -> bool {
+    static KNOWN: Mutex<BTreeMap<PathBuf, bool>> = Mutex::new(BTreeMap::new());
+    let mut known = KNOWN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    *known.entry(program.to_owned()).or_insert_with(|| {
+        let Ok(output) = Command::new(program).arg("--version").output() else { return true };
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let major = text.split("v=").nth(1).and_then(|rest| rest.split('.').next());
         major.and_then(|number| number.parse::<u32>().ok()).is_none_or(|number| number >= 7)

@@ -32,7 +32,7 @@ fn after_a_loss(stage: Stage) -> Pair {
     let default = stage.default_store();
     pair.server_mut(default).restart(Data::Lost);
     poll_until(REPAIRED, "the loss is noticed", || pair.sync()["operator_must_name_source"].is_string());
-    pair.wait_settled();
+    pair.wait_up(default, true);
     pair
 }
 
@@ -53,8 +53,11 @@ fn nothing_is_deleted_on_the_word_of_a_store_that_may_have_lost_it() {
             client.words("EXISTS nowhere"),
             "{stage}: the default's answer"
         );
+        assert_eq!(client.words("GET count"), Value::Nil, "{stage}: the default's answer");
+        assert_eq!(client.words("GET key:7"), Value::Nil, "{stage}: the default's answer");
+        assert_eq!(client.words("GET new"), "1".into(), "{stage}");
         poll_until(SOON, "new is on both", || other.words("GET new") == "1".into());
-        pair.wait_settled();
+        poll_until(SOON, "nothing more comes", || pair.sync()["copies_under_way"] == 0);
         assert_eq!(other.words("GET key:7"), "7".into(), "{stage}");
         assert_eq!(other.words("GET count"), "10".into(), "{stage}");
     }
@@ -105,7 +108,13 @@ fn the_doubt_survives_the_proxy() {
         }
         pair.proxy.start_again();
         assert!(pair.sync()["operator_must_name_source"].is_string(), "crash: {crash}");
-        pair.wait_settled();
+        pair.wait_up(StoreId::Primary, true);
+        // A flip would make the store that may be all that is left a copy of the other one, or hide it.
+        pair.proxy.write_stage_of(INSTANCE, Stage::DualPrimaryDefault);
+        let held = pair.held_flip();
+        assert!(held.contains("multistore repair"), "{held}");
+        pair.proxy.write_stage_of(INSTANCE, Stage::DualSecondaryDefault);
+        poll_until(SOON, "no flip is held", || pair.status()["held_flip"].is_null());
         assert_eq!(pair.primary.words("DBSIZE"), 51.into(), "crash: {crash}");
     }
     assert_eq!(repair(&pair, &["--from", "primary"]).status.code(), Some(0));

@@ -146,9 +146,8 @@ fn answers(tally: &Tally) -> String {
     if tally.cold_reads > 0 {
         let _ = writeln!(
             out,
-            "Cold reads  {} reads of old data found nothing, in primary_only and after it:\n            \
-             what was not on the new store when the old one was left is not\n            \
-             served until the old one is alone again.",
+            "Cold reads  {} reads of old data found nothing: it was not on the new store\n            \
+             when the old one was left, and who leaves a store leaves its data.",
             thousands(tally.cold_reads)
         );
     }

@@ -294,7 +294,7 @@ impl<'a> Position<'a> {
 }
 
 /// A field of a map, or of an array of fields and values.
-fn field<'v, 'a>(map: &'v Value<'a>, name: &[u8]) -> Option<&'v Value<'a>> {
+pub(in crate::mirror) fn field<'v, 'a>(map: &'v Value<'a>, name: &[u8]) -> Option<&'v Value<'a>> {
     match map {
         Value::Map(pairs) => {
             pairs.iter().find(|(key, _)| key.as_bytes() == Some(name)).map(|(_, value)| value)

@@ -24,14 +24,17 @@ impl Script {
     #[track_caller]
     pub fn start(program: &str, args: &[&str]) -> Script {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let mut command = Command::new(if program.contains('/') { root.join(program) } else { program.into() });
+        let mut command =
+            Command::new(if program.contains('/') { root.join(program) } else { program.into() });
         command.args(args).current_dir(root).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| {
             panic!("cannot start {program}: {error}; `make test-clients` installs it")
         });
         let (lines, rounds) = channel();
         let stdout = BufReader::new(child.stdout.take().expect("a pipe"));
-        std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| lines.send(line)));
+        std::thread::spawn(move || {
+            stdout.lines().map_while(Result::ok).try_for_each(|line| lines.send(line))
+        });
         Script { name: args.join(" "), child, rounds }
     }
 
@@ -44,7 +47,9 @@ impl Script {
             match self.rounds.recv_timeout(ROUND) {
                 Ok(_) => {}
                 Err(RecvTimeoutError::Timeout) => panic!("{}: no round within {ROUND:?}", self.name),
-                Err(RecvTimeoutError::Disconnected) => panic!("{}: ended: {:?}", self.name, self.child.wait()),
+                Err(RecvTimeoutError::Disconnected) => {
+                    panic!("{}: ended: {:?}", self.name, self.child.wait())
+                }
             }
         }
     }

@@ -24,9 +24,11 @@ impl Sidekiq {
         command.args(["-r", "./tests/clients/sidekiq_job.rb", "-c", "10", "-t", "10"]);
         command.env("REDIS_URL", format!("redis://127.0.0.1:{port}/0")).env("JOBS_DONE", done);
         command.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null()).stdout(log).stderr(errors);
-        Sidekiq(command.spawn().unwrap_or_else(|error| {
-            panic!("cannot start sidekiq: {error}; `make test-clients` installs it")
-        }))
+        Sidekiq(
+            command.spawn().unwrap_or_else(|error| {
+                panic!("cannot start sidekiq: {error}; `make test-clients` installs it")
+            }),
+        )
     }
 }
 
@@ -67,7 +69,12 @@ fn every_job_of_sidekiq_is_processed_exactly_once() {
     let log = std::fs::read_to_string(&log).unwrap_or_default();
     let missing: Vec<&u64> = sent.iter().filter(|id| !done.contains_key(id)).collect();
     let twice: Vec<(&u64, &usize)> = done.iter().filter(|(_, count)| **count != 1).collect();
-    assert!(complete.is_some() && missing.is_empty(), "{} of {} never ran: {missing:?}\n{log}", missing.len(), sent.len());
+    assert!(
+        complete.is_some() && missing.is_empty(),
+        "{} of {} never ran: {missing:?}\n{log}",
+        missing.len(),
+        sent.len()
+    );
     assert!(twice.is_empty(), "ran more than once: {twice:?}\n{log}");
     assert!(sent.len() > 500, "only {} jobs", sent.len());
     assert!(!log.contains("ERROR") && !log.contains("WARN"), "{log}");

@@ -39,7 +39,11 @@ fn redis_cli_in_every_stage() {
         assert_eq!(cli(port, &["SET", &key, "value"]), "OK", "{stage}");
         assert_eq!(cli(port, &["-3", "GET", &key]), "value", "{stage}");
         assert_eq!(cli(port, &["-n", "3", "GET", &key]), "", "{stage}");
-        assert_eq!(cli(port, &["-3", "HSET", "hash", "field", "1"]), if at == 0 { "1" } else { "0" }, "{stage}");
+        assert_eq!(
+            cli(port, &["-3", "HSET", "hash", "field", "1"]),
+            if at == 0 { "1" } else { "0" },
+            "{stage}"
+        );
         assert_eq!(cli(port, &["--csv", "HGETALL", "hash"]), "\"field\",\"1\"", "{stage}");
         assert_eq!(cli(port, &["-r", "3", "INCR", &format!("n{at}")]), "1\n2\n3", "{stage}");
         assert_eq!(cli(port, &["EVAL", "return {KEYS[1], ARGV[1]}", "1", "k", "v"]), "k\nv", "{stage}");

@@ -12,10 +12,18 @@ fn what_is_not_supported_is_refused_by_name() {
             let reply = client.words(line);
             assert!(reply.error().starts_with("MULTISTORE "), "{stage}: {line}: {reply:?}");
         };
-        for line in ["CLIENT TRACKING on", "CLIENT TRACKING off", "CLIENT CACHING yes", "SHUTDOWN", "REPLICAOF NO ONE"] {
+        for line in [
+            "CLIENT TRACKING on",
+            "CLIENT TRACKING off",
+            "CLIENT CACHING yes",
+            "SHUTDOWN",
+            "REPLICAOF NO ONE",
+        ] {
             refused(&mut client, line);
         }
-        for line in ["SUBSCRIBE a", "UNSUBSCRIBE", "CLIENT REPLY OFF", "CLIENT TRACKING on", "REPLICAOF NO ONE"] {
+        for line in
+            ["SUBSCRIBE a", "UNSUBSCRIBE", "CLIENT REPLY OFF", "CLIENT TRACKING on", "REPLICAOF NO ONE"]
+        {
             assert_eq!(client.words("MULTI"), Value::ok());
             refused(&mut client, line);
             assert_eq!(client.words("SET unsupported x"), Value::simple("QUEUED"));

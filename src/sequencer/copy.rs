@@ -405,9 +405,8 @@ impl Sequencer {
         let (hash, db, to, hydration) = (copy.hash, copy.db, copy.from.other(), copy.hydration.take());
         self.known.settle(hash);
         self.copy_request(Owner::CopyWrite(key), to, db, frame, 1);
-        if to == self.default_store() {
-            self.recent.wrote(hash, self.lane(to).appended());
-        }
+        let position = self.lane(to).appended();
+        self.recent[to.index()].wrote(hash, position);
         if let Some(id) = hydration {
             self.hydrated(id);
         }

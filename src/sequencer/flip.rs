@@ -80,8 +80,9 @@ impl Sequencer {
         self.flips += 1;
         self.know_stage(before);
         self.primary_behind = false;
-        let default = self.stage().default_store();
-        self.recent.reset(self.lanes[default.index()].appended());
+        for store in StoreId::ALL {
+            self.recent[store.index()].reset(self.lanes[store.index()].appended());
+        }
         self.unpark_if_single();
     }
 

@@ -1,4 +1,4 @@
-//! Which keys have a write that the default store has not answered yet.
+//! Which keys have a write that a store has not answered yet.
 //!
 //! One table of last write positions per bucket of keys: a collision only sends a read to the
 //! default store, which is always right.
@@ -26,7 +26,7 @@ impl Recent {
         (key as usize) & (BUCKETS - 1)
     }
 
-    /// A write to `key` was appended at `position` of the default lane.
+    /// A write to `key` was appended at `position` of the lane.
     pub fn wrote(&mut self, key: u64, position: u64) {
         self.positions[Self::bucket(key)] = position;
     }
@@ -41,7 +41,7 @@ impl Recent {
         self.positions[Self::bucket(key)] > answered || self.floor > answered
     }
 
-    /// The default lane is another one: all of it up to `position` counts as just written.
+    /// The order has turned: all of the lane up to `position` counts as just written.
     pub fn reset(&mut self, position: u64) {
         self.positions.fill(0);
         self.floor = position;

@@ -249,8 +249,9 @@ impl Sequencer {
 
     /// Must a lone read go to the default store although the primary would be asked first?
     fn diverts(&mut self, footprint: &Footprint) -> bool {
-        let answered = self.lane(self.default_store()).answered();
-        if footprint.keys().iter().any(|key| self.recent.is_pending(key.hash, answered)) {
+        // What a store holds is not known before it has answered the last write: it may refuse it.
+        let pending = |hash| StoreId::ALL.iter().any(|store| self.is_pending_on(*store, hash));
+        if footprint.keys().iter().any(|key| pending(key.hash)) {
             return true;
         }
         let slow = self.primary_behind && self.lane(StoreId::Primary).accepts();
@@ -401,12 +402,15 @@ impl Sequencer {
 
     /// Remembers what was written last, for reads that would otherwise overtake it.
     pub(super) fn note_write(&mut self, footprint: &Footprint) {
-        let position = self.lane(self.default_store()).appended();
         footprint.keys().iter().for_each(|key| self.dirty_copy(key.hash));
-        match footprint {
-            Footprint::Nothing => {}
-            Footprint::Everything => self.recent.wrote_everything(position),
-            Footprint::Keys(keys) => keys.iter().for_each(|key| self.recent.wrote(key.hash, position)),
+        for store in StoreId::ALL {
+            let position = self.lane(store).appended();
+            let recent = &mut self.recent[store.index()];
+            match footprint {
+                Footprint::Nothing => {}
+                Footprint::Everything => recent.wrote_everything(position),
+                Footprint::Keys(keys) => keys.iter().for_each(|key| recent.wrote(key.hash, position)),
+            }
         }
     }
 

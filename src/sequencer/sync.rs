@@ -1,7 +1,7 @@
 //! What the sequencer does with its knowledge of the keys.
 
 use crate::command::{Args, CommandId, Kind};
-use crate::mirror::{self, Dialect, Way};
+use crate::mirror::{Dialect, Way};
 use crate::stage::{Stage, StoreId};
 
 use super::clients::ClientKey;
@@ -115,6 +115,11 @@ impl Sequencer {
         self.doubt(&touched, db, self.default_store().other());
     }
 
+    /// Has this store not answered the last write to the key yet?
+    pub(super) fn is_pending_on(&self, store: StoreId, hash: u64) -> bool {
+        self.recent[store.index()].is_pending(hash, self.lane(store).answered())
+    }
+
     /// What the two stores know, as far as effects need it.
     pub(super) fn dialect(&self) -> Dialect {
         self.dialects[self.default_store().index()]
@@ -131,7 +136,7 @@ impl Sequencer {
         if spec.kind == Kind::Script || spec.name == "script|load" {
             return self.scripts.way(&spec.name, args);
         }
-        ScriptWay { way: mirror::way(spec, args), undeclared: false }
+        ScriptWay { way: self.recipes.way(id, spec, args), undeclared: false }
     }
 
     /// Keys that no command declared may have been written on one store only.
@@ -167,8 +172,7 @@ impl Sequencer {
     /// Is a write to one of these keys, or a copy, on its way to the default store? What comes on another
     /// connection may overtake it.
     pub fn is_write_pending(&self, hashes: &[u64]) -> bool {
-        let answered = self.lane(self.default_store()).answered();
-        self.stage().is_dual() && hashes.iter().any(|hash| self.recent.is_pending(*hash, answered))
+        self.stage().is_dual() && hashes.iter().any(|hash| self.is_pending_on(self.default_store(), *hash))
     }
 
     fn is_hydrating(&self, hashes: &[u64]) -> bool {
@@ -187,6 +191,12 @@ impl Sequencer {
     /// A store was left behind, came back as another server, or may have missed anything.
     pub fn doubt_store(&mut self, behind: StoreId) {
         self.known.blame(behind);
+        self.dirty_all_copies();
+    }
+
+    /// Keys may have been written that nobody can name.
+    pub fn doubt_unnamed(&mut self, behind: StoreId) {
+        self.known.doubt_any(behind);
         self.dirty_all_copies();
     }
 

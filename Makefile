@@ -1,10 +1,10 @@
 # What people type. `make help` lists it.
 
 .DEFAULT_GOAL := build
-.PHONY: help setup build demo test convergence check bench
+.PHONY: help setup build demo test convergence check bench test-clients
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install redis-server if it is missing
 	@scripts/setup
@@ -20,6 +20,10 @@ test: setup ## every test, against real servers
 
 convergence: setup ## 200 seeds of the convergence test: clients, flips, crashes, equal stores
 	CONVERGENCE_SEEDS=1..201 cargo test --locked --test convergence -- --nocapture
+
+test-clients: setup ## real clients through a whole rollout: redis-py, ioredis, node-redis, Sidekiq, redis-benchmark
+	scripts/setup-clients
+	CLIENTS=full cargo test --locked --test clients -- --include-ignored --test-threads 2
 
 check: ## formatting, lints, documentation
 	cargo fmt --check

@@ -326,7 +326,7 @@ impl Instance {
                 self.facts.borrow_mut()[store.index()].offered = Some(Rc::new(table.offered(commands)));
             }
         }
-        core.table = table;
+        core.set_table(table);
         let offered = StoreId::ALL.map(|store| self.with_facts(store, |facts| facts.offered.clone()));
         if let [Some(primary), Some(secondary)] = &offered {
             let dialects = [
@@ -529,11 +529,7 @@ impl Instance {
     pub async fn run_timer(self: Rc<Self>) {
         let mut probed = Instant::now();
         loop {
-            let idle = {
-                let core = self.core();
-                let owed = StoreId::ALL.iter().any(|store| core.lane(*store).depth() > 0);
-                !owed && core.parked() == 0 && !core.is_anyone_held()
-            };
+            let idle = !self.core().needs_time();
             if idle {
                 let _ = tokio::time::timeout(PROBE_EVERY, self.timer.notified()).await;
             }

@@ -81,7 +81,7 @@ impl Rest {
         let default = core.default_store();
         let may = core.stage().is_dual() && core.sync_base() != Sync::Suspect(default);
         if may && Instant::now() >= self.until && core.take_owed_walk() {
-            core.doubt_store(default.other());
+            core.doubt_unnamed(default.other());
         }
     }
 

@@ -56,6 +56,10 @@ pub struct Dialect {
     pub hsetex: bool,
     /// The default store makes a consumer though it delivers nothing (7.2).
     pub eager_consumers: bool,
+    /// The other store, too.
+    pub eager_other: bool,
+    /// The default store lets go of a pending entry that is gone when it is claimed (7.0).
+    pub drops_gone: bool,
     /// The default store's hashes may have fields that expire (Redis 7.4, Valkey 9.0).
     pub has_field_expiry: bool,
     /// The other store's hashes, too.
@@ -73,9 +77,17 @@ impl Dialect {
             entries_read: has(other, "function|load"),
             hsetex: has(other, "hsetex"),
             eager_consumers: has(default, "waitaof"),
+            eager_other: has(other, "waitaof"),
+            drops_gone: has(default, "function|load"),
             has_field_expiry: has(default, "hpexpiretime"),
             takes_field_expiry: has(other, "hpexpireat"),
         }
+    }
+
+    /// Whether what XCLAIM let go of has to be asked. To claim in vain on the other store, too, would make a consumer
+    /// there that the default store doesn't have, or (before 7.0) let go of nothing.
+    pub(super) fn asks_pending(self) -> bool {
+        self.drops_gone && (self.eager_other && !self.eager_consumers || !self.entries_read)
     }
 }
 
@@ -95,6 +107,7 @@ pub fn companions<A: Args + ?Sized>(
             }
         }
         Derivation::XReadGroup if dialect.entries_read => groups::companions(args, &mut frames),
+        Derivation::XClaim if dialect.asks_pending() => groups::claim_companions(args, &mut frames),
         _ => {}
     }
     out.extend_from_slice(&frames.bytes);

@@ -49,7 +49,7 @@ use crate::command::Table;
 use crate::compare::Samples;
 use crate::config::{Ack, OnLag, Reads};
 use crate::metrics::InstanceMetrics;
-use crate::mirror::Dialect;
+use crate::mirror::{Dialect, Recipes};
 use crate::stage::{Flags, Stage, StoreId};
 
 use clients::Clients;
@@ -138,6 +138,7 @@ pub struct Sequencer {
     known: Knowledge,
     copies: Copies,
     copy_counts: CopyCounts,
+    recipes: Recipes,
     dialects: [Dialect; 2],
     scripts: Scripts,
     /// Keys may have been written that no command declared: the stores are to be walked.
@@ -151,6 +152,8 @@ pub struct Sequencer {
     tickets: HashMap<u64, oneshot::Sender<Result<Vec<u8>, Failure>>>,
     next_ticket: u64,
     now: u64,
+    /// When the gauges were last refreshed.
+    gauged_at: u64,
     primary_behind: bool,
     primary_late: bool,
     flips: u64,
@@ -175,6 +178,7 @@ impl Sequencer {
         let lanes =
             [Lane::new(StoreId::Primary, primary.base_db), Lane::new(StoreId::Secondary, secondary.base_db)];
         metrics.set_flags(stage.flags());
+        let recipes = Recipes::new(&table);
         Sequencer {
             table,
             clients: Clients::new(settings.client_output_max),
@@ -195,6 +199,7 @@ impl Sequencer {
             known: Knowledge::new(base, Limits::default()),
             copies: Copies::default(),
             copy_counts: CopyCounts::default(),
+            recipes,
             dialects: [Dialect::default(); 2],
             scripts: Scripts::default(),
             owes_walk: false,
@@ -204,11 +209,18 @@ impl Sequencer {
             tickets: HashMap::new(),
             next_ticket: 0,
             now: 0,
+            gauged_at: 0,
             primary_behind: false,
             primary_late: false,
             flips: 0,
             kept: 0,
         }
+    }
+
+    /// Takes a table over that knows more commands; known ones keep their ids.
+    pub fn set_table(&mut self, table: Rc<Table>) {
+        self.recipes = Recipes::new(&table);
+        self.table = table;
     }
 
     /// Sets the clock: microseconds since any fixed point, never backwards.
@@ -367,7 +379,20 @@ impl Sequencer {
         }
     }
 
+    /// May time alone bring something about: is anything owed, parked, held or to be repaired?
+    pub fn needs_time(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.depth() > 0)
+            || !self.parks.is_empty()
+            || self.is_anyone_held()
+            || self.known.suspects() > 0
+            || self.wanted != self.stage
+    }
+
     fn refresh_gauges(&mut self) {
+        if self.now - self.gauged_at < GAUGES_EVERY_MICROS {
+            return;
+        }
+        self.gauged_at = self.now;
         for store in StoreId::ALL {
             let lane = &self.lanes[store.index()];
             let gauges = self.metrics.store(store);
@@ -397,5 +422,7 @@ impl Sequencer {
     }
 }
 
+/// Gauges are refreshed this often: finer than anybody scrapes.
+const GAUGES_EVERY_MICROS: u64 = 250_000;
 /// How many samples of differences are kept.
 const SAMPLES: usize = 50;

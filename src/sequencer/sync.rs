@@ -1,7 +1,7 @@
 //! What the sequencer does with its knowledge of the keys.
 
 use crate::command::{Args, CommandId, Kind};
-use crate::mirror::{self, Dialect, Way};
+use crate::mirror::{Dialect, Way};
 use crate::stage::{Stage, StoreId};
 
 use super::clients::ClientKey;
@@ -131,7 +131,7 @@ impl Sequencer {
         if spec.kind == Kind::Script || spec.name == "script|load" {
             return self.scripts.way(&spec.name, args);
         }
-        ScriptWay { way: mirror::way(spec, args), undeclared: false }
+        ScriptWay { way: self.recipes.way(id, spec, args), undeclared: false }
     }
 
     /// Keys that no command declared may have been written on one store only.
@@ -187,6 +187,12 @@ impl Sequencer {
     /// A store was left behind, came back as another server, or may have missed anything.
     pub fn doubt_store(&mut self, behind: StoreId) {
         self.known.blame(behind);
+        self.dirty_all_copies();
+    }
+
+    /// Keys may have been written that nobody can name.
+    pub fn doubt_unnamed(&mut self, behind: StoreId) {
+        self.known.doubt_any(behind);
         self.dirty_all_copies();
     }
 

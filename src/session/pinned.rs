@@ -61,8 +61,6 @@ impl Session {
     /// WATCH: from here to EXEC all of this client's commands run on a connection of its own.
     pub(super) async fn watch(&mut self, request: Owned) -> Result<(), Gone> {
         self.drained(1).await?;
-        let footprint = self.footprint_of(&request);
-        self.hydrate(&footprint, &request.frame).await?;
         if self.pinned.is_none() {
             match self.acquire().await {
                 Ok(loan) => self.pinned = Some(loan),
@@ -84,8 +82,7 @@ impl Session {
         let told = self.instance.core_mut().way(request.command, request.args.as_slice());
         let scope = scope(table.spec(request.command), &request.effect, &footprint, told.undeclared);
         let ways = vec![told.way];
-        self.hydrate(&footprint, &request.frame).await?;
-        let fenced = match self.raise_fence(writes, &footprint).await? {
+        let fenced = match self.take_place(writes, &footprint, &request.frame).await? {
             Ok(fenced) => fenced,
             Err(error) => {
                 self.pay(request.seq, &error);
@@ -120,11 +117,11 @@ impl Session {
             multi.answer(|seq, reply| core.clients.pay(self.key, seq, reply));
         }
         self.drained(1).await?;
-        self.hydrate(&multi.footprint, &multi.frames).await?;
-        let fenced = match self.raise_fence(multi.writes, &multi.footprint).await? {
+        let fenced = match self.take_place(multi.writes, &multi.footprint, &multi.frames).await? {
             Ok(fenced) => fenced,
             Err(error) => {
                 self.pay(seq, &error);
+                self.io.info.borrow_mut().queued = -1;
                 self.unpin();
                 return Ok(());
             }
@@ -247,9 +244,15 @@ impl Session {
         Ok(replies)
     }
 
-    /// Waits until the default store has what only the other one knows of these keys, and everything
-    /// else that is on its way to it: this client's own connection would overtake that.
-    async fn hydrate(&mut self, footprint: &Footprint, frame: &[u8]) -> Result<(), Gone> {
+    /// Waits until the default store has what only the other one knows of these keys, and everything else that is
+    /// on its way to it: this client's own connection would overtake that. A write takes its keys. False: no fence
+    /// was needed.
+    async fn take_place(
+        &mut self,
+        writes: bool,
+        footprint: &Footprint,
+        frame: &[u8],
+    ) -> Result<Result<bool, Vec<u8>>, Gone> {
         let (key, db) = (self.key, self.state.db);
         let hashes: Vec<u64> = footprint.keys().iter().map(|key| key.hash).collect();
         if self.instance.core_mut().hydrate_for(footprint, frame, db) {
@@ -257,12 +260,14 @@ impl Session {
             self.until(move |session| !session.instance.core_mut().awaits_hydration(key, &hashes)).await?;
         }
         let pending = self.instance.core().is_write_pending(&hashes);
-        if pending {
-            // A fence that can't be had is refused to the command itself, right after this.
-            let fenced = self.raise_fence(true, footprint).await?.unwrap_or(false);
-            self.lower_fence(fenced);
+        if writes || !pending {
+            return self.raise_fence(writes, footprint).await;
         }
-        Ok(())
+        let raised = self.raise_fence(true, footprint).await?;
+        Ok(raised.map(|fenced| {
+            self.lower_fence(fenced);
+            false
+        }))
     }
 
     /// A transaction has changed the state of its connection: it becomes the client's.

@@ -386,7 +386,10 @@ impl Session {
         let told = self.instance.core_mut().way(id, request);
         let reach = scope(spec, effect, &footprint, told.undeclared);
         let Some(multi) = &mut self.multi else { return None };
-        multi.footprint.join(footprint, multi.frames.len());
+        // A look at the keyspace has its place in the order like any command: it makes nobody doubt every key.
+        if effect.kind != Kind::KeyspaceRead {
+            multi.footprint.join(footprint, multi.frames.len());
+        }
         multi.writes |= effect.writes || effect.kind == Kind::Publish;
         multi.scope = wider(multi.scope, reach);
         multi.ways.push(told.way);

@@ -22,6 +22,7 @@ mod run;
 mod scenario;
 mod trouble;
 mod users;
+mod wreck;
 
 use scenario::Scenario;
 use std::panic::{AssertUnwindSafe, catch_unwind};

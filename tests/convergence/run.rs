@@ -5,6 +5,7 @@ use super::books::{self, Books, COUNTED_BEFORE, COUNTERS, FLOATS, GROUP, QUEUES,
 use super::journal::{Book, Journal, tail};
 use super::scenario::{Scenario, from_env};
 use super::support::{Client, Dump, INSTANCE, Pair, RedisServer, Stage, differences, dump, poll_for};
+use super::wreck::operate;
 use super::{chaos, trouble, users};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,7 +19,9 @@ const STORIES: usize = 4;
 const TAIL: u64 = 25;
 
 pub fn run(scenario: &Scenario) {
-    let (primary, secondary) = (RedisServer::start(), RedisServer::start());
+    // What a server has answered it still has when it was killed: the file has it, though not yet the disk.
+    let start = || RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "no"]);
+    let (primary, secondary) = (start(), start());
     preload(if scenario.start == Stage::PrimaryOnly { &primary } else { &secondary }, scenario);
     let mut pair = Pair::over(primary, secondary, scenario.start, &scenario.settings);
     let world = Arc::new(World {
@@ -28,9 +31,9 @@ pub fn run(scenario: &Scenario) {
         books: Books::new(),
         stop: AtomicBool::new(false),
     });
-    let books = traffic(&world, &mut pair);
-    let differing = settle(&world, &pair);
-    report(&world, &pair, &books, differing);
+    let (stage, books) = traffic(&world, &mut pair);
+    let differing = settle(&world, &pair, stage);
+    report(&world, &pair, stage, &books, differing);
 }
 
 /// What the store in use holds before the proxy comes: the other one is cold.
@@ -66,7 +69,7 @@ fn preload(store: &RedisServer, scenario: &Scenario) {
     store.words("SADD scratch:set a b c d e f g h");
 }
 
-fn traffic(world: &Arc<World>, pair: &mut Pair) -> Vec<Book> {
+fn traffic(world: &Arc<World>, pair: &mut Pair) -> (Stage, Vec<Book>) {
     let end = Instant::now() + world.scenario.traffic;
     std::thread::scope(|scope| {
         let mut clients = Vec::new();
@@ -87,18 +90,19 @@ fn traffic(world: &Arc<World>, pair: &mut Pair) -> Vec<Book> {
             }
         });
         let books = books.collect();
-        if let Err(panic) = walked {
-            std::panic::resume_unwind(panic);
+        match walked {
+            Ok(stage) => (stage, books),
+            Err(panic) => std::panic::resume_unwind(panic),
         }
-        books
     })
 }
 
 /// Waits until both stores hold the same. Returns what differs when they don't.
-fn settle(world: &World, pair: &Pair) -> Vec<String> {
+fn settle(world: &World, pair: &Pair, stage: Stage) -> Vec<String> {
     world.journal.event("--- traffic is over".to_owned());
     let (mut told, mut state) = (Vec::new(), String::new());
     let equal = poll_for(CONVERGES, || {
+        operate(world, pair, stage);
         let sync = pair.proxy.instance_status(INSTANCE)["sync"].clone();
         if sync["untouched_keys"] == "unknown" {
             // They are copied when somebody needs them.
@@ -135,15 +139,14 @@ fn touch(pair: &Pair) {
     }
 }
 
-fn report(world: &World, pair: &Pair, books: &[Book], differing: Vec<String>) {
-    let stage = pair.proxy.instance_status(INSTANCE)["stage"].as_str().unwrap_or_default().to_owned();
-    let dual = Stage::ALL.into_iter().find(|one| one.name() == stage).unwrap_or(Stage::DualSecondaryDefault);
-    let store: Dump = dump(pair.default_store(dual));
+fn report(world: &World, pair: &Pair, stage: Stage, books: &[Book], differing: Vec<String>) {
+    let store: Dump = dump(pair.default_store(stage));
     let wrong = world.books.audit(&store);
     let complaints = world.journal.complaints();
     let requests: usize = books.iter().map(|book| book.lines.len()).sum();
+    let unknown = books.iter().flat_map(|book| &book.lines).filter(|line| line.reply.is_none()).count();
     println!(
-        "  {requests} requests, {} keys at the end, {} differ, {} books wrong, {} complaints",
+        "  {requests} requests, {unknown} of unknown outcome, {} keys at the end, {} differ, {} books wrong, {} complaints",
         store.len(),
         differing.len(),
         wrong.len(),

@@ -43,16 +43,13 @@ pub struct Scenario {
     pub undeclared: bool,
 }
 
-/// Reads go to the default store alone: it must not be a cold primary.
-pub const READS_DEFAULT: &str = "reads = \"default\"";
-
 /// Kinds that seeds choose from.
 const ENABLED: &[Trouble] = &[Trouble::None, Trouble::Flips, Trouble::Flips];
 
 // === impl Trouble ===
 
 impl Trouble {
-    const ALL: [Trouble; 7] = [
+    pub const ALL: [Trouble; 7] = [
         Trouble::None,
         Trouble::Flips,
         Trouble::Cuts,
@@ -78,15 +75,15 @@ impl Scenario {
         ]);
         let mut settings = Vec::new();
         match numbers.below(6) {
-            0 => settings.push(READS_DEFAULT),
+            0 => settings.push("reads = \"default\""),
             1 => settings.push("reads = \"compare\""),
             _ => {}
         }
         if numbers.below(4) == 0 {
             settings.push("ack = \"both\"");
         }
-        if start == Stage::DualPrimaryDefault && settings.contains(&READS_DEFAULT) {
-            settings.clear();
+        if start == Stage::DualPrimaryDefault {
+            settings.retain(|line: &&str| !line.starts_with("reads"));
         }
         let chaotic = 3 + numbers.below(6);
         let keys = numbers.pick(&[1, 2, 4, 8]);
@@ -103,6 +100,11 @@ impl Scenario {
             moves: numbers.below(4) == 0,
             undeclared: from_env("CONVERGENCE_UNDECLARED").is_some_and(|number| number > 0),
         }
+    }
+
+    /// Are reads looked up on the secondary while the primary is cold? Else it must not be the default store.
+    pub fn looks_up(&self) -> bool {
+        !self.settings.iter().any(|line| line.starts_with("reads"))
     }
 
     /// A generator for one part of the run.

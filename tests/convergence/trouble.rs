@@ -1,15 +1,16 @@
 //! The walk through the stages, and what breaks on the way.
 
 use super::agent::World;
-use super::scenario::{READS_DEFAULT, Trouble};
+use super::scenario::Trouble;
 use super::support::{INSTANCE, Numbers, Pair, Stage, poll_for};
+use super::wreck::{operate, wreck};
 use std::time::{Duration, Instant};
 
 /// How long a flip may be held back by what it would lose.
 const FLIPS: Duration = Duration::from_secs(20);
 
-/// Walks and breaks until `end`.
-pub fn walk(world: &World, pair: &mut Pair, end: Instant) {
+/// Walks and breaks until `end`. Says where the walk ends.
+pub fn walk(world: &World, pair: &mut Pair, end: Instant) -> Stage {
     let mut numbers = world.scenario.numbers(1);
     let mut stage = world.scenario.start;
     let pause = |numbers: &mut Numbers, most: usize| {
@@ -21,10 +22,11 @@ pub fn walk(world: &World, pair: &mut Pair, end: Instant) {
         if Instant::now() >= end {
             break;
         }
+        operate(world, pair, stage);
         let breaks = world.scenario.trouble > Trouble::Flips && numbers.below(3) == 0;
         match world.scenario.trouble {
             Trouble::None => {}
-            _ if breaks => wreck(world, pair, stage, &mut numbers),
+            _ if breaks => wreck(world, pair, stage, &mut numbers, end),
             _ => {
                 let to = next(world, stage, pair, &mut numbers);
                 stage = flip(world, pair, stage, to);
@@ -34,14 +36,15 @@ pub fn walk(world: &World, pair: &mut Pair, end: Instant) {
     // What is compared at the end must be mirrored at the end.
     if !stage.is_dual() {
         let to = next(world, stage, pair, &mut numbers);
-        flip(world, pair, stage, to);
+        stage = flip(world, pair, stage, to);
     }
+    stage
 }
 
 /// A stage beside this one. To leave the secondary while the primary may lack cold keys would lose them.
 fn next(world: &World, stage: Stage, pair: &Pair, numbers: &mut Numbers) -> Stage {
-    let cold = || pair.proxy.instance_status(INSTANCE)["sync"]["untouched_keys"] == "unknown";
-    let looks_up = !world.scenario.settings.contains(&READS_DEFAULT);
+    let cold = || is_cold(pair);
+    let looks_up = world.scenario.looks_up();
     match stage {
         Stage::SecondaryOnly => Stage::DualSecondaryDefault,
         Stage::DualSecondaryDefault => {
@@ -56,6 +59,11 @@ fn next(world: &World, stage: Stage, pair: &Pair, numbers: &mut Numbers) -> Stag
         }
         Stage::PrimaryOnly => Stage::DualPrimaryDefault,
     }
+}
+
+/// May the primary lack what nobody has touched?
+pub fn is_cold(pair: &Pair) -> bool {
+    pair.proxy.instance_status(INSTANCE)["sync"]["untouched_keys"] == "unknown"
 }
 
 /// Asks for a stage and waits until it rules. Says which one does in the end.
@@ -75,19 +83,4 @@ fn flip(world: &World, pair: &mut Pair, from: Stage, to: Stage) -> Stage {
     world.journal.complain(format!("the flip to {to} is held for {FLIPS:?}: {held}"));
     pair.proxy.write_stage_of(INSTANCE, from);
     from
-}
-
-fn wreck(world: &World, pair: &mut Pair, _stage: Stage, numbers: &mut Numbers) {
-    match world.scenario.trouble {
-        Trouble::None | Trouble::Flips => {}
-        _ => {
-            let (name, store) = if numbers.below(2) == 0 {
-                ("primary", &pair.primary)
-            } else {
-                ("secondary", &pair.secondary)
-            };
-            world.journal.event(format!("--- cut the connections of the {name}"));
-            store.words("CLIENT KILL TYPE normal SKIPME yes");
-        }
-    }
 }

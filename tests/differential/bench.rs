@@ -77,8 +77,8 @@ pub struct Bench {
 
 impl Bench {
     pub fn start() -> Bench {
-        // Time runs out ten times as exactly as by default, and scripts can be killed at once: tests wait for both.
-        let server = || RedisServer::start_with(&["--hz", "100", "--busy-reply-threshold", "50"]);
+        // Time runs out ten times as exactly as by default, scripts can be killed and replicas fed at once.
+        let server = || RedisServer::start_with(&["--hz", "100", "--busy-reply-threshold", "50", "--repl-diskless-sync-delay", "0"]);
         let pair = Pair::over(server(), server(), Stage::SecondaryOnly, &[]);
         Bench { lone: server(), pair, ended: None }
     }

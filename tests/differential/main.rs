@@ -15,3 +15,4 @@ mod framing;
 mod normal;
 mod pubsub;
 mod transactions;
+mod unsupported;

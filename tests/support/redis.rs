@@ -178,6 +178,9 @@ impl RedisServer {
     pub fn start_again(&mut self, data: Data) {
         if data == Data::Lost {
             let _ = std::fs::remove_file(self.dir.join("dump.rdb"));
+            // Where `--appendonly yes` was asked for: one file before Redis 7.0, a directory since.
+            let _ = std::fs::remove_file(self.dir.join("appendonly.aof"));
+            let _ = std::fs::remove_dir_all(self.dir.join("appendonlydir"));
         }
         // The old socket file would answer "refused" like a server that is not there yet.
         let _ = std::fs::remove_file(self.unix_path());

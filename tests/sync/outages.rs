@@ -171,7 +171,7 @@ fn what_exceeds_the_queue_is_repaired() {
         pair.server(other).stop_signal();
         for n in 0..300 {
             assert_eq!(client.call(&["SET", &format!("key:{n}"), &value]), Value::ok(), "{stage}");
-            assert_eq!(client.words(&format!("APPEND key:{} x", n / 2)).is_error(), false);
+            assert!(!client.words(&format!("APPEND key:{} x", n / 2)).is_error());
         }
         pair.wait_suspects(100);
         pair.server(other).cont();

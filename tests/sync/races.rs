@@ -30,8 +30,7 @@ fn two_watchers_of_one_key_leave_the_same_winner_on_both_stores() {
             .collect();
         let won: Vec<Vec<bool>> = racers.into_iter().map(|racer| racer.join().expect("a racer")).collect();
         pair.wait_settled();
-        for round in 0..ROUNDS {
-            let (alice, bob) = (won[0][round], won[1][round]);
+        for (round, (alice, bob)) in won[0].iter().copied().zip(won[1].iter().copied()).enumerate() {
             assert!(alice || bob, "{stage}, round {round}: nobody won");
             let line = format!("LRANGE log:{round} 0 -1");
             let log = pair.primary.words(&line);

@@ -152,3 +152,15 @@ fn kinds_and_flags_agree() {
         assert!(fits, "{} is {:?}", spec.name, spec.kind);
     }
 }
+
+#[test]
+fn a_server_that_tells_of_no_subcommands_is_taken_to_have_them() {
+    let table = Table::builtin();
+    let container = LiveCommand { name: "client".to_owned(), arity: -2, ..LiveCommand::default() };
+    let with = |name: &str| LiveCommand { name: name.to_owned(), arity: 2, ..LiveCommand::default() };
+    let id = |name: &str| table.by_name(name).unwrap();
+    let old = table.offered(std::slice::from_ref(&container));
+    assert!(old.has(id("client|kill")) && old.arity_ok(id("client|getname"), 2) && !old.has(id("config|get")));
+    let new = table.offered(&[LiveCommand { subcommands: vec![with("client|id")], ..container }]);
+    assert!(new.has(id("client|id")) && !new.has(id("client|no-touch")));
+}

@@ -4,6 +4,8 @@
 //! position, owners, delivery counts. How many entries a group has read follows from ENTRIESREAD, where both stores
 //! know it.
 
+use std::collections::HashSet;
+
 use super::{Dialect, Extra, Frames};
 use crate::command::Args;
 use crate::mirror::choose::parse_id;
@@ -11,6 +13,9 @@ use crate::resp::value::Value;
 
 /// So long has nothing been idle: claims nothing, but lets go of what is pending and gone from the stream.
 const NEVER_IDLE: &[u8] = b"9223372036854775807";
+
+/// So many ids of an XCLAIM are asked about, one by one.
+const MAX_ASKED: usize = 100;
 
 /// What XREADGROUP's arguments say.
 struct Read<'a> {
@@ -31,8 +36,7 @@ struct Consumer<'a> {
 
 /// What XCLAIM's arguments say.
 struct Claim<'a> {
-    /// Where the ids end.
-    ids_end: usize,
+    ids: Vec<&'a [u8]>,
     /// Options that say something about the entries, with their values.
     options: Vec<&'a [u8]>,
     last_id: Option<&'a [u8]>,
@@ -94,6 +98,16 @@ pub(super) fn read<A: Args + ?Sized>(
     if served.next().is_some() { None } else { Some(()) }
 }
 
+/// What can follow an XCLAIM: whether each of the ids is pending.
+pub(super) fn claim_companions<A: Args + ?Sized>(args: &A, frames: &mut Frames) {
+    let (Some(claim), Some(consumer)) = (Claim::parse(args), Consumer::of(args)) else { return };
+    if claim.ids.len() <= MAX_ASKED {
+        for id in claim.ids {
+            frames.command(&[b"XPENDING", consumer.key, consumer.group, id, id, b"1"]);
+        }
+    }
+}
+
 /// XCLAIM.
 pub(super) fn claim<A: Args + ?Sized>(
     args: &A,
@@ -104,25 +118,46 @@ pub(super) fn claim<A: Args + ?Sized>(
     let claim = Claim::parse(args)?;
     let consumer = Consumer::of(args)?;
     let claimed = ids(reply.as_array()?)?;
-    let asked = (5..claim.ids_end).map(|at| args.arg(at)).collect::<Option<Vec<_>>>()?;
-    let claimed_ids = claimed.iter().map(|id| parse_id(id)).collect::<Option<Vec<_>>>()?;
-    let rest: Vec<&[u8]> =
-        asked.into_iter().filter(|id| parse_id(id).is_some_and(|id| !claimed_ids.contains(&id))).collect();
-    let head = |idle| [b"XCLAIM", consumer.key, consumer.group, consumer.name, idle];
     let mut options = claim.options.clone();
     options.push(b"FORCE");
-    if let Some(last_id) = claim.last_id {
-        options.extend_from_slice(&[b"LASTID", last_id]);
-    }
-    let before = frames.replies;
-    frames.chunked(&head(b"0"), &claimed, &options);
-    // Ids that were asked for in vain may have been dropped, since their entries are gone.
-    let mut in_vain: Vec<&[u8]> = vec![b"JUSTID"];
-    in_vain.extend(claim.last_id.into_iter().flat_map(|last_id| [b"LASTID".as_slice(), last_id]));
-    frames.chunked(&head(NEVER_IDLE), &rest, &in_vain);
-    if extra.dialect.eager_consumers && before == frames.replies {
+    options.extend(claim.last_id());
+    frames.chunked(&consumer.claim(b"0"), &claimed, &options);
+    if claimed.is_empty() && extra.dialect.eager_consumers {
         consumer.create(frames);
     }
+    let claimed = claimed.iter().map(|id| parse_id(id)).collect::<Option<HashSet<_>>>()?;
+    in_vain(&claim, consumer, &claimed, extra, frames)
+}
+
+/// Ids that were claimed in vain may have been let go of, since their entries are gone.
+fn in_vain(
+    claim: &Claim<'_>,
+    consumer: Consumer<'_>,
+    claimed: &HashSet<(u64, u64)>,
+    extra: Extra<'_>,
+    frames: &mut Frames,
+) -> Option<()> {
+    let in_vain = |id: &&[u8]| parse_id(id).is_some_and(|id| !claimed.contains(&id));
+    let rest: Vec<&[u8]> = claim.ids.iter().copied().filter(in_vain).collect();
+    let moves_group = claimed.is_empty() && claim.last_id.is_some();
+    if rest.is_empty() || !(extra.dialect.drops_gone || moves_group) {
+        return Some(());
+    }
+    if !extra.dialect.asks_pending() {
+        let options: Vec<&[u8]> = [b"JUSTID".as_slice()].into_iter().chain(claim.last_id()).collect();
+        frames.chunked(&consumer.claim(NEVER_IDLE), &rest, &options);
+        return Some(());
+    }
+    if moves_group || extra.replies.len() != claim.ids.len() {
+        return None;
+    }
+    let mut gone = Vec::new();
+    for (id, reply) in claim.ids.iter().zip(extra.replies) {
+        if Value::parse(reply).ok()?.as_array()?.is_empty() {
+            gone.push(*id);
+        }
+    }
+    frames.chunked(&[b"XACK", consumer.key, consumer.group], &gone, &[]);
     Some(())
 }
 
@@ -140,8 +175,7 @@ pub(super) fn auto_claim<A: Args + ?Sized>(
     let just_id = args.position(6, "JUSTID").is_some();
     let options: &[&[u8]] = if just_id { &[b"FORCE", b"JUSTID"] } else { &[b"FORCE"] };
     let gone = parts.get(2).map_or(Some(Vec::new()), |gone| ids(gone.as_array()?))?;
-    let head = [b"XCLAIM", consumer.key, consumer.group, consumer.name, b"0".as_slice()];
-    frames.chunked(&head, &claimed, options);
+    frames.chunked(&consumer.claim(b"0"), &claimed, options);
     frames.chunked(&[b"XACK", consumer.key, consumer.group], &gone, &[]);
     if claimed.is_empty() && extra.dialect.eager_consumers {
         consumer.create(frames);
@@ -192,6 +226,11 @@ impl<'a> Consumer<'a> {
         Some(Self { key: args.arg(1)?, group: args.arg(2)?, name: args.arg(3)? })
     }
 
+    /// The start of an XCLAIM.
+    fn claim(self, idle: &'a [u8]) -> [&'a [u8]; 5] {
+        [b"XCLAIM", self.key, self.group, self.name, idle]
+    }
+
     fn create(self, frames: &mut Frames) {
         frames.command(&[b"XGROUP", b"CREATECONSUMER", self.key, self.group, self.name]);
     }
@@ -213,9 +252,8 @@ impl<'a> Consumer<'a> {
         if no_ack {
             self.create(frames);
         } else {
-            let head = [b"XCLAIM", self.key, self.group, self.name, b"0".as_slice()];
             let tail = [b"RETRYCOUNT", b"1".as_slice(), b"FORCE", b"JUSTID", b"LASTID", last];
-            frames.chunked(&head, &ids, &tail);
+            frames.chunked(&self.claim(b"0"), &ids, &tail);
         }
         match position {
             Some(at) if dialect.entries_read => {
@@ -242,7 +280,7 @@ impl<'a> Consumer<'a> {
         if there.is_empty() {
             self.create(frames);
         }
-        frames.chunked(&[b"XCLAIM", self.key, self.group, self.name, b"0"], &there, &[]);
+        frames.chunked(&self.claim(b"0"), &there, &[]);
         Some(())
     }
 }
@@ -251,10 +289,10 @@ impl<'a> Consumer<'a> {
 
 impl<'a> Claim<'a> {
     fn parse<A: Args + ?Sized>(args: &'a A) -> Option<Self> {
-        let ids_end = (5..args.argc()).find(|&at| args.arg(at).is_none_or(|id| parse_id(id).is_none()));
-        let ids_end = ids_end.unwrap_or(args.argc());
-        let mut claim = Self { ids_end, options: Vec::new(), last_id: None };
-        let mut at = ids_end;
+        let words = (5..args.argc()).map_while(|at| args.arg(at));
+        let ids: Vec<&[u8]> = words.take_while(|id| parse_id(id).is_some()).collect();
+        let mut at = 5 + ids.len();
+        let mut claim = Self { ids, options: Vec::new(), last_id: None };
         while let Some(option) = args.arg(at) {
             if args.is(at, "LASTID") {
                 claim.last_id = Some(args.arg(at + 1)?);
@@ -270,6 +308,11 @@ impl<'a> Claim<'a> {
             }
         }
         Some(claim)
+    }
+
+    /// LASTID with its id, if it was given.
+    fn last_id(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        self.last_id.into_iter().flat_map(|last_id| [b"LASTID".as_slice(), last_id])
     }
 }
 

@@ -5,6 +5,7 @@
 mod support;
 
 use multistore::command::{Access, Keys, LiveCommand, Table, keys};
+use multistore::mirror::by_type::{Type, read_whole, rebuild};
 use multistore::mirror::{
     Derivation, Dialect, Effect, Extra, Part, Recipe, Way, companions, derive, derive_exec, exec_companions,
     way,
@@ -133,6 +134,18 @@ impl World {
                     self.copy_by_type(name);
                 }
             }
+        }
+    }
+
+    fn copy_by_type(&mut self, key: &[u8]) {
+        let kind = self.first.call(&[b"TYPE".as_slice(), key]).text();
+        let kind = Type::parse(kind.as_bytes()).expect("a type");
+        self.first.send_raw(&read_whole(kind, key));
+        let reply = self.first.read_raw_reply();
+        let left = u64::try_from(self.first.call(&[b"PTTL".as_slice(), key]).int()).ok();
+        for piece in rebuild(kind, key, &reply, left, self.dialect).expect("a value") {
+            self.second.send_raw(&piece.bytes);
+            self.second.read_replies(piece.replies as usize);
         }
     }
 

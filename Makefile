@@ -1,7 +1,7 @@
 # What people type. `make help` lists it.
 
 .DEFAULT_GOAL := build
-.PHONY: help setup build demo test convergence check bench test-clients
+.PHONY: help setup build demo test convergence check test-clients
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,5 +30,3 @@ check: ## formatting, lints, documentation
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 
-bench: setup ## the benchmarks
-	cargo bench --locked

@@ -1,274 +1,285 @@
-//! What can be told about a Lua script from its source. Conservative: what is not understood counts
-//! as choosing and as touching any key.
+//! What can be told about a script from its source, without running it.
 //!
-//! The source is looked at word by word, not run. Comments and strings are told apart, so that a
-//! command's name counts only where it is the first argument of a call.
+//! Every answer errs on the side of doubt: a script that could do something else than it seems to gets all the doubt
+//! there is, and costs a copy of its keys instead of a wrong value.
 
+mod calls;
+mod lexer;
+mod names;
 #[cfg(test)]
 mod tests;
 
-/// What can be told about a script.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ScriptTraits {
-    /// Every command that it calls stands in the source as a literal.
-    pub literal_commands: bool,
-    /// Its outcome may differ between two stores that hold the same: time, chance, the order of a set.
-    pub may_choose: bool,
-    /// It may touch keys other than `KEYS[…]`.
-    pub undeclared_keys_possible: bool,
-}
+use std::sync::LazyLock;
 
-/// A longer source is not looked at.
+use crate::command::{CommandFlags, Kind, Spec, Table};
+use crate::mirror::choose::StreamAdd;
+use crate::mirror::{Recipe, Way};
+use calls::Call;
+use lexer::Token;
+use names::Names;
+
+/// Longer sources are not looked at.
 const MAX_SOURCE: usize = 256 * 1024;
 
-/// Commands whose reply or effect is a store's own choice.
-const CHOOSING: [&str; 32] = [
-    "TIME",
-    "RANDOMKEY",
-    "SRANDMEMBER",
-    "HRANDFIELD",
-    "ZRANDMEMBER",
-    "SPOP",
-    "SMEMBERS",
-    "SUNION",
-    "SINTER",
-    "SDIFF",
-    "HGETALL",
-    "HKEYS",
-    "HVALS",
-    "KEYS",
-    "SCAN",
-    "SSCAN",
-    "HSCAN",
-    "ZSCAN",
-    "SORT",
-    "SORT_RO",
-    "XADD",
-    "XTRIM",
-    "XREADGROUP",
-    "XCLAIM",
-    "XAUTOCLAIM",
-    "INCRBYFLOAT",
-    "HINCRBYFLOAT",
-    "INFO",
-    "DBSIZE",
-    "TTL",
-    "PTTL",
-    "OBJECT",
-];
-
-/// Names that make the outcome, or what is called, a matter of chance or of computation.
-const OPAQUE: [&str; 12] = [
-    "random",
-    "randomseed",
-    "os",
-    "loadstring",
-    "load",
-    "dofile",
-    "getfenv",
-    "setfenv",
-    "rawget",
-    "_G",
-    "cmsgpack",
-    "setmetatable",
-];
-
-/// Commands with keys behind the first argument, or elsewhere.
-const SEVERAL_KEYS: [&str; 50] = [
-    "BITOP",
-    "BLMOVE",
-    "BLMPOP",
-    "BLPOP",
-    "BRPOP",
-    "BRPOPLPUSH",
-    "BZMPOP",
-    "BZPOPMAX",
-    "BZPOPMIN",
-    "COPY",
-    "DEL",
-    "EVAL",
-    "EVALSHA",
-    "EXISTS",
-    "FCALL",
-    "GEORADIUS",
-    "GEORADIUSBYMEMBER",
-    "GEOSEARCHSTORE",
-    "LCS",
-    "LMOVE",
-    "LMPOP",
-    "MGET",
-    "MIGRATE",
-    "MSET",
-    "MSETNX",
-    "PFCOUNT",
-    "PFMERGE",
-    "RENAME",
-    "RENAMENX",
-    "RPOPLPUSH",
-    "SDIFFSTORE",
-    "SINTERCARD",
-    "SINTERSTORE",
-    "SMOVE",
-    "SORT",
-    "SUNIONSTORE",
-    "TOUCH",
-    "UNLINK",
-    "XREAD",
-    "ZDIFF",
-    "ZDIFFSTORE",
-    "ZINTER",
-    "ZINTERCARD",
-    "ZINTERSTORE",
-    "ZMPOP",
-    "ZRANGESTORE",
-    "ZUNION",
-    "ZUNIONSTORE",
-    "FLUSHALL",
-    "FLUSHDB",
-];
-
-/// One word of Lua.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Word<'a> {
-    Name(&'a str),
-    Text(&'a str),
-    Mark(char),
+/// What a script, or a library of functions, may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ScriptTraits {
+    /// All commands are named by literals, so that the other answers hold.
+    pub literal_commands: bool,
+    /// Its outcome may depend on more than its arguments and the values of keys: on time, chance, on the order in
+    /// which a server keeps things, or on how it writes numbers.
+    pub may_choose: bool,
+    /// It may use keys that the caller doesn't declare.
+    pub undeclared_keys_possible: bool,
+    /// It may write.
+    pub writes: bool,
 }
 
-/// Looks at a source.
+/// What a source says about a script. Commands that are not built in are all doubt.
 pub fn analyse(source: &[u8]) -> ScriptTraits {
-    let opaque = ScriptTraits { literal_commands: false, may_choose: true, undeclared_keys_possible: true };
-    let Ok(source) = std::str::from_utf8(source) else { return opaque };
+    static TABLE: LazyLock<Table> = LazyLock::new(Table::builtin);
     if source.len() > MAX_SOURCE {
-        return opaque;
+        return ScriptTraits::DOUBTFUL;
     }
-    let Some(words) = words(source) else { return opaque };
-    let calls = calls(&words);
-    let literal_commands = calls.iter().all(|call| call.command.is_some());
-    let chooses = |call: &Call<'_>| {
-        call.command.is_some_and(|name| CHOOSING.iter().any(|known| known.eq_ignore_ascii_case(name)))
-    };
-    let opaque_name = words.iter().any(|word| matches!(word, Word::Name(name) if OPAQUE.contains(name)));
-    ScriptTraits {
-        literal_commands: literal_commands && !aliases(&words),
-        may_choose: opaque_name || calls.iter().any(chooses),
-        undeclared_keys_possible: aliases(&words) || calls.iter().any(|call| !call.declared),
-    }
-}
-
-/// One `redis.call` or `redis.pcall`.
-struct Call<'a> {
-    /// The command, where it is a literal.
-    command: Option<&'a str>,
-    /// Its first key is an element of KEYS, and nothing else.
-    declared: bool,
-}
-
-fn calls<'a>(words: &[Word<'a>]) -> Vec<Call<'a>> {
-    let mut calls = Vec::new();
-    for (at, window) in words.windows(4).enumerate() {
-        let is_call = matches!(
-            window,
-            [Word::Name("redis" | "server"), Word::Mark('.'), Word::Name("call" | "pcall"), _]
-        );
-        if !is_call {
-            continue;
+    match lexer::tokens(source) {
+        Some(tokens) => {
+            Analysis { table: &TABLE, names: Names::find(&tokens), tokens }.run(is_library(source))
         }
-        // `redis.call(…)`, or `redis.call 'PING'`.
-        let first = if window[3] == Word::Mark('(') { at + 4 } else { at + 3 };
-        let command = match words.get(first) {
-            Some(Word::Text(name)) => Some(*name),
-            _ => None,
-        };
-        let several =
-            command.is_none_or(|name| SEVERAL_KEYS.iter().any(|known| known.eq_ignore_ascii_case(name)));
-        calls.push(Call { command, declared: declares(words.get(first + 1..).unwrap_or_default(), several) });
+        None => ScriptTraits::DOUBTFUL,
     }
-    calls
 }
 
-/// Behind the command: are its keys elements of KEYS? Of a command with one key the first argument
-/// is looked at, of others all.
-fn declares(words: &[Word<'_>], several: bool) -> bool {
-    match words {
-        [Word::Mark(')'), ..] => true,
-        [
-            Word::Mark(','),
-            Word::Name("KEYS"),
-            Word::Mark('['),
-            Word::Name(_),
-            Word::Mark(']'),
-            Word::Mark(end @ (',' | ')')),
-            ..,
-        ] => *end == ')' || !several || declares(words.get(5..).unwrap_or_default(), several),
+// === impl ScriptTraits ===
+
+impl ScriptTraits {
+    /// What is said of a script whose source is not known.
+    pub const DOUBTFUL: ScriptTraits = ScriptTraits {
+        literal_commands: false,
+        may_choose: true,
+        undeclared_keys_possible: true,
+        writes: true,
+    };
+
+    /// Nothing speaks against it.
+    const CLEAR: ScriptTraits = ScriptTraits {
+        literal_commands: true,
+        may_choose: false,
+        undeclared_keys_possible: false,
+        writes: false,
+    };
+
+    /// How a call of the script is mirrored whose declared keys are in sync; a verbatim one also needs the database
+    /// to be in sync if there may be undeclared keys.
+    pub fn way(self) -> Way {
+        match self {
+            Self { writes: false, .. } => Way::Nothing,
+            Self { literal_commands: true, may_choose: false, .. } => Way::Verbatim,
+            _ => Way::Copied,
+        }
+    }
+}
+
+/// Reads whose replies are the same wherever the same data is.
+const EXACT_READS: [&str; 43] = [
+    "bitcount",
+    "bitfield_ro",
+    "bitpos",
+    "echo",
+    "exists",
+    "get",
+    "getbit",
+    "getrange",
+    "hexists",
+    "hget",
+    "hlen",
+    "hmget",
+    "hstrlen",
+    "lcs",
+    "lindex",
+    "llen",
+    "lpos",
+    "lrange",
+    "mget",
+    "ping",
+    "scard",
+    "sintercard",
+    "sismember",
+    "smismember",
+    "strlen",
+    "substr",
+    "touch",
+    "type",
+    "xlen",
+    "xrange",
+    "xread",
+    "xrevrange",
+    "zcard",
+    "zcount",
+    "zintercard",
+    "zlexcount",
+    "zrange",
+    "zrangebylex",
+    "zrangebyscore",
+    "zrank",
+    "zrevrange",
+    "zrevrangebylex",
+    "zrevrangebyscore",
+];
+
+/// Members of `redis` that neither run commands nor tell about the server.
+const HARMLESS: [&[u8]; 15] = [
+    b"error_reply",
+    b"log",
+    b"register_function",
+    b"replicate_commands",
+    b"set_repl",
+    b"setresp",
+    b"sha1hex",
+    b"status_reply",
+    b"LOG_DEBUG",
+    b"LOG_NOTICE",
+    b"LOG_VERBOSE",
+    b"LOG_WARNING",
+    b"REPL_ALL",
+    b"REPL_AOF",
+    b"REPL_SLAVE",
+];
+
+/// Ways to code that is not in the source, or to a table of everything.
+const DYNAMIC: [&[u8]; 13] = [
+    b"_ENV",
+    b"_G",
+    b"debug",
+    b"dofile",
+    b"getfenv",
+    b"getmetatable",
+    b"load",
+    b"loadfile",
+    b"loadstring",
+    b"module",
+    b"rawset",
+    b"require",
+    b"setfenv",
+];
+
+/// What tells about the machine, or goes through tables in an order of its own.
+const CHOOSING: [&[u8]; 7] = [b"collectgarbage", b"gcinfo", b"io", b"newproxy", b"next", b"os", b"pairs"];
+
+struct Analysis<'a> {
+    table: &'a Table,
+    tokens: Vec<Token<'a>>,
+    names: Names<'a>,
+}
+
+// === impl Analysis ===
+
+impl<'a> Analysis<'a> {
+    fn run(&self, library: bool) -> ScriptTraits {
+        let mut traits = ScriptTraits::CLEAR;
+        // What a library keeps from call to call, two servers keep apart.
+        traits.may_choose |= library && self.names.outer_locals;
+        traits.undeclared_keys_possible |= !self.names.keys_untouched;
+        for (at, token) in self.tokens.iter().enumerate() {
+            let Token::Name(name) = *token else { continue };
+            let member = at > 0 && matches!(self.tokens[at - 1], Token::Symbol(b'.' | b':'));
+            match name {
+                _ if member => self.member(at, name, &mut traits),
+                b"redis" | b"server" => self.redis(at, &mut traits),
+                _ if DYNAMIC.contains(&name) => traits = ScriptTraits::DOUBTFUL,
+                _ if CHOOSING.contains(&name) => traits.may_choose = true,
+                b"math" => traits.may_choose |= !self.harmless_math(at),
+                b"tostring" => {
+                    traits.may_choose |= !self.is_symbol(at + 1, b'(') || self.makes_object(at + 2)
+                }
+                _ => {}
+            }
+        }
+        traits
+    }
+
+    fn is_symbol(&self, at: usize, symbol: u8) -> bool {
+        self.tokens.get(at) == Some(&Token::Symbol(symbol))
+    }
+
+    /// `x.call` of something that is not known to be `redis`; `cjson.encode`.
+    fn member(&self, at: usize, name: &[u8], traits: &mut ScriptTraits) {
+        let owner = at.checked_sub(2).map(|at| self.tokens[at]);
+        let nested = at > 2 && matches!(self.tokens[at - 3], Token::Symbol(b'.' | b':'));
+        let of_redis = !nested && matches!(owner, Some(Token::Name(b"redis" | b"server")));
+        match name {
+            b"call" | b"pcall" if !of_redis => *traits = ScriptTraits::DOUBTFUL,
+            // Fields come out in the order in which the table keeps them.
+            b"encode" | b"pack" => traits.may_choose = true,
+            _ => {}
+        }
+    }
+
+    fn harmless_math(&self, at: usize) -> bool {
+        match (self.tokens.get(at + 1), self.tokens.get(at + 2)) {
+            (Some(Token::Symbol(b'.')), Some(Token::Name(function))) => {
+                !matches!(*function, b"random" | b"randomseed")
+            }
+            _ => false,
+        }
+    }
+
+    /// Their text is an address.
+    fn makes_object(&self, at: usize) -> bool {
+        matches!(self.tokens.get(at), Some(Token::Symbol(b'{') | Token::Name(b"function")))
+    }
+
+    fn redis(&self, at: usize, traits: &mut ScriptTraits) {
+        let member = match (self.tokens.get(at + 1), self.tokens.get(at + 2)) {
+            (Some(Token::Symbol(b'.')), Some(Token::Name(member))) => *member,
+            _ => {
+                *traits = ScriptTraits::DOUBTFUL;
+                return;
+            }
+        };
+        match member {
+            b"call" | b"pcall" => match Call::parse(&self.tokens, at + 3) {
+                Some(call) => self.call(&call, traits),
+                None => *traits = ScriptTraits::DOUBTFUL,
+            },
+            _ if HARMLESS.contains(&member) && !self.is_symbol(at + 3, b'=') => {}
+            _ => traits.may_choose = true,
+        }
+    }
+
+    fn call(&self, call: &Call<'_>, traits: &mut ScriptTraits) {
+        let words = call.words();
+        let Some(id) = self.table.find(&words[..]) else {
+            *traits = ScriptTraits::DOUBTFUL;
+            return;
+        };
+        let spec = self.table.spec(id);
+        traits.writes |=
+            spec.flags.has(CommandFlags::WRITE) || !matches!(spec.kind, Kind::Read | Kind::Connection);
+        traits.may_choose |= !exact(spec, call, &words);
+        traits.undeclared_keys_possible |= !self.names.declared(spec, call, &words);
+    }
+}
+
+/// Whether a command does and answers the same wherever the same data is.
+fn exact(spec: &Spec, call: &Call<'_>, words: &[&[u8]]) -> bool {
+    if EXACT_READS.binary_search(&&*spec.name).is_ok() {
+        return true;
+    }
+    match Recipe::by_name(&spec.name) {
+        Some(Recipe::Verbatim) => true,
+        Some(Recipe::Xadd) => {
+            let literal = |add: StreamAdd| (2..=add.id_at).all(|at| call.is_literal(at));
+            StreamAdd::parse(words).is_some_and(literal) && Recipe::Xadd.way(spec, words) == Way::Verbatim
+        }
+        Some(Recipe::Xtrim) => {
+            call.is_literal(2) && call.is_literal(3) && Recipe::Xtrim.way(spec, words) == Way::Verbatim
+        }
         _ => false,
     }
 }
 
-/// Is `redis`, or one of its functions, given another name, or reached by a computed one?
-fn aliases(words: &[Word<'_>]) -> bool {
-    let is_redis = |word: &Word<'_>| matches!(word, Word::Name("redis" | "server"));
-    words.iter().enumerate().filter(|(_, word)| is_redis(word)).any(|(at, _)| {
-        let called = matches!(words.get(at + 3), Some(Word::Mark('(') | Word::Text(_)));
-        match (words.get(at + 1), words.get(at + 2)) {
-            (Some(Word::Mark('.')), Some(Word::Name("call" | "pcall"))) => !called,
-            (Some(Word::Mark('.')), Some(Word::Name(_))) => false,
-            _ => true,
-        }
-    })
-}
-
-/// The words of a source without its comments. `None`: something in it is not understood.
-fn words(source: &str) -> Option<Vec<Word<'_>>> {
-    let mut words = Vec::new();
-    let mut rest = source;
-    while let Some(first) = rest.chars().next() {
-        if let Some(comment) = rest.strip_prefix("--") {
-            rest = match long_bracket(comment) {
-                Some((_, after)) => after,
-                None => comment.split_once('\n').map_or("", |(_, after)| after),
-            };
-        } else if let Some((text, after)) = long_bracket(rest) {
-            words.push(Word::Text(text));
-            rest = after;
-        } else if first == '"' || first == '\'' {
-            let end = quoted_end(rest, first)?;
-            words.push(Word::Text(rest.get(1..end)?));
-            rest = rest.get(end + 1..)?;
-        } else if first.is_ascii_alphanumeric() || first == '_' {
-            let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
-            words.push(Word::Name(rest.get(..end)?));
-            rest = rest.get(end..)?;
-        } else {
-            if !first.is_whitespace() {
-                words.push(Word::Mark(first));
-            }
-            rest = rest.get(first.len_utf8()..)?;
-        }
-    }
-    Some(words)
-}
-
-/// Where a quoted string ends. One with escapes is not taken apart: `None` for an escaped name is
-/// safe, since the text then matches no command.
-fn quoted_end(text: &str, quote: char) -> Option<usize> {
-    let mut escaped = false;
-    for (at, c) in text.char_indices().skip(1) {
-        match c {
-            _ if escaped => escaped = false,
-            '\\' => escaped = true,
-            '\n' => return None,
-            c if c == quote => return Some(at),
-            _ => {}
-        }
-    }
-    None
-}
-
-/// `[[ … ]]`, `[==[ … ]==]`: the text, and what follows.
-fn long_bracket(text: &str) -> Option<(&str, &str)> {
-    let level = text.strip_prefix('[')?.bytes().take_while(|byte| *byte == b'=').count();
-    let body = text.get(level + 1..)?.strip_prefix('[')?;
-    let close = format!("]{}]", "=".repeat(level));
-    body.split_once(close.as_str())
+/// A library of functions says its name in its first line.
+fn is_library(source: &[u8]) -> bool {
+    let line = source.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    line.starts_with(b"#!") && memchr::memmem::find(line, b"name=").is_some()
 }

@@ -10,6 +10,7 @@ use crate::stage::StoreId;
 use super::clients::Doom;
 use super::cursors::cursor_in_reply;
 use super::derive::has_error;
+use super::knowledge::Sync;
 use super::lane::{Arrived, ContextOutcome, Sink};
 use super::op::{Failure, Kept, Op, OpKey, Owner, Policy, Reply};
 use super::policy::{self, Seen, Step};
@@ -155,6 +156,13 @@ impl Sequencer {
             self.late_reply(key, store, frame);
             return;
         }
+        if self.is_overtaken(op, store) {
+            if let Some(op) = self.ops.get_mut(key.0 as usize) {
+                op.replies[store.index()] = Reply::Failed(Failure::Down);
+            }
+            self.settle(key);
+            return;
+        }
         let mut seen = self.seen(op);
         seen[store.index()] = if is_hit(op, frame) { Seen::Hit } else { Seen::Miss };
         match policy::decide(op.policy, seen) {
@@ -168,6 +176,16 @@ impl Sequencer {
                 self.settle(key);
             }
         }
+    }
+
+    /// Does this reply to a lookup tell what `store` would not hold if it had taken a write before? The write's
+    /// refusal has come first, on the same lane.
+    fn is_overtaken(&self, op: &Op, store: StoreId) -> bool {
+        let mut behind = false;
+        if matches!(op.policy, Policy::Lookup { .. }) && store != op.default {
+            op.touched.each(|hash, _| behind |= self.known.of(hash) == Sync::Suspect(store));
+        }
+        behind
     }
 
     fn seen(&self, op: &Op) -> [Seen; 2] {
@@ -266,7 +284,14 @@ impl Sequencer {
         let [primary, secondary] = &op.replies;
         let default = self.default_store();
         let (Some(primary), Some(secondary)) = (primary.frame(), secondary.frame()) else { return };
-        let merged = compare::merge_mget(primary, secondary, |_| compare::Prefer::PrimaryElseSecondary);
+        let mut known = Vec::new();
+        op.touched.each(|hash, _| known.push(self.known.of(hash)));
+        let merged = compare::merge_mget(primary, secondary, |place| match known.get(place) {
+            Some(Sync::Suspect(StoreId::Primary)) => compare::Prefer::SecondaryOnly,
+            Some(Sync::Suspect(StoreId::Secondary)) => compare::Prefer::PrimaryOnly,
+            Some(Sync::InSync) if default == StoreId::Primary => compare::Prefer::PrimaryOnly,
+            _ => compare::Prefer::PrimaryElseSecondary,
+        });
         let (frame, taken) = match merged {
             Some(merged) => (merged.reply, !merged.taken.is_empty()),
             None if default == StoreId::Primary => (primary.to_vec(), false),

@@ -214,19 +214,20 @@ impl Sequencer {
             self.place_pair(submission, miss, Policy::Merge { default }, false);
             return;
         }
+        // The right store answers for a key that the other one is behind in.
+        if let Some(store) = self.right_store(&submission.footprint) {
+            self.place_on(submission, store);
+            return;
+        }
         let [key] = submission.footprint.keys() else {
             self.place_single(submission);
             return;
         };
         match (default, self.known.of(key.hash)) {
             _ if miss == Miss::Never => self.place_single(submission),
-            // The right store answers for a key that the other one is behind in.
-            (_, Sync::Suspect(behind)) => self.place_on(submission, behind.other()),
             (StoreId::Primary, Sync::InSync) => self.place_single(submission),
             (StoreId::Secondary, _) if self.diverts(&submission.footprint) => self.place_single(submission),
-            (StoreId::Secondary, Sync::InSync | Sync::Unknown) | (StoreId::Primary, Sync::Unknown) => {
-                self.place_lookup(submission, miss, default);
-            }
+            _ => self.place_lookup(submission, miss, default),
         }
     }
 

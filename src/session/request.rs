@@ -2,19 +2,18 @@
 
 use std::borrow::Cow;
 
-use crate::command::errors::{unknown_command_error, unknown_subcommand_error, wrong_arity_error};
+use crate::command::errors::{unknown_command_error, unknown_subcommand_error};
 use crate::command::{Args, CommandId, Effect, Keys, Kind, Lookup, Spec, can_fill, classify, keys, other_db};
 use crate::metrics::{ClientErrorKind, RequestKind};
 use crate::mirror::Way;
+use crate::resp::encode;
 use crate::resp::request::{Decoded, Decoder, ProtocolError, Request, RequestLimits};
-use crate::resp::{Proto, encode};
-use crate::route::{self, Route, SessionCommand, TransactionCommand};
+use crate::route::{self, Route};
 use crate::sequencer::fence::{Footprint, KeyRef};
 use crate::sequencer::{Path, Scope, Submission, hash_key};
 
-use super::select::parse_db;
-use super::transaction::{Change, Multi, Own};
-use super::writes::{is_relative, scope, wider};
+use super::judge::queues;
+use super::writes::{is_relative, scope};
 use super::{Owned, Session, Task};
 
 /// Requests of one client that are taken in one turn before others have theirs.
@@ -66,7 +65,7 @@ impl Session {
     }
 
     /// A client that goes no further than a queued command gets its QUEUED.
-    fn answer_queued(&mut self) {
+    pub(super) fn answer_queued(&mut self) {
         if let Some(multi) = &mut self.multi {
             let mut core = self.instance.core_mut();
             multi.answer(|seq, reply| core.clients.pay(self.key, seq, reply));
@@ -303,170 +302,6 @@ impl Session {
         self.pay_error(seq, refusal(spec));
     }
 
-    // --- what is judged before it is run ---
-
-    /// Does the proxy judge a request before a store sees it?
-    fn is_special(&self, route: Route) -> bool {
-        !matches!(route, Route::Order(_))
-            || self.multi.is_some()
-            || self.subscriber.is_some()
-            || self.pinned.is_some()
-            || !self.state.authenticated
-    }
-
-    /// The error for a request that the default store would not run, in the order in which Redis looks.
-    fn rejection(&self, request: &Request<'_>, id: CommandId, spec: &Spec, route: Route) -> Option<Vec<u8>> {
-        let offered = {
-            let core = self.instance.core();
-            self.instance.with_facts(core.default_store(), |facts| facts.offered.clone())
-        };
-        let (exists, fits) = match &offered {
-            Some(offered) => (offered.has(id), offered.arity_ok(id, request.argc())),
-            None => (true, spec.arity_ok(request.argc())),
-        };
-        if !exists {
-            let table = self.instance.core().table.clone();
-            let container = spec.name.split_once('|').and_then(|(name, _)| table.by_name(name));
-            return Some(match container {
-                Some(container) => unknown_subcommand_error(table.spec(container), request),
-                None => unknown_command_error(request),
-            });
-        }
-        if !fits {
-            return Some(wrong_arity_error(spec));
-        }
-        if !self.state.authenticated && !before_auth(route) {
-            return Some(b"NOAUTH Authentication required.".to_vec());
-        }
-        let no_multi = spec.flags.has(crate::command::CommandFlags::NO_MULTI);
-        if self.multi.is_some() && no_multi && queues(route) {
-            return Some(b"ERR Command not allowed inside a transaction".to_vec());
-        }
-        self.restricts(spec, route).then(|| not_while_subscribed(spec, request.name()))
-    }
-
-    /// Refuses a request before it is run: an open transaction will abort, and EXEC itself aborts at once.
-    fn reject(&mut self, route: Route, error: Vec<u8>) {
-        let seq = self.owe();
-        if let Some(multi) = &mut self.multi {
-            multi.dirty = true;
-        }
-        self.answer_queued();
-        if route != Route::Transaction(TransactionCommand::Exec) || !error.starts_with(b"ERR ") {
-            self.pay_error(seq, error);
-            return;
-        }
-        self.abort_multi();
-        let mut text = b"EXECABORT Transaction discarded because of: ".to_vec();
-        text.extend_from_slice(error.get(4..).unwrap_or_default());
-        self.pay_error(seq, text);
-    }
-
-    // --- MULTI ---
-
-    /// Queues a command of an open transaction.
-    fn queue(
-        &mut self,
-        request: &Request<'_>,
-        id: CommandId,
-        spec: &Spec,
-        effect: &Effect,
-        route: Route,
-    ) -> Option<Task> {
-        if let Some(error) = self.not_in_multi(spec, route, request) {
-            self.reject(route, error);
-            return None;
-        }
-        let seq = self.owe();
-        if let Route::Session(command) = route {
-            self.queue_session(command, request, seq);
-            return None;
-        }
-        let footprint = self.footprint(spec, effect, request);
-        let told = self.instance.core_mut().way(id, request);
-        let reach = scope(spec, effect, &footprint, told.undeclared);
-        let Some(multi) = &mut self.multi else { return None };
-        // A look at the keyspace has its place in the order like any command: it makes nobody doubt every key.
-        if effect.kind != Kind::KeyspaceRead {
-            multi.footprint.join(footprint, multi.frames.len());
-        }
-        multi.writes |= effect.writes || effect.kind == Kind::Publish;
-        multi.scope = wider(multi.scope, reach);
-        multi.ways.push(told.way);
-        // MONITOR changes the connection that runs it, where a server lets it in a transaction.
-        multi.private |= route == Route::Monitor;
-        multi.queue(request.frame, seq, effect.rule);
-        self.io.info.borrow_mut().queued += 1;
-        None
-    }
-
-    /// Queues a command about the connection: none of them is for a lane.
-    fn queue_session(&mut self, command: SessionCommand, request: &Request<'_>, seq: u64) {
-        let single_db = self.instance.single_db();
-        let Some(multi) = &mut self.multi else { return };
-        multi.private = true;
-        multi.ways.push(Way::Nothing);
-        match command {
-            SessionCommand::Client(command) => {
-                let args = request.iter().map(<[u8]>::to_vec).collect();
-                multi.queue_own(Own::Client(command, args), request.frame.len(), seq);
-            }
-            SessionCommand::Select => match parse_db(request, single_db) {
-                Ok(_) if single_db => {
-                    multi.queue_own(Own::Reply(encode::OK.to_vec()), request.frame.len(), seq)
-                }
-                Ok(db) => {
-                    multi.selects = Some(db);
-                    multi.footprint = Footprint::Everything;
-                    multi.changes.push((multi.queued(), Change::Db(db)));
-                    multi.queue(request.frame, seq, crate::command::Rule::Exact);
-                }
-                Err(error) => {
-                    let mut reply = Vec::new();
-                    encode::error(&mut reply, error);
-                    multi.queue_own(Own::Reply(reply), request.frame.len(), seq);
-                }
-            },
-            _ => {
-                if let Some(proto) = hello_version(command, request) {
-                    multi.changes.push((multi.queued(), Change::Proto(proto)));
-                }
-                multi.queue_private(request.frame, seq);
-            }
-        }
-        self.io.info.borrow_mut().queued += 1;
-    }
-
-    /// Why a command cannot be part of a transaction.
-    fn not_in_multi(&self, spec: &Spec, route: Route, request: &Request<'_>) -> Option<Vec<u8>> {
-        use crate::route::ClientCommand as C;
-        match route {
-            Route::Subscribe => {
-                Some(b"MULTISTORE subscribing inside a transaction is not supported".to_vec())
-            }
-            Route::Refuse => Some(refusal(spec).into_bytes()),
-            Route::Session(SessionCommand::Client(C::Reply | C::Unsupported)) => {
-                let name = spec.name.replace('|', " ").to_uppercase();
-                Some(format!("MULTISTORE {name} inside a transaction is not supported").into_bytes())
-            }
-            _ if self.multi.as_ref().is_some_and(|multi| !multi.has_room(request.frame, &self.limits)) => {
-                self.instance.metrics.client_errors[ClientErrorKind::RequestLimit].inc();
-                Some(b"MULTISTORE the transaction is larger than max_request".to_vec())
-            }
-            _ => self.single_db_error(spec, request),
-        }
-    }
-
-    pub(super) fn begin_multi(&mut self, seq: u64) {
-        if self.multi.is_some() {
-            self.answer_queued();
-            self.pay_error(seq, "ERR MULTI calls can not be nested");
-        } else {
-            self.multi = Some(Box::new(Multi::begin(seq)));
-            self.io.info.borrow_mut().queued = 0;
-        }
-    }
-
     // --- an instance that shows one database ---
 
     /// What is sent in the place of a command that means all databases, where the instance shows one.
@@ -481,7 +316,7 @@ impl Session {
         Some(frame)
     }
 
-    fn single_db_error<A: Args + ?Sized>(&self, spec: &Spec, args: &A) -> Option<Vec<u8>> {
+    pub(super) fn single_db_error<A: Args + ?Sized>(&self, spec: &Spec, args: &A) -> Option<Vec<u8>> {
         use crate::command::OtherDb;
         if !self.instance.single_db() {
             return None;
@@ -536,72 +371,11 @@ fn fills<A: Args + ?Sized>(spec: &Spec, effect: &Effect, args: &A) -> usize {
     }
 }
 
-/// The protocol that a queued HELLO asks for.
-fn hello_version(command: SessionCommand, request: &Request<'_>) -> Option<Proto> {
-    match request.int(1) {
-        Some(2) if command == SessionCommand::Hello => Some(Proto::Resp2),
-        Some(3) if command == SessionCommand::Hello => Some(Proto::Resp3),
-        _ => None,
-    }
-}
-
-fn refusal(spec: &Spec) -> String {
+/// The error for a command that the setting `refuse` lists.
+pub(super) fn refusal(spec: &Spec) -> String {
     let name = spec.name.replace('|', " ").to_uppercase();
     format!(
         "MULTISTORE {name} is refused: it would change a store behind the proxy's back (setting 'refuse'); run it \
          against the store itself"
     )
-}
-
-fn before_auth(route: Route) -> bool {
-    matches!(
-        route,
-        Route::Session(
-            SessionCommand::Auth | SessionCommand::Hello | SessionCommand::Quit | SessionCommand::Reset
-        )
-    )
-}
-
-/// Is a command with this route queued by an open transaction?
-fn queues(route: Route) -> bool {
-    !matches!(
-        route,
-        Route::Session(SessionCommand::Reset | SessionCommand::Quit)
-            | Route::Transaction(
-                TransactionCommand::Exec
-                    | TransactionCommand::Discard
-                    | TransactionCommand::Multi
-                    | TransactionCommand::Watch
-            )
-    )
-}
-
-fn not_while_subscribed(spec: &Spec, name: &[u8]) -> Vec<u8> {
-    let name = match spec.name.split_once('|') {
-        Some(_) => spec.name.to_string(),
-        None => String::from_utf8_lossy(name).to_lowercase(),
-    };
-    format!(
-        "ERR Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in \
-         this context"
-    )
-    .into_bytes()
-}
-
-impl Session {
-    /// Is the client subscribed, and speaks RESP2?
-    fn is_restricted(&self) -> bool {
-        self.state.proto == Proto::Resp2
-            && self.subscriber.as_ref().is_some_and(|subscriber| subscriber.is_subscribed())
-    }
-
-    /// Is this command forbidden while the client is subscribed (RESP2 only)?
-    fn restricts(&self, spec: &Spec, route: Route) -> bool {
-        self.is_restricted()
-            && !matches!(
-                route,
-                Route::Subscribe | Route::Session(SessionCommand::Quit | SessionCommand::Reset)
-            )
-            && spec.name != "ping"
-    }
 }

@@ -44,7 +44,17 @@ pub struct Scenario {
 }
 
 /// Kinds that seeds choose from.
-const ENABLED: &[Trouble] = &[Trouble::None, Trouble::Flips, Trouble::Flips];
+const ENABLED: &[Trouble] = &[
+    Trouble::None,
+    Trouble::Flips,
+    Trouble::Flips,
+    Trouble::Cuts,
+    Trouble::OtherStore,
+    Trouble::OtherStore,
+    Trouble::DefaultStore,
+    Trouble::Refusals,
+    Trouble::Proxy,
+];
 
 // === impl Trouble ===
 
@@ -73,6 +83,8 @@ impl Scenario {
             Stage::DualPrimaryDefault,
             Stage::PrimaryOnly,
         ]);
+        let forced = from_env("CONVERGENCE_TROUBLE").and_then(|number| Trouble::ALL.get(number as usize));
+        let trouble = forced.copied().unwrap_or(drawn);
         let mut settings = Vec::new();
         match numbers.below(6) {
             0 => settings.push("reads = \"default\""),
@@ -82,16 +94,21 @@ impl Scenario {
         if numbers.below(4) == 0 {
             settings.push("ack = \"both\"");
         }
+        let start = match (trouble, start) {
+            // Without a walk there would be one store all the time.
+            (Trouble::None, Stage::SecondaryOnly) => Stage::DualSecondaryDefault,
+            (Trouble::None, Stage::PrimaryOnly) => Stage::DualPrimaryDefault,
+            (_, start) => start,
+        };
         if start == Stage::DualPrimaryDefault {
             settings.retain(|line: &&str| !line.starts_with("reads"));
         }
         let chaotic = 3 + numbers.below(6);
         let keys = numbers.pick(&[1, 2, 4, 8]);
-        let forced = from_env("CONVERGENCE_TROUBLE").and_then(|number| Trouble::ALL.get(number as usize));
         let millis = from_env("CONVERGENCE_MILLIS").unwrap_or(1500);
         Scenario {
             seed,
-            trouble: forced.copied().unwrap_or(drawn),
+            trouble,
             start,
             settings,
             traffic: Duration::from_millis(millis),

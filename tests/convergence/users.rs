@@ -3,6 +3,7 @@
 use super::agent::{Agent, World};
 use super::books::{GROUP, LOCKS, QUEUES, Queue, STREAMS, value_of};
 use super::journal::Book;
+use super::scenario::Trouble;
 use super::support::Value;
 use std::sync::Arc;
 
@@ -95,9 +96,20 @@ fn read(agent: &mut Agent, name: &'static str, command: &str) {
 
 /// What a store says may be bad news only while something is wrong.
 fn unexpected(agent: &Agent, name: &str, text: &str) {
-    let harmless =
-        ["OOM", "READONLY", "LOADING", "NOREPLICAS", "MISCONF", "MULTISTORE", "MASTERDOWN", "BUSY"];
-    if !harmless.iter().any(|code| text.starts_with(code)) {
+    let harmless = [
+        "OOM",
+        "READONLY",
+        "LOADING",
+        "NOREPLICAS",
+        "MISCONF",
+        "MULTISTORE",
+        "MASTERDOWN",
+        "BUSY",
+        "EXECABORT",
+        "UNBLOCKED",
+    ];
+    let troubled = agent.world.scenario.trouble > Trouble::Flips;
+    if !troubled || !harmless.iter().any(|code| text.starts_with(code)) {
         agent.world.journal.complain(format!("{name}: {text}"));
     }
 }
@@ -194,7 +206,7 @@ fn lock(agent: &mut Agent) {
         match agent.call(&["EVAL", UNLOCK, "1", name, &token]) {
             Some(Value::Int(1)) => return,
             Some(Value::Int(0)) => {
-                if world.scenario.trouble <= super::scenario::Trouble::Flips {
+                if world.scenario.trouble <= Trouble::Flips {
                     world.journal.complain(format!("{name}: {token} was not there any more to be released"));
                 }
                 return;

@@ -42,19 +42,39 @@ impl Sequencer {
 
     /// Tries again what was held back. True: the stage has changed.
     pub fn try_flip(&mut self) -> bool {
-        let wanted = self.wanted;
-        if wanted == self.stage || self.pending_stage.is_some() {
-            return false;
+        let mut changed = false;
+        while self.wanted != self.stage && self.pending_stage.is_none() {
+            let step = self.next_step();
+            if !self.try_step(step) {
+                break;
+            }
+            changed = true;
         }
-        if self.flip_obstacle(wanted).is_some() {
+        changed
+    }
+
+    /// Both flags changed at once are two steps: both stores are in use before the other one becomes the
+    /// default, so that it can be repaired first if it is behind.
+    fn next_step(&self) -> Stage {
+        let (now, wanted) = (self.stage, self.wanted);
+        let turns = !now.is_dual() && wanted.is_dual() && now.default_store() != wanted.default_store();
+        match (turns, now.default_store()) {
+            (false, _) => wanted,
+            (true, StoreId::Primary) => Stage::DualPrimaryDefault,
+            (true, StoreId::Secondary) => Stage::DualSecondaryDefault,
+        }
+    }
+
+    fn try_step(&mut self, step: Stage) -> bool {
+        if self.flip_obstacle(step).is_some() {
             self.metrics.flip_held.set(1);
             return false;
         }
         if self.holds.is_open() {
-            self.apply_stage(wanted);
+            self.apply_stage(step);
             return true;
         }
-        self.pending_stage = Some(wanted);
+        self.pending_stage = Some(step);
         self.holds.reserve(&Footprint::Everything);
         self.metrics.flip_held.set(1);
         false

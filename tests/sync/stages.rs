@@ -212,6 +212,27 @@ fn a_held_flip_that_is_taken_back_never_happens() {
 }
 
 #[test]
+fn two_flags_at_once_are_two_steps() {
+    let mut pair = Pair::eager(Stage::DualSecondaryDefault);
+    let mut client = pair.client();
+    client.words("SET count 1");
+    pair.stage(Stage::DualPrimaryDefault);
+    pair.stage(Stage::PrimaryOnly);
+    client.words("SET count 41");
+    // The store to return to is behind, and full: it cannot be repaired yet.
+    pair.secondary.words("CONFIG SET maxmemory 1");
+    pair.proxy.write_stage_of(INSTANCE, Stage::DualSecondaryDefault);
+    let held = pair.held_flip();
+    assert!(held.contains("secondary"), "{held}");
+    assert_eq!(pair.status()["stage"], "dual_primary_default");
+    assert_eq!(client.words("INCR count"), 42.into());
+    pair.secondary.words("CONFIG SET maxmemory 0");
+    pair.proxy.wait_for_stage(INSTANCE, Stage::DualSecondaryDefault);
+    assert_eq!(client.words("INCR count"), 43.into());
+    pair.assert_both("GET count", "43");
+}
+
+#[test]
 fn a_forced_jump_leaves_a_store_behind_as_well() {
     let (primary, secondary) = (RedisServer::start(), RedisServer::start());
     let config = ProxyConfig::new(INSTANCE, &primary.url(), &secondary.url())

@@ -68,6 +68,8 @@ struct Park {
     id: u64,
     parking: Parking,
     in_flight: bool,
+    /// The last attempt's place in the default lane.
+    position: u64,
     /// It has had an answer: now it waits.
     tried: bool,
     /// To be tried again, and this many in its lines with it: something may have come while an
@@ -122,8 +124,15 @@ impl Parks {
         self.next += 1;
         let id = self.next;
         let (client, keys, deadline) = (parking.client, parking.hashes(), parking.deadline);
-        let index =
-            self.slab.insert(Park { id, parking, in_flight: false, tried: false, again: None, ended: None });
+        let index = self.slab.insert(Park {
+            id,
+            parking,
+            in_flight: false,
+            position: 0,
+            tried: false,
+            again: None,
+            ended: None,
+        });
         let key = ParkKey { index: index as u32, id };
         for hash in keys {
             self.by_key.entry(hash).or_default().push_back(key);
@@ -163,6 +172,12 @@ impl Parks {
     fn is_busy(&self, key: ParkKey) -> bool {
         let park = self.slab.get(key.index as usize).filter(|park| park.id == key.id);
         park.is_some_and(|park| park.in_flight || park.again.is_some())
+    }
+
+    /// Is an attempt in flight that comes behind position `since` of the default lane?
+    fn is_tried_since(&self, key: ParkKey, since: u64) -> bool {
+        let park = self.slab.get(key.index as usize).filter(|park| park.id == key.id);
+        park.is_some_and(|park| park.in_flight && park.again.is_none() && park.position > since)
     }
 
     /// A line is tried again from the front when this one's attempt is over.
@@ -259,19 +274,28 @@ impl Sequencer {
         if self.parks.is_empty() {
             return;
         }
+        let since = self.lane(self.default_store()).appended();
+        self.serve_parked_since(footprint, count, since);
+    }
+
+    /// The same; who was tried behind position `since` of the default lane has had his turn.
+    fn serve_parked_since(&mut self, footprint: &Footprint, count: usize, since: u64) {
         match footprint {
             Footprint::Nothing => {}
             Footprint::Everything => self.parks.fronts().into_iter().for_each(|key| self.attempt(key)),
             Footprint::Keys(keys) => {
-                keys.iter().for_each(|key| self.serve_line(key.hash, count.min(MAX_LINES)));
+                keys.iter().for_each(|key| self.serve_line(key.hash, count.min(MAX_LINES), since));
             }
         }
     }
 
     /// Tries the first `count` of a line, in their order: nobody is tried before somebody in front of
     /// him whose attempt is still in flight or owed.
-    fn serve_line(&mut self, hash: u64, count: usize) {
+    fn serve_line(&mut self, hash: u64, count: usize, since: u64) {
         for key in self.parks.first_in_line(hash, count) {
+            if self.parks.is_tried_since(key, since) {
+                continue;
+            }
             if self.parks.is_busy(key) {
                 self.parks.try_again(key, count);
                 return;
@@ -316,6 +340,10 @@ impl Sequencer {
             park.again = None;
         }
         self.send_attempt(key, plan, command, context, &frame, way, &footprint);
+        let position = self.lane(self.default_store()).appended();
+        if let Some(park) = self.parks.get_mut(key) {
+            park.position = position;
+        }
         self.note_write(&footprint);
     }
 
@@ -407,8 +435,9 @@ impl Sequencer {
         let Some(park) = self.parks.get_mut(key) else { return };
         let Some(count) = park.again.take() else { return };
         let footprint = park.parking.footprint.clone();
+        let since = self.lane(self.default_store()).appended();
         self.attempt(key);
-        self.serve_parked(&footprint, count);
+        self.serve_parked_since(&footprint, count, since);
     }
 
     /// The default store's answer to an attempt: EXEC's reply, or an error. True: it took something.

@@ -136,3 +136,42 @@ fn parked_clients_are_served_on_over_flips_and_outages() {
     pair.assert_both("LRANGE done 0 -1", Value::bulks(&expected));
     pair.assert_both("EXISTS queue", 0);
 }
+
+#[test]
+fn who_waits_is_tried_when_something_may_have_come_and_not_all_the_time() {
+    for stage in DUAL {
+        let pair = Pair::start_with(stage, &[r#"blocking_poll = "1m""#]);
+        pair.secondary.words("SET cold 1");
+        let mut waiters: Vec<Client> = (0..4).map(|_| pair.client()).collect();
+        for waiter in &mut waiters {
+            waiter.send(&["BLPOP", "queue", "other", "0"]);
+        }
+        poll_until(SOON, "all are parked", || {
+            pair.proxy.metric("multistore_parked_clients", &[("instance_name", INSTANCE)]) == 4.0
+        });
+        let mut client = pair.client();
+        // A write of another type to their key, and a script that may have filled it.
+        assert_eq!(client.words("SET queue x"), Value::ok());
+        assert_eq!(client.words("DEL queue"), 1.into());
+        let script = "redis.call('INCR', KEYS[1]) return redis.call('RANDOMKEY')";
+        assert!(!client.call(&["EVAL", script, "1", "cold"]).is_error());
+        let default = pair.default_store(stage);
+        let tried = |client: &mut Client| {
+            for _ in 0..50 {
+                client.words("GET nothing");
+            }
+            default.calls_of("blpop")
+        };
+        poll_until(SOON, "nobody is tried any more", || {
+            let before = default.calls_of("blpop");
+            tried(&mut client) == before
+        });
+        for n in 0..4 {
+            assert_eq!(client.call(&["RPUSH", "other", &n.to_string()]), 1.into(), "{stage}");
+        }
+        for (n, waiter) in waiters.iter_mut().enumerate() {
+            assert_eq!(waiter.read_reply(), Value::bulks(&["other", &n.to_string()]), "{stage}");
+        }
+        pair.assert_both("EXISTS other", 0);
+    }
+}

@@ -28,6 +28,8 @@ pub enum Way {
 /// What an effect is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Derivation {
+    /// The client's own words, once the default store has taken them: what they replace is on the other store alone.
+    Accepted,
     /// The members that were popped.
     Spop,
     /// The id that was made.

@@ -135,6 +135,11 @@ pub fn derive_value<A: Args + ?Sized>(
     }
     let mut frames = Frames::default();
     let told = match derivation {
+        Derivation::Accepted => {
+            let words: Vec<&[u8]> = (0..args.argc()).filter_map(|at| args.arg(at)).collect();
+            frames.command(&words);
+            Some(())
+        }
         Derivation::Spop => numbers::spop(args, reply, &mut frames),
         Derivation::IncrByFloat => numbers::incr_by_float(args, reply, &mut frames),
         Derivation::HIncrByFloat => numbers::hash_incr_by_float(args, reply, extra, &mut frames),

@@ -75,6 +75,17 @@ pub struct CopyCounts {
     pub too_large: u64,
 }
 
+/// What comes of the wish to copy keys to the default store before a write that needs them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hydration {
+    /// They are being copied behind a fence: the write is to be held.
+    Begun,
+    /// A store is down, or there is nothing to copy: the default store goes on alone.
+    Unreachable,
+    /// The default store has just refused them, with this error frame.
+    Refused(Box<[u8]>),
+}
+
 /// Copies under way at once, beside those that a fence waits for.
 pub const MAX_COPIES: usize = 64;
 /// Reads of a key that keeps changing, before a fence is put around it.
@@ -134,7 +145,7 @@ impl Sequencer {
         let waiting: Vec<u64> = self.copies.slab.iter().filter_map(|(_, copy)| copy.hydration).collect();
         self.copies.slab.clear();
         self.copies.by_hash.clear();
-        waiting.into_iter().for_each(|id| self.hydrated(id));
+        waiting.into_iter().for_each(|id| self.hydrated(id, None));
     }
 
     /// How many copies are under way.
@@ -191,9 +202,15 @@ impl Sequencer {
         }
     }
 
-    /// Copies what the default store lacks of these keys; until that is done a fence holds them.
-    /// False: it cannot be done now, since the store to copy from is down.
-    pub(super) fn hydrate(&mut self, footprint: &Footprint, frame: &[u8], db: u32) -> bool {
+    /// Copies what the default store lacks of these keys; until it has answered that it has them a fence holds them.
+    pub(super) fn hydrate(&mut self, footprint: &Footprint, frame: &[u8], db: u32) -> Hydration {
+        if let Some((_, error)) = self
+            .refused_copies
+            .iter()
+            .find(|(refused, _)| footprint.keys().iter().any(|key| key.hash == *refused))
+        {
+            return Hydration::Refused(error.clone());
+        }
         let default = self.default_store();
         let mut wanted: Vec<(KeyRef, StoreId, bool)> = Vec::new();
         for key in footprint.keys() {
@@ -209,17 +226,23 @@ impl Sequencer {
             }
         }
         if wanted.is_empty() || !self.lanes.iter().all(super::lane::Lane::is_up) {
-            return false;
+            return Hydration::Unreachable;
         }
         self.copies.next_hydration += 1;
         let id = self.copies.next_hydration;
         let fenced = Footprint::Keys(wanted.iter().map(|(key, ..)| *key).collect());
         self.raise_hydration(id, fenced, wanted.len());
         for (key, from, replace) in wanted {
+            if let Some(copy) =
+                self.copies.of_mut(key.hash).filter(|copy| copy.applied && !copy.dirty && copy.from == from)
+            {
+                copy.hydration = Some(id);
+                continue;
+            }
             self.abandon_copy(key.hash);
             self.start_copy(db, key.of(frame), key.hash, from, replace, Some(id));
         }
-        true
+        Hydration::Begun
     }
 
     /// A copy that a hydration replaces; what it has appended stays where it is in the order.
@@ -228,7 +251,7 @@ impl Sequencer {
             && let Some(copy) = self.copies.remove(key)
             && let Some(id) = copy.hydration
         {
-            self.hydrated(id);
+            self.hydrated(id, None);
         }
     }
 
@@ -391,61 +414,101 @@ impl Sequencer {
     /// The right store has no such key.
     fn write_absence(&mut self, key: CopyKey) {
         let Some(copy) = self.copies.get_mut(key) else { return };
+        if self.known.is_cold(copy.hash) {
+            // It never had it, as far as anybody knows: the other store keeps what it has.
+            self.leave_cold(key);
+            return;
+        }
         if copy.replace && self.doubted_source == Some(copy.from) {
             // The source may have lost writes: nothing is deleted on its word.
             self.copy_failed(key);
             return;
         }
-        let verb: &[u8] = if copy.replace { b"DEL" } else { b"EXISTS" };
+        let replace = copy.replace;
+        let verb: &[u8] = if replace { b"DEL" } else { b"EXISTS" };
         let mut frame = Vec::new();
         encode::command(&mut frame, &[verb, &copy.key]);
-        self.append_copy(key, &frame);
+        if !replace {
+            // There is nothing to take over. If the default store turns out to have a value, that counts.
+            let (hash, hydration) = (copy.hash, copy.hydration.take());
+            self.append_copy(key, &frame);
+            self.known.settle(hash);
+            hydration.into_iter().for_each(|id| self.hydrated(id, None));
+        } else {
+            self.append_copy(key, &frame);
+        }
     }
 
+    fn leave_cold(&mut self, key: CopyKey) {
+        let Some(copy) = self.copies.remove(key) else { return };
+        self.known.forget(copy.hash);
+        self.copy_counts.done += 1;
+        self.metrics.copies[CopyOutcome::Done].inc();
+        if let Some(id) = copy.hydration {
+            self.hydrated(id, None);
+        }
+    }
+
+    /// From here on later writes follow the copy in the same order on both stores. What is copied to the default
+    /// store is in sync only when that has taken it: nobody must be answered from less.
     fn append_copy(&mut self, key: CopyKey, frame: &[u8]) {
+        let default = self.default_store();
         let Some(copy) = self.copies.get_mut(key) else { return };
         copy.applied = true;
-        let (hash, db, to, hydration) = (copy.hash, copy.db, copy.from.other(), copy.hydration.take());
-        self.known.settle(hash);
+        copy.dirty = false;
+        let (hash, db, to) = (copy.hash, copy.db, copy.from.other());
+        if to != default {
+            self.known.settle(hash);
+        }
         self.copy_request(Owner::CopyWrite(key), to, db, frame, 1);
         let position = self.lane(to).appended();
         self.recent[to.index()].wrote(hash, position);
-        if let Some(id) = hydration {
-            self.hydrated(id);
-        }
     }
 
     /// The store that was behind has answered.
     pub(super) fn copy_written(&mut self, key: CopyKey, frame: &[u8]) {
-        let Some(copy) = self.copies.get(key) else { return };
+        let hydration = self.copies.get_mut(key).and_then(|copy| copy.hydration.take());
+        let refused = self.judge_copy(key, frame);
+        if let Some(id) = hydration {
+            self.hydrated(id, refused);
+        }
+    }
+
+    /// Notes what has become of a copy. Some: the store refused the key, and why.
+    fn judge_copy(&mut self, key: CopyKey, frame: &[u8]) -> Option<(u64, Box<[u8]>)> {
+        let copy = self.copies.get(key)?;
         let (hash, db, name, from) = (copy.hash, copy.db, copy.key.clone(), copy.from);
-        let history = copy.history;
-        let kept_its_own = !copy.replace && (frame.starts_with(b"-BUSYKEY") || frame == b":1\r\n");
-        let refused = frame.first() == Some(&b'-') && !kept_its_own;
+        let (history, overtaken) = (copy.history, copy.dirty);
+        let is_error = frame.first() == Some(&b'-');
+        // Nothing was to be taken over, and the store does not tell whether it has a value.
+        let untold = is_error && self.known.of(hash) == Sync::InSync;
+        let kept_its_own = !copy.replace && (frame.starts_with(b"-BUSYKEY") || frame == b":1\r\n" || untold);
+        let refused = is_error && !kept_its_own;
         let now = self.now;
         let tolerance = self.settings.ttl_tolerance.as_micros() as u64;
         let late = copy.expiring_since.is_some_and(|at| now.saturating_sub(at) > tolerance);
+        let behind = from.other();
+        let to_default = behind == self.default_store();
         self.copies.remove(key);
         if kept_its_own {
             // The primary has a value of its own, which counts: the secondary is the one behind.
             self.known.doubt(hash, db, &name, from, now);
-            return;
+            return None;
         }
-        if late && !refused {
-            // It waited in a queue, and expires too late by as much.
-            self.known.doubt(hash, db, &name, from.other(), now);
+        if late || refused {
+            // What waited in a queue expires too late by as much.
+            self.known.doubt(hash, db, &name, behind, now);
             self.known.postpone(hash, history, now);
-            return;
+        } else if to_default && !overtaken && self.known.of(hash) != Sync::Suspect(from) {
+            self.known.settle(hash);
         }
-        if refused {
-            self.copy_counts.failed += 1;
-            self.metrics.copies[CopyOutcome::Failed].inc();
-            self.known.doubt(hash, db, &name, from.other(), now);
-            self.known.postpone(hash, history, now);
-            return;
+        let outcome = if refused { CopyOutcome::Failed } else { CopyOutcome::Done };
+        self.metrics.copies[outcome].inc();
+        match refused {
+            true => self.copy_counts.failed += 1,
+            false => self.copy_counts.done += 1,
         }
-        self.copy_counts.done += 1;
-        self.metrics.copies[CopyOutcome::Done].inc();
+        (refused && to_default).then(|| (hash, frame.into()))
     }
 
     /// A copy could not be made now: the key stays, or becomes, suspect.
@@ -454,16 +517,23 @@ impl Sequencer {
         let now = self.now;
         self.copy_counts.failed += 1;
         self.metrics.copies[CopyOutcome::Failed].inc();
-        let behind = copy.from.other();
-        if copy.replace || copy.applied {
-            self.known.doubt(copy.hash, copy.db, &copy.key, behind, now);
-            self.known.postpone(copy.hash, copy.history, now);
-        } else if copy.hydration.is_some() {
+        match (copy.replace, copy.applied, self.known.of(copy.hash)) {
+            (true, ..) => {
+                self.known.doubt(copy.hash, copy.db, &copy.key, copy.from.other(), now);
+                self.known.postpone(copy.hash, copy.history, now);
+            }
+            // Whether the default store has it now shows when it is needed again.
+            (false, true, Sync::Unknown | Sync::Suspect(_)) => {}
+            // The default store counts, whatever it has.
+            (false, true, Sync::InSync) => self.known.doubt(copy.hash, copy.db, &copy.key, copy.from, now),
             // The default store goes on alone for this key: what it writes is copied back.
-            self.known.doubt(copy.hash, copy.db, &copy.key, self.default_store().other(), now);
+            (false, false, _) if copy.hydration.is_some() => {
+                self.known.doubt(copy.hash, copy.db, &copy.key, self.default_store().other(), now);
+            }
+            (false, false, _) => {}
         }
         if let Some(id) = copy.hydration {
-            self.hydrated(id);
+            self.hydrated(id, None);
         }
     }
 

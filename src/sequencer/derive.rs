@@ -6,9 +6,9 @@ use crate::mirror::{self, Derivation, Dialect, Effect, Extra, Part, Way};
 use crate::resp::request::{Decoded, Decoder, Request, RequestLimits, Span};
 use crate::stage::StoreId;
 
-use super::Sequencer;
 use super::lane::Arrived;
 use super::op::{Failure, OpKey, Owner, Reply};
+use super::{Scope, Sequencer};
 
 /// Requests one behind the other, taken apart: one command, or a whole transaction.
 pub(super) struct Taken<'a> {
@@ -159,6 +159,9 @@ impl Sequencer {
         }
         match effect {
             Effect::Frames { bytes, replies } if self.lane(other).accepts() => {
+                if !has_error(&reply) {
+                    self.settle_accepted(&touched, extra.scope);
+                }
                 if let Some(op) = self.ops.get_mut(key.0 as usize) {
                     op.touched = touched;
                 }
@@ -170,6 +173,10 @@ impl Sequencer {
             Effect::Copy => self.doubt(&touched, db, other),
             Effect::Frames { .. } => {
                 self.note_lost_mirror(other, Failure::Down);
+                if !has_error(&reply) {
+                    // What the other store held was replaced, whatever it was.
+                    self.settle_accepted(&touched, Scope::Keys);
+                }
                 self.doubt(&touched, db, other);
             }
         }
@@ -183,11 +190,16 @@ impl Sequencer {
     /// A reply of the other store to an effect: only a refusal matters.
     pub(super) fn effect_reply(&mut self, key: OpKey, store: StoreId, last: bool, frame: &[u8]) {
         let refused = has_error(frame);
+        let (now, tolerance) = (self.now, self.settings.ttl_tolerance.as_micros() as u64);
         let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
-        if refused {
+        // A time to live that counts from when it runs counts from too late.
+        let late = last && op.relative && now.saturating_sub(op.started) > tolerance;
+        if refused || late {
             let touched = op.touched.clone();
             let db = op.context.db;
-            self.metrics.store(store).mirror_write_failures.inc();
+            if refused {
+                self.metrics.store(store).mirror_write_failures.inc();
+            }
             self.doubt(&touched, db, store);
         }
         if last {

@@ -20,6 +20,21 @@ impl Sequencer {
         frame
     }
 
+    /// The error frame for a client whose command needs what only the other store has, and the default store does not
+    /// take it over.
+    pub fn not_taken_over(&self) -> Vec<u8> {
+        let default = self.default_store();
+        let mut frame = Vec::new();
+        let text = format!(
+            "MULTISTORE {} refuses to take over what only {} has of this key; the command was not sent; make room \
+             or give it the right to, and try again",
+            self.store_name(default),
+            self.store_name(default.other())
+        );
+        encode::error(&mut frame, text.as_bytes());
+        frame
+    }
+
     fn failure_text(&self, store: StoreId, failure: Failure) -> String {
         let name = self.store_name(store);
         let timeout = self.settings.reply_timeout.as_millis();

@@ -49,6 +49,8 @@ struct Hydrating {
     id: u64,
     fence: FenceKey,
     left: usize,
+    /// Keys that the default store could not take over, with the error that tells why.
+    refused: Vec<(u64, Box<[u8]>)>,
 }
 
 // === impl What ===
@@ -226,21 +228,25 @@ impl Sequencer {
     /// has looked.
     pub(super) fn raise_hydration(&mut self, id: u64, footprint: Footprint, copies: usize) {
         let fence = self.holds.fences.raise(footprint);
-        self.holds.hydrating.push(Hydrating { id, fence, left: copies });
+        self.holds.hydrating.push(Hydrating { id, fence, left: copies, refused: Vec::new() });
     }
 
-    /// One copy of a hydration is done, one way or the other.
-    pub(super) fn hydrated(&mut self, id: u64) {
+    /// One copy of a hydration is done, one way or the other. `refused`: the key, and why the default store cannot
+    /// take it over; who has waited for it is told so, and nobody goes on without what only the other store has.
+    pub(super) fn hydrated(&mut self, id: u64, refused: Option<(u64, Box<[u8]>)>) {
         let Some(at) = self.holds.hydrating.iter().position(|h| h.id == id) else { return };
         let Some(hydrating) = self.holds.hydrating.get_mut(at) else { return };
         hydrating.left = hydrating.left.saturating_sub(1);
+        hydrating.refused.extend(refused);
         if hydrating.left == 0 {
             let done = self.holds.hydrating.swap_remove(at);
             self.holds.fences.lower(done.fence);
+            self.refused_copies = done.refused;
             for client in std::mem::take(&mut self.hydration_waiters) {
                 self.clients.wake(client);
             }
             self.release_held();
+            self.refused_copies.clear();
         }
     }
 

@@ -33,6 +33,8 @@ pub struct Suspect {
     pub not_before: u64,
     /// Attempts that failed.
     pub attempts: u32,
+    /// The right store may never have held the key: if it has none, the one that is behind keeps its own.
+    pub cold: bool,
 }
 
 /// What is remembered of a suspect key while an attempt to copy it is under way.
@@ -151,11 +153,12 @@ impl Knowledge {
         self.in_sync.insert(hash);
     }
 
-    /// `behind` may not hold what the other store holds for this key.
+    /// `behind` may not hold what the other store holds for this key. Where the other store is known to be behind
+    /// in it, that stands: what this one was told meanwhile was built upon less.
     pub fn doubt(&mut self, hash: u64, db: u32, key: &[u8], behind: StoreId, now: u64) {
+        let cold = behind == StoreId::Secondary && self.of(hash) == Sync::Unknown;
         self.in_sync.remove(&hash);
-        if let Some(suspect) = self.suspects.get_mut(&hash) {
-            suspect.behind = behind;
+        if self.suspects.contains_key(&hash) {
             return;
         }
         if self.base == Sync::Suspect(behind) || self.next == Some(behind) {
@@ -174,12 +177,22 @@ impl Knowledge {
             }
             return;
         }
-        let suspect = Suspect { db, key: key.into(), behind, since: now, not_before: now, attempts: 0 };
+        let suspect = Suspect { db, key: key.into(), behind, since: now, not_before: now, attempts: 0, cold };
         self.suspects.insert(hash, suspect);
         self.order.push_back(hash);
         if self.order.len() > 2 * self.suspects.len() + LOOKED_AT {
             self.tidy();
         }
+    }
+
+    /// What was said of a key counts no more: the default store has gone on without what the other one held.
+    pub fn forget(&mut self, hash: u64) {
+        self.suspects.remove(&hash);
+    }
+
+    /// May the store that is right about a suspect key never have held it?
+    pub fn is_cold(&self, hash: u64) -> bool {
+        self.suspects.get(&hash).is_some_and(|suspect| suspect.cold)
     }
 
     /// Forgets places in the line of keys that are settled, or stand twice.
@@ -242,12 +255,10 @@ impl Knowledge {
         };
     }
 
-    /// Both stores were emptied at this point of the order.
+    /// Both stores were emptied, at a point of the order behind which only the listed keys have come into doubt.
     pub fn emptied(&mut self) {
         self.next = None;
         self.settle_everything();
-        self.suspects.clear();
-        self.order.clear();
     }
 
     /// The next suspect whose time has come and that `may` be tried; it goes to the end of the line.

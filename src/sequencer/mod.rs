@@ -147,6 +147,8 @@ pub struct Sequencer {
     owes_walk: bool,
     /// Clients that wait for a copy before they take a fence.
     hydration_waiters: Vec<clients::ClientKey>,
+    /// While those are let go that have waited for copies: the keys that could not be copied, and why.
+    refused_copies: Vec<(u64, Box<[u8]>)>,
     /// A store that may itself have lost writes: nothing is deleted elsewhere on its word.
     doubted_source: Option<StoreId>,
     /// Repairs are held back (a test, an operator).
@@ -206,6 +208,7 @@ impl Sequencer {
             scripts: Scripts::default(),
             owes_walk: false,
             hydration_waiters: Vec::new(),
+            refused_copies: Vec::new(),
             doubted_source: None,
             repairs_held: false,
             tickets: HashMap::new(),

@@ -9,6 +9,7 @@ use crate::metrics::RequestKind;
 use crate::mirror::Way;
 use crate::stage::StoreId;
 
+use super::Scope;
 use super::clients::ClientKey;
 use super::copy::CopyKey;
 use super::cursors::Scan;
@@ -139,6 +140,8 @@ pub struct Extra {
     pub ways: Vec<Way>,
     /// Replies of a derived request proper; those behind it answer its companions.
     pub proper: u32,
+    /// What a derived request does to the keyspace as a whole.
+    pub scope: Scope,
     /// The default store's reply to a derived request, while its companions are awaited.
     pub reply: Option<Box<[u8]>>,
     /// The replies to its companions.

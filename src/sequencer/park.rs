@@ -19,6 +19,7 @@ use crate::resp::{Proto, encode};
 use crate::stage::StoreId;
 
 use super::clients::ClientKey;
+use super::copy::Hydration;
 use super::fence::Footprint;
 use super::lane::Context;
 use super::op::{Kept, OpKey, Owner, Policy, Reply};
@@ -329,11 +330,20 @@ impl Sequencer {
         let (way, command, context) = (park.parking.way, park.parking.command, park.parking.context);
         let frame = park.parking.frame.clone();
         let plan = self.plan_of(way, &footprint, Scope::Keys);
-        if plan == Plan::Hydrate && self.hydrate(&footprint, &frame, context.db) {
-            if let Some(park) = self.parks.get_mut(key) {
-                park.again.get_or_insert(1);
+        if plan == Plan::Hydrate {
+            match self.hydrate(&footprint, &frame, context.db) {
+                Hydration::Unreachable => {}
+                Hydration::Begun => {
+                    if let Some(park) = self.parks.get_mut(key) {
+                        park.again.get_or_insert(1);
+                    }
+                    return;
+                }
+                Hydration::Refused(error) => {
+                    self.pay_parked(key, &error);
+                    return;
+                }
             }
-            return;
         }
         if let Some(park) = self.parks.get_mut(key) {
             park.in_flight = true;
@@ -363,7 +373,7 @@ impl Sequencer {
         op.write = true;
         op.touched = Touched::of(footprint, frame, true);
         match plan {
-            Plan::Verbatim => {
+            Plan::Verbatim | Plan::Accepted => {
                 self.send_counted(op, frame, &StoreId::ALL, ATTEMPT_REPLIES);
             }
             Plan::Derived => {

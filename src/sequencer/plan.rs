@@ -12,6 +12,9 @@ use super::knowledge::Sync;
 pub enum Plan {
     /// The client's own bytes, at the same time.
     Verbatim,
+    /// The client's own bytes, once the default store has taken them: it does not hold what they replace, and if it
+    /// refuses them the other store must still have that.
+    Accepted,
     /// An effect made from the default store's reply, in a place reserved for it.
     Derived,
     /// Later, as the resulting values of its keys.
@@ -23,9 +26,11 @@ pub enum Plan {
 /// Decides. Keys in the order of the command (of a transaction: of its commands).
 pub fn plan(way: Way, keys: &[KeyRef], default: StoreId, known: impl Fn(u64) -> Sync) -> Plan {
     let mut settled: Vec<u64> = Vec::new();
-    let mut behind = false;
+    let (mut behind, mut replaces) = (false, false);
     for key in keys {
+        let lacks = lacks(default, known(key.hash));
         if !key.access.depends() {
+            replaces |= lacks;
             if keys.len() > 1 {
                 settled.push(key.hash);
             }
@@ -34,18 +39,29 @@ pub fn plan(way: Way, keys: &[KeyRef], default: StoreId, known: impl Fn(u64) -> 
         if settled.contains(&key.hash) {
             continue;
         }
-        match known(key.hash) {
-            Sync::InSync => {}
-            Sync::Unknown if default == StoreId::Primary => return Plan::Hydrate,
-            Sync::Suspect(store) if store == default => return Plan::Hydrate,
-            Sync::Unknown | Sync::Suspect(_) => behind = true,
+        if lacks {
+            return Plan::Hydrate;
         }
+        behind |= known(key.hash) != Sync::InSync;
     }
     match way {
+        // What the default store does not take after all must not be lost with what it was to replace.
+        Way::Copied if replaces => Plan::Hydrate,
+        _ if behind && replaces => Plan::Hydrate,
         _ if behind => Plan::Copied,
+        Way::Nothing | Way::Verbatim if replaces => Plan::Accepted,
         Way::Nothing | Way::Verbatim => Plan::Verbatim,
         Way::Derived(_) => Plan::Derived,
         Way::Copied => Plan::Copied,
+    }
+}
+
+/// May the other store hold of a key what the default store does not?
+pub fn lacks(default: StoreId, known: Sync) -> bool {
+    match known {
+        Sync::InSync => false,
+        Sync::Unknown => default == StoreId::Primary,
+        Sync::Suspect(store) => store == default,
     }
 }
 
@@ -71,7 +87,10 @@ mod tests {
         for (keys, default, known, expected) in [
             (&overwrite, Secondary, Unknown, Plan::Verbatim),
             (&overwrite, Secondary, Suspect(Primary), Plan::Verbatim),
-            (&overwrite, Primary, Suspect(Primary), Plan::Verbatim),
+            (&overwrite, Primary, Suspect(Secondary), Plan::Verbatim),
+            (&overwrite, Primary, Suspect(Primary), Plan::Accepted),
+            (&overwrite, Primary, Unknown, Plan::Accepted),
+            (&overwrite, Secondary, Suspect(Secondary), Plan::Accepted),
             (&modify, Secondary, InSync, Plan::Verbatim),
             (&modify, Secondary, Unknown, Plan::Copied),
             (&modify, Secondary, Suspect(Primary), Plan::Copied),
@@ -92,6 +111,13 @@ mod tests {
     #[test]
     fn what_a_transaction_has_settled_itself_needs_no_copy() {
         let keys = [key(1, Access::Overwrite), key(1, Access::Modify)];
-        assert_eq!(plan(Way::Verbatim, &keys, StoreId::Primary, |_| Sync::Unknown), Plan::Verbatim);
+        assert_eq!(plan(Way::Verbatim, &keys, StoreId::Primary, |_| Sync::Unknown), Plan::Accepted);
+    }
+
+    #[test]
+    fn what_is_copied_later_replaces_nothing_that_the_default_store_never_had() {
+        let keys = [key(1, Access::Overwrite)];
+        assert_eq!(plan(Way::Copied, &keys, StoreId::Primary, |_| Sync::Unknown), Plan::Hydrate);
+        assert_eq!(plan(Way::Copied, &keys, StoreId::Secondary, |_| Sync::Unknown), Plan::Copied);
     }
 }

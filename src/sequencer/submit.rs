@@ -4,11 +4,12 @@ use std::borrow::Cow;
 
 use crate::command::{CommandId, Miss, Rule};
 use crate::metrics::RequestKind;
-use crate::mirror::{Effect, Way};
-use crate::resp::Proto;
+use crate::mirror::{Derivation, Effect, Way};
+use crate::resp::{Proto, encode};
 use crate::stage::{Stage, StoreId};
 
 use super::clients::ClientKey;
+use super::copy::Hydration;
 use super::cursors::Scan;
 use super::derive::{Taken, has_error};
 use super::fence::Footprint;
@@ -53,6 +54,9 @@ pub enum Scope {
     /// To keys that only the store knows.
     Unlisted,
 }
+
+/// How a write is mirrored that the default store must have taken first.
+const ACCEPTED: Way = Way::Derived(Derivation::Accepted);
 
 /// One request of one client.
 pub struct Submission<'a> {
@@ -309,13 +313,16 @@ impl Sequencer {
     fn place_write(&mut self, submission: Submission<'_>) {
         match self.plan_of(submission.way, &submission.footprint, submission.scope) {
             Plan::Verbatim => self.write_verbatim(submission),
+            Plan::Accepted => self.write_derived(Submission { way: ACCEPTED, ..submission }),
             Plan::Derived => self.write_derived(submission),
             Plan::Copied => self.write_copied(submission),
             Plan::Hydrate => {
-                if self.hydrate(&submission.footprint, &submission.frame, submission.context.db) {
-                    self.hold_submission(submission);
-                } else {
-                    self.write_copied(submission);
+                match self.hydrate(&submission.footprint, &submission.frame, submission.context.db) {
+                    Hydration::Begun => self.hold_submission(submission),
+                    Hydration::Unreachable => self.write_copied(submission),
+                    Hydration::Refused(error) => {
+                        self.clients.pay(submission.client, submission.seq, &error);
+                    }
                 }
             }
         }
@@ -338,8 +345,18 @@ impl Sequencer {
     fn write_derived(&mut self, submission: Submission<'_>) {
         let mut op = self.new_op(&submission, Policy::Single(self.default_store()));
         op.touched = touched(&submission.footprint, &submission.frame, submission.scope);
+        op.relative = submission.relative;
+        op.extra_mut().scope = submission.scope;
+        self.dirty_flushed(submission.scope);
         self.send_derived(op, &submission.frame, 1, vec![submission.way]);
         self.wrote(&submission);
+    }
+
+    /// What is being copied is not what it was read as, if this empties the stores.
+    fn dirty_flushed(&mut self, scope: Scope) {
+        if matches!(scope, Scope::FlushAll | Scope::FlushDb) {
+            self.dirty_all_copies();
+        }
     }
 
     /// The bytes to the default store; the values of the keys follow.
@@ -348,8 +365,7 @@ impl Sequencer {
         op.write = true;
         self.send(op, &submission.frame, &[self.default_store()]);
         let touched = touched(&submission.footprint, &submission.frame, submission.scope);
-        let other = self.default_store().other();
-        self.doubt(&touched, submission.context.db, other);
+        self.went_on_alone(&touched, submission.context.db);
         if submission.scope == Scope::Undeclared {
             self.owe_walk();
         }
@@ -435,13 +451,28 @@ impl Sequencer {
             return;
         }
         let way = combined(&transaction.ways);
-        match self.plan_of(way, &transaction.footprint, transaction.scope) {
-            Plan::Hydrate
-                if self.hydrate(&transaction.footprint, &transaction.frame, transaction.context.db) =>
-            {
-                self.hold_transaction(transaction);
-            }
-            plan => self.place_planned(transaction, plan),
+        let plan = self.plan_of(way, &transaction.footprint, transaction.scope);
+        let hydration = match plan {
+            Plan::Hydrate => self.hydrate(&transaction.footprint, &transaction.frame, transaction.context.db),
+            _ => Hydration::Unreachable,
+        };
+        match hydration {
+            Hydration::Begun => self.hold_transaction(transaction),
+            Hydration::Unreachable => self.place_planned(transaction, plan),
+            Hydration::Refused(error) => self.refuse_transaction(&transaction, &error),
+        }
+    }
+
+    /// Nothing of the transaction is run; its last reply says why.
+    fn refuse_transaction(&mut self, transaction: &Transaction<'_>, error: &[u8]) {
+        let last = transaction.parts.len().saturating_sub(1);
+        for (at, part) in transaction.parts.iter().enumerate().filter(|(_, part)| !part.answered) {
+            let reply = match at {
+                _ if at == last => error,
+                0 => encode::OK,
+                _ => encode::QUEUED,
+            };
+            self.clients.pay(transaction.client, part.seq, reply);
         }
     }
 
@@ -461,16 +492,19 @@ impl Sequencer {
                     self.settle_keys(&transaction.footprint, transaction.scope, transaction.frame.len());
                 self.send_counted(op, &transaction.frame, &StoreId::ALL, replies);
             }
-            Plan::Derived => {
+            Plan::Accepted | Plan::Derived => {
                 let mut op = self.transaction_op(&transaction, Policy::Single(default));
                 op.touched = written;
+                op.relative = true;
+                op.extra_mut().scope = transaction.scope;
+                self.dirty_flushed(transaction.scope);
                 self.send_derived(op, &transaction.frame, replies, transaction.ways.clone());
             }
             Plan::Copied | Plan::Hydrate => {
                 let mut op = self.transaction_op(&transaction, Policy::Single(default));
                 op.write = transaction.writes;
                 self.send_counted(op, &transaction.frame, &[default], replies);
-                self.doubt(&written, transaction.context.db, default.other());
+                self.went_on_alone(&written, transaction.context.db);
                 if transaction.scope == Scope::Undeclared {
                     self.owe_walk();
                 }
@@ -662,11 +696,11 @@ impl Sequencer {
         let written = touched(&effect.footprint, effect.frame, effect.scope);
         let plan = self.plan_of(combined(&effect.ways), &effect.footprint, effect.scope);
         let made = match plan {
-            Plan::Verbatim if effect.replies == 1 => {
+            Plan::Verbatim | Plan::Accepted if effect.replies == 1 => {
                 Effect::Frames { bytes: effect.frame.to_vec(), replies: effect.replies }
             }
             // Of a transaction too: what it did to its own connection must not happen to the lane.
-            Plan::Verbatim | Plan::Derived => {
+            Plan::Verbatim | Plan::Accepted | Plan::Derived => {
                 let table = self.table.clone();
                 let taken = Taken::apart(&table, effect.frame, &effect.ways);
                 let (made, copies) = taken.effect(self.dialect(), effect.reply, effect.companions);
@@ -680,7 +714,7 @@ impl Sequencer {
         match made {
             Effect::Nothing => {}
             Effect::Copy => {
-                self.doubt(&written, effect.context.db, other);
+                self.went_on_alone(&written, effect.context.db);
                 if effect.scope == Scope::Undeclared {
                     self.owe_walk();
                 }
@@ -690,6 +724,7 @@ impl Sequencer {
                 let mut op =
                     self.own_op(Owner::Nobody, effect.command, Policy::Single(other), effect.context);
                 op.write = true;
+                op.relative = effect.relative;
                 op.touched = written.clone();
                 self.send_counted(op, &bytes, &[other], replies);
                 if effect.selects {
@@ -726,6 +761,8 @@ pub struct Dedicated<'a> {
     pub scope: Scope,
     /// It selected a database.
     pub selects: bool,
+    /// It sets a time to live that counts from when it runs.
+    pub relative: bool,
 }
 
 /// One way for several commands together.

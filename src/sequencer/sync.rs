@@ -5,7 +5,8 @@ use crate::mirror::{Dialect, Way};
 use crate::stage::{Stage, StoreId};
 
 use super::clients::ClientKey;
-use super::fence::Footprint;
+use super::copy::Hydration;
+use super::fence::{Footprint, KeyRef};
 use super::knowledge::Sync;
 use super::op::OpKey;
 use super::plan::{self, Plan, plan};
@@ -29,6 +30,7 @@ impl Sequencer {
     /// How a write reaches the other store.
     pub(super) fn plan_of(&self, way: Way, footprint: &Footprint, scope: Scope) -> Plan {
         match (scope, footprint) {
+            (Scope::FlushAll | Scope::FlushDb, _) if self.may_lack_anything() => Plan::Accepted,
             (Scope::FlushAll | Scope::FlushDb | Scope::Swap | Scope::Functions, _) => Plan::Verbatim,
             _ if !self.settings.hydrate => match way {
                 Way::Derived(_) => Plan::Derived,
@@ -45,6 +47,27 @@ impl Sequencer {
             },
             _ => plan(way, footprint.keys(), self.default_store(), |hash| self.known.of(hash)),
         }
+    }
+
+    /// May the default store lack keys that the other one has?
+    pub(super) fn may_lack_anything(&self) -> bool {
+        let default = self.default_store();
+        self.settings.hydrate
+            && (plan::lacks(default, self.known.base()) || self.known.has_suspects_behind(default))
+    }
+
+    /// The default store has taken what replaces these keys, and the other one will: they are in sync, unless another
+    /// write has been lost meanwhile.
+    pub(super) fn settle_accepted(&mut self, touched: &Touched, scope: Scope) {
+        if scope == Scope::FlushAll {
+            self.known.emptied();
+        }
+        let other = self.default_store().other();
+        touched.each(|hash, _| {
+            if self.known.of(hash) != Sync::Suspect(other) {
+                self.known.settle(hash);
+            }
+        });
     }
 
     /// A write goes to both stores at this point: notes what is in sync from here on. True: something
@@ -96,6 +119,16 @@ impl Sequencer {
                 copy.dirty = true;
             }
         });
+    }
+
+    /// The default store has gone on with these keys without the other one: what that held counts no more.
+    pub(super) fn went_on_alone(&mut self, touched: &Touched, db: u32) {
+        touched.each(|hash, _| {
+            if self.known.of(hash) == Sync::Suspect(self.default_store()) {
+                self.known.forget(hash);
+            }
+        });
+        self.doubt(touched, db, self.default_store().other());
     }
 
     /// The stores have parted over this operation: the other one is behind in its keys.
@@ -177,7 +210,17 @@ impl Sequencer {
         if self.holds.blocks(footprint) {
             return self.is_hydrating(&footprint.keys().iter().map(|key| key.hash).collect::<Vec<u64>>());
         }
-        self.hydrate(footprint, frame, db)
+        self.hydrate(footprint, frame, db) == Hydration::Begun
+    }
+
+    /// Do these keys lack what only the other store has, although both stores are there? Nobody may go on without it.
+    pub fn cannot_hydrate(&self, footprint: &Footprint) -> bool {
+        let default = self.default_store();
+        let lacks = |key: &KeyRef| plan::lacks(default, self.known.of(key.hash));
+        self.stage().is_dual()
+            && self.settings.hydrate
+            && self.lanes.iter().all(super::lane::Lane::is_up)
+            && footprint.keys().iter().any(|key| key.access.depends() && lacks(key))
     }
 
     /// Is a write to one of these keys, or a copy, on its way to the default store? What comes on another

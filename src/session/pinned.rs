@@ -21,8 +21,11 @@ use crate::store::pool::{Loan, Pool};
 
 use super::auth::with_id;
 use super::transaction::{Change, Multi, Own};
-use super::writes::scope;
+use super::writes::{is_relative, scope};
 use super::{Gone, Owned, Session};
+
+/// How often keys are copied for a client with a connection of its own before it is told that it cannot be done.
+const HYDRATIONS: usize = 3;
 
 // === impl Session ===
 
@@ -82,6 +85,7 @@ impl Session {
         let told = self.instance.core_mut().way(request.command, request.args.as_slice());
         let scope = scope(table.spec(request.command), &request.effect, &footprint, told.undeclared);
         let ways = vec![told.way];
+        let relative = is_relative(table.spec(request.command), request.args.as_slice());
         let fenced = match self.take_place(writes, &footprint, &request.frame).await? {
             Ok(fenced) => fenced,
             Err(error) => {
@@ -90,8 +94,16 @@ impl Session {
             }
         };
         let frame = &request.frame;
-        let work =
-            Work { command: request.command, frame, sent: frame.clone(), replies: 1, footprint, ways, scope };
+        let work = Work {
+            command: request.command,
+            frame,
+            sent: frame.clone(),
+            replies: 1,
+            footprint,
+            ways,
+            scope,
+            relative,
+        };
         let outcome = self.run_fenced(work, fenced, false).await;
         let reply = match &outcome {
             Ok(replies) => replies.first().map_or(&[][..], Vec::as_slice),
@@ -140,6 +152,7 @@ impl Session {
                 footprint: multi.footprint.clone(),
                 ways: multi.ways.clone(),
                 scope: multi.scope,
+                relative: true,
             };
             let outcome = self.run_fenced(work, fenced, multi.selects.is_some()).await;
             if let Some(loan) = &mut self.pinned {
@@ -239,6 +252,7 @@ impl Session {
                 ways: work.ways,
                 scope: work.scope,
                 selects,
+                relative: work.relative,
             });
         }
         Ok(replies)
@@ -255,9 +269,15 @@ impl Session {
     ) -> Result<Result<bool, Vec<u8>>, Gone> {
         let (key, db) = (self.key, self.state.db);
         let hashes: Vec<u64> = footprint.keys().iter().map(|key| key.hash).collect();
-        if self.instance.core_mut().hydrate_for(footprint, frame, db) {
+        for _ in 0..HYDRATIONS {
+            if !self.instance.core_mut().hydrate_for(footprint, frame, db) {
+                break;
+            }
             let hashes = hashes.clone();
             self.until(move |session| !session.instance.core_mut().awaits_hydration(key, &hashes)).await?;
+        }
+        if self.instance.core().cannot_hydrate(footprint) {
+            return Ok(Err(self.instance.core().not_taken_over()));
         }
         let pending = self.instance.core().is_write_pending(&hashes);
         if writes || !pending {
@@ -391,6 +411,7 @@ struct Work<'a> {
     footprint: Footprint,
     ways: Vec<Way>,
     scope: Scope,
+    relative: bool,
 }
 
 /// Did nothing happen: an error, or a transaction that was not executed?

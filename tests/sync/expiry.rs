@@ -79,6 +79,32 @@ fn a_time_to_live_that_waited_in_a_queue_is_repaired() {
 }
 
 #[test]
+fn a_time_to_live_that_waited_in_an_effect_is_repaired() {
+    for stage in DUAL {
+        let pair = Pair::eager_with(stage, &[r#"ttl_tolerance = "200ms""#]);
+        let mut client = pair.client();
+        for line in ["SADD choose a b c", "SET e 1", "SET w 1"] {
+            client.words(line);
+        }
+        pair.assert_converges();
+        pair.other_store(stage).stop_signal();
+        // What chooses makes the whole transaction an effect; so does WATCH.
+        let choosing =
+            client.pipeline(&[&["MULTI"], &["SPOP", "choose"], &["PEXPIRE", "e", "60000"], &["EXEC"]]);
+        assert_eq!(choosing[3].items()[1], 1.into());
+        client.words("WATCH w");
+        let watched = client.pipeline(&[&["MULTI"], &["PEXPIRE", "w", "60000"], &["EXEC"]]);
+        assert_eq!(watched[2], vec![1.into()].into());
+        poll_until(SOON, "time passes", || pair.default_store(stage).words("PTTL w").int() < 58_500);
+        pair.other_store(stage).cont();
+        pair.wait_settled();
+        for key in ["e", "w"] {
+            assert_expires_alike(&pair, key);
+        }
+    }
+}
+
+#[test]
 fn a_copy_that_waited_in_a_queue_expires_when_the_original_does() {
     for stage in DUAL {
         let pair = Pair::eager_with(stage, &[r#"ttl_tolerance = "200ms""#]);

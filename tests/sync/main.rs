@@ -9,6 +9,7 @@ mod effects;
 mod expiry;
 mod outages;
 mod races;
+mod refusals;
 mod source;
 mod stages;
 mod state;

@@ -5,6 +5,7 @@
 //! synchronous block only, never across an await, and [`Instance::settle`] follows every such block
 //! that may have produced output.
 
+pub mod admission;
 mod clients;
 mod config;
 mod status;
@@ -58,6 +59,8 @@ pub struct Instance {
     pub metrics: Arc<InstanceMetrics>,
     /// Dedicated connections.
     pub pool: Pool,
+    /// Who is let in.
+    pub admission: admission::Admission,
     core: RefCell<Sequencer>,
     config: RefCell<Rc<InstanceConfig>>,
     facts: RefCell<[StoreFacts; 2]>,
@@ -120,6 +123,7 @@ impl Instance {
         Rc::new(Instance {
             name: name.to_owned(),
             pool: Pool::new(counters.clone()),
+            admission: admission::Admission::default(),
             metrics: counters,
             core: RefCell::new(core),
             config: RefCell::new(Rc::new(settings.clone())),

@@ -4,7 +4,7 @@
 //!
 //! - [`cli`], [`config`]: the command line; `proxy.toml` → a validated snapshot;
 //! - [`server`], [`instance`]: threads and listeners; one pair of stores at run time;
-//! - [`net`], [`session`]: one client: reads requests, owes replies in order;
+//! - [`net`], [`tls`], [`session`]: one client: reads requests, owes replies in order;
 //! - [`resp`]: frames of the Redis protocol, found and made;
 //! - [`command`]: what a command is: its keys, whether it writes, what counts as a miss;
 //! - [`stage`], [`route`]: pure: command + session state + stage → what to do;
@@ -33,3 +33,4 @@ pub mod stage;
 pub mod state;
 pub mod store;
 pub mod systemd;
+pub mod tls;

@@ -1,11 +1,13 @@
-//! Stream sockets, TCP or Unix, split into a half that reads and a half that writes.
+//! Stream sockets, TCP, Unix or TLS, split into a half that reads and a half that writes.
 //!
 //! Reading goes through tokio's poll_read: it knows that a read that did not fill the buffer has
 //! emptied the socket, which saves a system call per request.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::Shutdown;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use socket2::SockRef;
@@ -13,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
 use crate::store::connection::Socket;
+use crate::tls::TlsStream;
 
 /// The half that reads.
 #[derive(Debug)]
@@ -21,6 +24,8 @@ pub enum ReadHalf {
     Tcp(tcp::OwnedReadHalf),
     /// Of a Unix stream.
     Unix(unix::OwnedReadHalf),
+    /// Of a TLS stream.
+    Tls(Arc<TlsStream>),
 }
 
 /// The half that writes. It can be shared: writing never needs `&mut`.
@@ -30,6 +35,8 @@ pub enum WriteHalf {
     Tcp(tcp::OwnedWriteHalf),
     /// Of a Unix stream.
     Unix(unix::OwnedWriteHalf),
+    /// Of a TLS stream.
+    Tls(Arc<TlsStream>),
 }
 
 /// Splits a TCP stream.
@@ -44,11 +51,18 @@ pub fn split_unix(stream: UnixStream) -> (ReadHalf, WriteHalf) {
     (ReadHalf::Unix(read), WriteHalf::Unix(write))
 }
 
+/// Splits a TLS stream.
+pub fn split_tls(stream: TlsStream) -> (ReadHalf, WriteHalf) {
+    let stream = Arc::new(stream);
+    (ReadHalf::Tls(stream.clone()), WriteHalf::Tls(stream))
+}
+
 /// Splits a dialed socket.
 pub fn split(socket: Socket) -> (ReadHalf, WriteHalf) {
     match socket {
         Socket::Tcp(stream) => split_tcp(stream),
         Socket::Unix(stream) => split_unix(stream),
+        Socket::Tls(stream) => split_tls(*stream),
     }
 }
 
@@ -61,6 +75,7 @@ impl ReadHalf {
         let ready = match self {
             ReadHalf::Tcp(half) => Pin::new(half).poll_read(cx, &mut buf),
             ReadHalf::Unix(half) => Pin::new(half).poll_read(cx, &mut buf),
+            ReadHalf::Tls(stream) => return stream.poll_read(cx, buf.initialize_unfilled()),
         };
         ready.map_ok(|()| buf.filled().len())
     }
@@ -70,6 +85,7 @@ impl ReadHalf {
         match self {
             ReadHalf::Tcp(half) => half.read(buf).await,
             ReadHalf::Unix(half) => half.read(buf).await,
+            ReadHalf::Tls(stream) => poll_fn(|cx| stream.poll_read(cx, buf)).await,
         }
     }
 }
@@ -82,6 +98,15 @@ impl WriteHalf {
         match self {
             WriteHalf::Tcp(half) => half.try_write(bytes),
             WriteHalf::Unix(half) => half.try_write(bytes),
+            WriteHalf::Tls(stream) => stream.try_write(bytes),
+        }
+    }
+
+    /// Sends what was written and still waits on this side, as under TLS it may; `WouldBlock` while it must wait on.
+    pub fn try_flush(&self) -> io::Result<()> {
+        match self {
+            WriteHalf::Tcp(_) | WriteHalf::Unix(_) => Ok(()),
+            WriteHalf::Tls(stream) => stream.try_flush(),
         }
     }
 
@@ -90,6 +115,7 @@ impl WriteHalf {
         match self {
             WriteHalf::Tcp(half) => half.as_ref().poll_write_ready(cx),
             WriteHalf::Unix(half) => half.as_ref().poll_write_ready(cx),
+            WriteHalf::Tls(stream) => stream.poll_write_ready(cx),
         }
     }
 
@@ -98,6 +124,7 @@ impl WriteHalf {
         match self {
             WriteHalf::Tcp(half) => half.writable().await,
             WriteHalf::Unix(half) => half.writable().await,
+            WriteHalf::Tls(stream) => poll_fn(|cx| stream.poll_write_ready(cx)).await,
         }
     }
 
@@ -107,19 +134,27 @@ impl WriteHalf {
         let _ = match self {
             WriteHalf::Tcp(half) => SockRef::from(half.as_ref()).shutdown(Shutdown::Write),
             WriteHalf::Unix(half) => SockRef::from(half.as_ref()).shutdown(Shutdown::Write),
+            WriteHalf::Tls(stream) => {
+                stream.shutdown();
+                Ok(())
+            }
         };
     }
 
     /// Writes everything.
     pub async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            match self.try_write(bytes) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(n) => bytes = bytes.get(n..).unwrap_or_default(),
+        loop {
+            let written = match bytes.is_empty() {
+                true => self.try_flush().map(|()| None),
+                false => self.try_write(bytes).map(Some),
+            };
+            match written {
+                Ok(None) => return Ok(()),
+                Ok(Some(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(Some(n)) => bytes = bytes.get(n..).unwrap_or_default(),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable().await?,
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
     }
 }

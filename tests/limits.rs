@@ -3,7 +3,7 @@
 mod support;
 
 use std::io::Read;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
@@ -228,6 +228,35 @@ fn one_client_too_many_gets_redis_s_error() {
     assert_eq!(pair.proxy.metric("multistore_connections_rejected_total", &[("reason", "max_clients")]), 1.0);
     clients.pop();
     poll_until(SOON, "room again", || pair.client().try_call(&["PING"]).is_ok_and(|reply| !reply.is_error()));
+}
+
+#[test]
+fn one_address_takes_no_more_than_its_share() {
+    let pair = Pair::start_with(Stage::SecondaryOnly, &["max_clients_per_address = 2"]);
+    let mut clients: Vec<Client> = (0..2).map(|_| pair.client()).collect();
+    clients.iter_mut().for_each(|client| assert_eq!(client.words("PING"), Value::simple("PONG")));
+    assert_eq!(pair.client().expect_closed(), b"-ERR max number of clients reached\r\n");
+    let rejected = [("reason", "max_clients_per_address")];
+    assert_eq!(pair.proxy.metric("multistore_connections_rejected_total", &rejected), 1.0);
+    // Another address has a share of its own.
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from(([127, 0, 0, 2], 0)).into()).expect("another loopback address");
+    socket.connect(&SocketAddr::from(([127, 0, 0, 1], pair.proxy.port())).into()).expect("connect");
+    let mut stranger = TcpStream::from(socket);
+    std::io::Write::write_all(&mut stranger, b"PING\r\n").expect("send");
+    let mut answer = [0; 7];
+    stranger.read_exact(&mut answer).expect("an answer");
+    assert_eq!(&answer, b"+PONG\r\n");
+    clients.pop();
+    poll_until(SOON, "room again", || pair.client().try_call(&["PING"]).is_ok_and(|reply| !reply.is_error()));
+}
+
+#[test]
+fn clients_that_come_too_fast_wait_and_are_served() {
+    let pair = Pair::start_with(Stage::SecondaryOnly, &["max_connection_rate = 50"]);
+    let mut clients: Vec<Client> = (0..30).map(|_| pair.client()).collect();
+    clients.iter_mut().for_each(|client| assert_eq!(client.words("PING"), Value::simple("PONG")));
+    assert!(pair.proxy.metric("multistore_connections_delayed_total", &[]) > 0.0);
 }
 
 #[test]

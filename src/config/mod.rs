@@ -18,6 +18,7 @@ mod section;
 mod store_table;
 mod store_url;
 mod suggest;
+mod tls_table;
 mod units;
 mod validate;
 mod value;
@@ -33,9 +34,11 @@ pub use load::{Loaded, MAX_FILE_BYTES, MAX_INSTANCE_NAME, admin_listen, load};
 pub use reload::{Reloaded, StageJump};
 pub use schema::{AdminConfig, InstanceConfig, LogConfig, ProcessConfig};
 pub use secret::Secret;
-pub use store_url::{DEFAULT_REDIS_PORT, Endpoint, StoreConfig};
+pub use store_url::{DEFAULT_REDIS_PORT, Endpoint, StoreConfig, StoreTls};
 pub use units::{ByteSize, format_duration, parse_duration};
-pub use value::{Ack, Auth, FileMode, LogFormat, LogLevel, OnLag, PrimaryContent, Reads, Words};
+pub use value::{
+    Ack, Auth, ClientCert, FileMode, LogFormat, LogLevel, OnLag, PrimaryContent, Reads, TlsVersion, Words,
+};
 
 use crate::stage::Flags;
 

@@ -12,7 +12,10 @@ use super::secret::Secret;
 use super::section::{KeyInfo, Section, section};
 use super::store_url::StoreConfig;
 use super::units::ByteSize;
-use super::value::{Ack, Auth, FileMode, LogFormat, LogLevel, OnLag, PrimaryContent, Reads, Words};
+use super::value::{
+    Ack, Auth, ClientCert, FileMode, LogFormat, LogLevel, OnLag, PrimaryContent, Reads, TlsVersion, Words,
+};
+use crate::tls::ServerFiles;
 
 section! {
     /// `[admin]`: the HTTP server for operators and monitoring.
@@ -52,7 +55,10 @@ section! {
         listen: Listen = required("127.0.0.1:6380"), Restart;
         /// The permissions of the socket file, if `listen` is a path.
         unix_mode: FileMode = default("0660"), Restart;
+        /// Clients speak TLS: a section of its own, below.
+        tls: Option<ServerFiles> = optional({ cert = "cert.pem", key = "key.pem" }), Reloads;
         /// The store to move to: "redis://[user[:password]@]host[:port][/db]", or "unix://[user:password@]/path[?db=N]".
+        /// With rediss:// in the place of redis:// the proxy speaks TLS to it.
         /// In a password, write %40 for @, %2F for /, %3A for :, %3F for ?, %23 for #, %25 for %.
         /// Without a database all databases pass through; with one, the instance shows that one as its database 0.
         primary: StoreConfig = required("redis://127.0.0.1:7001"), Restart;
@@ -116,6 +122,12 @@ section! {
 
         /// Clients connected at once; further ones get an error.
         max_clients: usize = default(10000) from 1 to 1000000, Reloads;
+        /// Clients connected at once from one address; further ones get an error. 0: no limit of its own.
+        max_clients_per_address: usize = default(0) from 0 to 1000000, Reloads;
+        /// New clients taken per second; further ones wait in the system's queue. 0: no limit.
+        max_connection_rate: usize = default(0) from 0 to 1000000, Reloads;
+        /// How long a client may take for its TLS handshake and, where a password is asked for, until it has given it.
+        handshake_timeout: Duration = default("10s") from "100ms" to "5m", Reloads;
         /// Clients that send nothing for this long are closed. "0s": never.
         client_idle_timeout: Duration = default("0s") from "0s" to "30d", Reloads;
         /// A client with more unread replies than this is closed.
@@ -162,6 +174,33 @@ section! {
         password_file: Option<PathBuf> = optional("/run/secrets/redis"), Restart;
         /// An environment variable that holds the password.
         password_env: Option<String> = optional("REDIS_PASSWORD"), Restart;
+        /// For rediss:// URLs: the CAs that may vouch for the store; PEM. Not written: those of the system.
+        tls_ca: Option<PathBuf> = optional("/etc/multistore/redis-ca.pem"), Restart;
+        /// The name that the store's certificate must bear, and that is sent as SNI. Not written: the URL's host.
+        tls_server_name: Option<String> = optional("redis.example.com"), Restart;
+        /// The certificate that the proxy shows to the store; PEM. Changed files count from the next connection on.
+        tls_cert: Option<PathBuf> = optional("/etc/multistore/proxy.pem"), Restart;
+        /// Its private key; PEM.
+        tls_key: Option<PathBuf> = optional("/etc/multistore/proxy.key"), Restart;
+        /// The oldest version that is spoken.
+        tls_min_version: TlsVersion = default("1.2"), Restart;
+    }
+}
+
+section! {
+    /// `[instances.NAME.tls]`: clients speak TLS.
+    pub struct TlsTable {
+        /// The certificate, and behind it those that lead to its CA; PEM. Changed files are taken over at once: a
+        /// renewal needs no restart. Relative paths start at the directory of this file.
+        cert: PathBuf = required("/etc/multistore/cert.pem"), Reloads;
+        /// Its private key; PEM.
+        key: PathBuf = required("/etc/multistore/key.pem"), Reloads;
+        /// The CAs of clients' certificates; PEM.
+        client_ca: Option<PathBuf> = optional("/etc/multistore/client-ca.pem"), Reloads;
+        /// Clients show a certificate: "none" is asked for one, "optional" if they have one, "required" all of them.
+        client_cert: ClientCert = default("none"), Reloads;
+        /// The oldest version that is spoken.
+        min_version: TlsVersion = default("1.2"), Reloads;
     }
 }
 
@@ -175,12 +214,13 @@ section! {
 }
 
 /// Every table with fixed keys, under the name that messages and the manual use.
-pub const SECTIONS: [(&str, &[KeyInfo]); 6] = [
+pub const SECTIONS: [(&str, &[KeyInfo]); 7] = [
     ("admin", AdminConfig::KEYS),
     ("log", LogConfig::KEYS),
     ("process", ProcessConfig::KEYS),
     ("instances.NAME", InstanceConfig::KEYS),
     ("instances.NAME.primary", StoreTable::KEYS),
+    ("instances.NAME.tls", TlsTable::KEYS),
     ("feature_flags", FlagSettings::KEYS),
 ];
 

@@ -25,6 +25,9 @@ pub struct KeyInfo {
     pub reload: Reload,
 }
 
+/// The kind of a key that is a table of its own.
+pub const TABLE: &str = "section";
+
 /// May a key be left out?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {

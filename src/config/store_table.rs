@@ -12,8 +12,9 @@ use super::reader::{Reader, key_span};
 use super::schema::StoreTable;
 use super::secret::Secret;
 use super::section::Section;
-use super::store_url::StoreConfig;
+use super::store_url::{StoreConfig, StoreTls};
 use super::value::{Setting, text};
+use crate::tls::ClientFiles;
 
 /// The longest password file.
 const MAX_PASSWORD_FILE: u64 = 4096;
@@ -65,6 +66,7 @@ fn read_table(
     if written.password.is_some() {
         warn_world_readable_config(at("password"), reader);
     }
+    store.tls = read_tls(&written, store.tls, &at, section, reader)?;
     let password = match (&written.password_file, &written.password_env) {
         (Some(path), _) => Some(password_from_file(path, at("password_file"), section, reader)?),
         (None, Some(name)) => Some(password_from_env(name, at("password_env"), section, reader)?),
@@ -80,6 +82,43 @@ fn read_table(
         return None;
     }
     Some(store)
+}
+
+/// The settings of TLS, which the URL must ask for. The files are read at once: a wrong one is an error of the file.
+fn read_tls(
+    written: &StoreTable,
+    wanted: Option<StoreTls>,
+    at: &dyn Fn(&str) -> Option<Range<usize>>,
+    section: &str,
+    reader: &mut Reader,
+) -> Option<Option<StoreTls>> {
+    let StoreTable { tls_ca, tls_server_name, tls_cert, tls_key, tls_min_version, .. } = written;
+    if wanted.is_none() {
+        let without = ["tls_ca", "tls_server_name", "tls_cert", "tls_key", "tls_min_version"];
+        if let Some(key) = without.into_iter().find(|key| at(key).is_some()) {
+            reader.error(at(key), format!("'{key}' in [{section}] needs TLS; write the URL with rediss://"));
+            return None;
+        }
+        return Some(None);
+    }
+    let home = reader.path.parent().unwrap_or(Path::new(""));
+    let identity = match (tls_cert, tls_key) {
+        (Some(cert), Some(key)) => Some((home.join(cert), home.join(key))),
+        (None, None) => None,
+        _ => {
+            let key = if tls_cert.is_some() { "tls_cert" } else { "tls_key" };
+            reader.error(at(key), format!("[{section}]: tls_cert and tls_key belong together"));
+            return None;
+        }
+    };
+    let ca = tls_ca.as_ref().map(|path| home.join(path));
+    let files = ClientFiles { ca, identity, min_version: *tls_min_version };
+    if let Err(problem) = files.load() {
+        let key = ["tls_ca", "tls_cert", "url"].into_iter().find(|key| at(key).is_some());
+        reader.error(key.and_then(at), format!("TLS of [{section}]: {problem}"));
+        return None;
+    }
+    Some(Some(StoreTls::new(files, tls_server_name.clone())))
 }
 
 /// A user or password that is given twice would leave it open which one counts.

@@ -4,9 +4,14 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::ClientConfig;
 
 use super::address::{HostPort, socket_path};
 use super::secret::Secret;
+use super::value::TlsVersion;
+use crate::tls::{ClientFiles, Kept};
 
 /// The port of a Redis server, when a URL has none.
 pub const DEFAULT_REDIS_PORT: u16 = 6379;
@@ -22,6 +27,18 @@ pub struct StoreConfig {
     pub password: Option<Secret>,
     /// The one database that the instance shows; `None` passes all of them through.
     pub database: Option<u32>,
+    /// How TLS is spoken to it; `None`: not at all.
+    pub tls: Option<StoreTls>,
+}
+
+/// How TLS is spoken to a store.
+#[derive(Clone, Debug)]
+pub struct StoreTls {
+    /// Certificates and keys.
+    pub files: ClientFiles,
+    /// The name that the store's certificate must bear, and that is sent as SNI; `None`: the host of the URL.
+    pub server_name: Option<String>,
+    kept: Arc<Kept<ClientFiles, ClientConfig>>,
 }
 
 /// Where a store listens.
@@ -33,6 +50,35 @@ pub enum Endpoint {
     Unix(PathBuf),
 }
 
+// === impl StoreTls ===
+
+impl StoreTls {
+    /// Trusts these files.
+    pub fn new(files: ClientFiles, server_name: Option<String>) -> StoreTls {
+        StoreTls { files, server_name, kept: Arc::default() }
+    }
+
+    /// What a handshake needs. The files are read again when they have changed.
+    pub fn config(&self) -> Result<Arc<ClientConfig>, String> {
+        self.kept.get(&self.files, || self.files.load())
+    }
+}
+
+impl Default for StoreTls {
+    /// The CAs of the system, the host's own name.
+    fn default() -> StoreTls {
+        StoreTls::new(ClientFiles { ca: None, identity: None, min_version: TlsVersion::V12 }, None)
+    }
+}
+
+impl PartialEq for StoreTls {
+    fn eq(&self, other: &StoreTls) -> bool {
+        self.files == other.files && self.server_name == other.server_name
+    }
+}
+
+impl Eq for StoreTls {}
+
 // === impl StoreConfig ===
 
 impl StoreConfig {
@@ -40,11 +86,13 @@ impl StoreConfig {
     pub fn parse(url: &str) -> Result<StoreConfig, String> {
         match url.split_once("://") {
             Some(("redis", rest)) => parse_redis(rest),
-            Some(("unix" | "redis+unix", rest)) => parse_unix(rest),
-            Some(("rediss", _)) => Err("TLS to a store is not supported; write 'redis://…'".to_owned()),
-            Some((scheme, _)) => {
-                Err(format!("unknown scheme '{scheme}'; write 'redis://host:port' or 'unix:///path'"))
+            Some(("rediss", rest)) => {
+                parse_redis(rest).map(|store| StoreConfig { tls: Some(StoreTls::default()), ..store })
             }
+            Some(("unix" | "redis+unix", rest)) => parse_unix(rest),
+            Some((scheme, _)) => Err(format!(
+                "unknown scheme '{scheme}'; write 'redis://host:port', 'rediss://host:port' for TLS, or 'unix:///path'"
+            )),
             None => Err("this is not a URL; write 'redis://host:port' or 'unix:///path'".to_owned()),
         }
     }
@@ -58,9 +106,10 @@ impl StoreConfig {
 /// The address without user and password.
 impl fmt::Display for StoreConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let s = if self.tls.is_some() { "s" } else { "" };
         match (&self.endpoint, self.database) {
-            (Endpoint::Tcp(address), None) => write!(f, "redis://{address}"),
-            (Endpoint::Tcp(address), Some(db)) => write!(f, "redis://{address}/{db}"),
+            (Endpoint::Tcp(address), None) => write!(f, "redis{s}://{address}"),
+            (Endpoint::Tcp(address), Some(db)) => write!(f, "redis{s}://{address}/{db}"),
             (Endpoint::Unix(path), None) => write!(f, "unix://{}", path.display()),
             (Endpoint::Unix(path), Some(db)) => write!(f, "unix://{}?db={db}", path.display()),
         }
@@ -96,7 +145,7 @@ fn parse_redis(rest: &str) -> Result<StoreConfig, String> {
         if credentials.is_some() { "the host or port after the '@' is not valid".to_owned() } else { message }
     })?);
     let (username, password) = parse_credentials(credentials)?;
-    Ok(StoreConfig { endpoint, username, password, database })
+    Ok(StoreConfig { endpoint, username, password, database, tls: None })
 }
 
 fn parse_unix(rest: &str) -> Result<StoreConfig, String> {
@@ -109,7 +158,8 @@ fn parse_unix(rest: &str) -> Result<StoreConfig, String> {
         Some(None) => return Err("only '?db=N' may follow the path of a unix:// URL".to_owned()),
     };
     let (username, password) = parse_credentials(credentials)?;
-    Ok(StoreConfig { endpoint: Endpoint::Unix(socket_path(&path)?), username, password, database })
+    let endpoint = Endpoint::Unix(socket_path(&path)?);
+    Ok(StoreConfig { endpoint, username, password, database, tls: None })
 }
 
 fn split_credentials(rest: &str) -> (Option<&str>, &str) {
@@ -173,6 +223,7 @@ mod tests {
             ("redis://127.0.0.1:7001", "redis://127.0.0.1:7001"),
             ("redis://host", "redis://host:6379"),
             ("redis://host/", "redis://host:6379"),
+            ("rediss://host/3", "rediss://host:6379/3"),
             ("redis://host/2", "redis://host:6379/2"),
             ("redis://[::1]:7001/0", "redis://[::1]:7001/0"),
             ("redis://:pw@host:1/3", "redis://host:1/3"),
@@ -203,7 +254,6 @@ mod tests {
         for (url, part) in [
             ("127.0.0.1:7001", "not a URL"),
             ("http://x", "unknown scheme 'http'"),
-            ("rediss://x", "TLS"),
             ("redis://", "host is missing"),
             ("redis://:hunter2@", "after the '@'"),
             ("redis://hunter2@host", "redis://:PASSWORD@host"),

@@ -158,6 +158,10 @@ impl<T: Setting> Setting for Option<T> {
         T::parse(item).map(Some)
     }
 
+    fn read(item: &Item, section: &str, key: &str, reader: &mut Reader) -> Option<Self> {
+        T::read(item, section, key, reader).map(Some)
+    }
+
     fn absent() -> Option<Self> {
         Some(None)
     }
@@ -310,6 +314,28 @@ choice! {
         Trusted = "trusted",
         /// It is behind until verified.
         Untrusted = "untrusted",
+    }
+}
+
+choice! {
+    /// Who must show a certificate to a listener.
+    pub enum ClientCert {
+        /// Nobody.
+        None = "none",
+        /// Nobody; but a certificate that is shown must be valid.
+        Optional = "optional",
+        /// Every client.
+        Required = "required",
+    }
+}
+
+choice! {
+    /// The oldest version of TLS that is spoken.
+    pub enum TlsVersion {
+        /// TLS 1.2 and later.
+        V12 = "1.2",
+        /// TLS 1.3 alone.
+        V13 = "1.3",
     }
 }
 

@@ -211,9 +211,14 @@ impl Instance {
         if io.stuck.get() || io.broken.get() {
             return;
         }
-        while !client.unsent().is_empty() {
-            match io.writer.try_write(client.unsent()) {
-                Ok(n) if n > 0 => {
+        loop {
+            let sent = match client.unsent() {
+                [] => io.writer.try_flush().map(|()| None),
+                unsent => io.writer.try_write(unsent).map(Some),
+            };
+            match sent {
+                Ok(None) => return,
+                Ok(Some(n)) if n > 0 => {
                     self.metrics.client_bytes_sent.inc_by(n as u64);
                     client.took(n);
                 }

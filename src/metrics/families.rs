@@ -117,6 +117,10 @@ families! {
         "Client connections accepted";
     connections_rejected: IntCounterVec, "multistore_connections_rejected_total" ["instance_name", "reason"]
         "Client connections closed at once";
+    connections_delayed: IntCounterVec, "multistore_connections_delayed_total" ["instance_name"]
+        "Client connections that waited because of max_connection_rate";
+    tls_reload_failures: IntCounterVec, "multistore_tls_reload_failures_total" ["instance_name"]
+        "Changed certificates of the listener that could not be read";
     client_errors: IntCounterVec, "multistore_client_errors_total" ["instance_name", "kind"]
         "Client connections that the proxy ended or lost, and requests that it refused";
     client_bytes_received: IntCounterVec, "multistore_client_received_bytes_total" ["instance_name"]

@@ -33,6 +33,10 @@ pub struct InstanceMetrics {
     pub connections_accepted: IntCounter,
     /// Client connections closed at once.
     pub connections_rejected: PerLabel<RejectReason, IntCounter>,
+    /// Client connections that waited to be taken.
+    pub connections_delayed: IntCounter,
+    /// Certificates that could not be read.
+    pub tls_reload_failures: IntCounter,
     /// Clients that went wrong.
     pub client_errors: PerLabel<ClientErrorKind, IntCounter>,
     /// Bytes received from clients.
@@ -116,6 +120,8 @@ impl InstanceMetrics {
             connections_rejected: PerLabel::new(|reason| {
                 families.connections_rejected.with_label_values(&[name, reason])
             }),
+            connections_delayed: families.connections_delayed.with_label_values(&[name]),
+            tls_reload_failures: families.tls_reload_failures.with_label_values(&[name]),
             client_errors: PerLabel::new(|kind| families.client_errors.with_label_values(&[name, kind])),
             client_bytes_received: families.client_bytes_received.with_label_values(&[name]),
             client_bytes_sent: families.client_bytes_sent.with_label_values(&[name]),

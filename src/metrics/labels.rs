@@ -65,6 +65,10 @@ label! {
     RejectReason {
         /// The limit of connections is reached.
         MaxClients = "max_clients",
+        /// The limit of connections from one address is reached.
+        MaxClientsPerAddress = "max_clients_per_address",
+        /// The TLS handshake failed, or was not finished in time.
+        Handshake = "handshake",
         /// The operating system refused to accept it.
         Accept = "accept",
     }

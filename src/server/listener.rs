@@ -1,16 +1,15 @@
 //! Listening sockets: bound before anything else, so that a taken port is the first thing one learns.
 
 use std::io;
-use std::net::ToSocketAddrs;
+use std::net::{IpAddr, ToSocketAddrs};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use crate::config::{FileMode, HostPort, Listen};
 use crate::instance::ClientInfo;
-use crate::net::{ReadHalf, WriteHalf, split_tcp, split_unix};
 use crate::resp::Proto;
 
 use super::StartError;
@@ -28,6 +27,32 @@ pub(super) enum Bound {
 pub(super) enum Listener {
     Tcp(TcpListener),
     Unix(UnixListener, PathBuf),
+}
+
+/// A client's socket, as it was accepted.
+pub(super) enum Incoming {
+    Tcp(TcpStream, IpAddr),
+    Unix(UnixStream),
+}
+
+// === impl Incoming ===
+
+impl Incoming {
+    /// Where it comes from; `None` over a Unix socket.
+    pub fn address(&self) -> Option<IpAddr> {
+        match self {
+            Incoming::Tcp(_, address) => Some(*address),
+            Incoming::Unix(_) => None,
+        }
+    }
+
+    /// A farewell, if the socket takes it at once.
+    pub fn say(&self, words: &[u8]) {
+        let _ = match self {
+            Incoming::Tcp(stream, _) => stream.try_write(words),
+            Incoming::Unix(stream) => stream.try_write(words),
+        };
+    }
 }
 
 // === impl Bound ===
@@ -98,20 +123,19 @@ fn bind_unix(path: &Path, mode: FileMode) -> io::Result<Bound> {
 
 impl Listener {
     /// The next client.
-    pub async fn accept(&self) -> io::Result<(ReadHalf, WriteHalf, ClientInfo)> {
+    pub async fn accept(&self) -> io::Result<(Incoming, ClientInfo)> {
         match self {
             Listener::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
                 stream.set_nodelay(true)?;
                 let local = stream.local_addr().map(|address| address.to_string()).unwrap_or_default();
-                let (reader, writer) = split_tcp(stream);
-                Ok((reader, writer, info(peer.to_string(), local)))
+                let incoming = Incoming::Tcp(stream, peer.ip().to_canonical());
+                Ok((incoming, info(peer.to_string(), local)))
             }
             Listener::Unix(listener, path) => {
                 let (stream, _) = listener.accept().await?;
-                let (reader, writer) = split_unix(stream);
                 let address = format!("{}:0", path.display());
-                Ok((reader, writer, info(address.clone(), address)))
+                Ok((Incoming::Unix(stream), info(address.clone(), address)))
             }
         }
     }

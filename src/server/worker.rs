@@ -6,18 +6,21 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::admin::InstanceStatus;
 use crate::config::Config;
-use crate::instance::{Instance, walk};
+use crate::instance::admission::Seat;
+use crate::instance::{ClientInfo, Instance, walk};
 use crate::metrics::{Metrics, RejectReason};
+use crate::net::{split_tcp, split_tls, split_unix};
 use crate::session;
 use crate::stage::StoreId;
 use crate::state::StateFile;
 use crate::store::driver;
+use crate::tls::TlsStream;
 
-use super::listener::{Bound, Listener};
+use super::listener::{Bound, Incoming, Listener};
 
 /// What the main thread asks of a worker.
 pub(super) enum Order {
@@ -143,14 +146,15 @@ async fn accept(instance: Rc<Instance>, listener: Listener) {
     let _closed = Closed(instance.clone());
     loop {
         match listener.accept().await {
-            Ok((reader, writer, info)) => {
+            Ok((incoming, info)) => {
                 instance.metrics.connections_accepted.inc();
-                if instance.client_count() >= instance.config_ref().max_clients {
-                    instance.metrics.connections_rejected[RejectReason::MaxClients].inc();
-                    let _ = writer.try_write(b"-ERR max number of clients reached\r\n");
-                    continue;
+                match instance.admit(incoming.address()) {
+                    Ok(seat) => drop(spawn_local(greet(instance.clone(), seat, incoming, info))),
+                    Err(reason) => turn_away(&instance, &incoming, reason),
                 }
-                spawn_local(session::serve(instance.clone(), reader, writer, info));
+                if let Some(delay) = instance.connection_delay() {
+                    sleep(delay).await;
+                }
             }
             Err(error) => {
                 instance.metrics.connections_rejected[RejectReason::Accept].inc();
@@ -159,6 +163,36 @@ async fn accept(instance: Rc<Instance>, listener: Listener) {
             }
         }
     }
+}
+
+/// Redis's error, for whoever can read it: a client that expects TLS cannot.
+fn turn_away(instance: &Instance, incoming: &Incoming, reason: RejectReason) {
+    instance.metrics.connections_rejected[reason].inc();
+    if instance.config_ref().tls.is_none() {
+        incoming.say(b"-ERR max number of clients reached\r\n");
+    }
+}
+
+/// Shakes hands, where clients speak TLS, and serves the client until it is gone.
+async fn greet(instance: Rc<Instance>, seat: Seat, incoming: Incoming, info: ClientInfo) {
+    let _seat = seat;
+    let within = instance.config_ref().handshake_timeout;
+    let (reader, writer) = match (incoming, instance.listener_tls()) {
+        (Incoming::Unix(stream), _) => split_unix(stream),
+        (Incoming::Tcp(stream, _), None) if instance.config_ref().tls.is_none() => split_tcp(stream),
+        (Incoming::Tcp(stream, _), tls) => {
+            let shaken = match tls {
+                Some(tls) => timeout(within, TlsStream::accept(stream, tls)).await.ok().and_then(Result::ok),
+                None => None,
+            };
+            let Some(stream) = shaken else {
+                instance.metrics.connections_rejected[RejectReason::Handshake].inc();
+                return;
+            };
+            split_tls(stream)
+        }
+    };
+    session::serve(instance, reader, writer, info).await;
 }
 
 struct Closed(Rc<Instance>);
@@ -173,6 +207,8 @@ impl Drop for Closed {
 async fn sweep(instance: Rc<Instance>) {
     loop {
         sleep(SWEEP).await;
+        // A changed certificate is noticed whether or not somebody connects.
+        let _ = instance.listener_tls();
         let limit = instance.config_ref().client_idle_timeout;
         if !limit.is_zero() {
             instance.end_idle(limit);

@@ -20,7 +20,7 @@ use thiserror::Error;
 use tokio::io::Interest;
 use tokio::time::timeout;
 
-/// Room that is made for each read.
+/// Read at once.
 const READ_BYTES: usize = 16 * 1024;
 
 /// Bytes that a reply may have, which is held in memory as a whole, unless [set](Connection::set_limits).
@@ -229,8 +229,8 @@ impl Connection {
             if out.is_empty() && self.owed == 0 {
                 return Ok(frames);
             }
-            let interest =
-                if out.is_empty() { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
+            let sent = out.is_empty() && self.socket.is_flushed();
+            let interest = if sent { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
             self.wait(interest).await?;
             self.read()?;
         }
@@ -272,10 +272,13 @@ impl Connection {
 
     /// Reads once, if there is something.
     fn read(&mut self) -> Result<(), ConnectionError> {
-        self.buf.reserve(READ_BYTES);
-        match self.socket.try_read_buf(&mut self.buf) {
+        let mut chunk = [0; READ_BYTES];
+        match self.socket.try_read(&mut chunk) {
             Ok(0) => Err(self.closed()),
-            Ok(_) => Ok(()),
+            Ok(n) => {
+                self.buf.extend_from_slice(chunk.get(..n).unwrap_or_default());
+                Ok(())
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             // Closed while commands of ours were still unread.
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Err(self.closed()),

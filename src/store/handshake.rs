@@ -115,7 +115,11 @@ impl Plan<'_> {
 pub fn endpoint(config: &StoreConfig) -> Endpoint {
     match &config.endpoint {
         crate::config::Endpoint::Tcp(address) => {
-            Endpoint::Tcp { host: address.host.clone(), port: address.port }
+            let (host, port) = (address.host.clone(), address.port);
+            match &config.tls {
+                Some(tls) => Endpoint::Tls { host, port, tls: Box::new(tls.clone()) },
+                None => Endpoint::Tcp { host, port },
+            }
         }
         crate::config::Endpoint::Unix(path) => Endpoint::Unix(path.clone()),
     }

@@ -2,10 +2,12 @@
 
 use super::SOON;
 use super::value::{Reader, Value, encode};
+use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// One connection to a server or to the proxy.
@@ -21,7 +23,11 @@ pub enum Socket {
     Tcp(TcpStream),
     /// A unix socket
     Unix(UnixStream),
+    /// TLS over TCP
+    Tls(Box<RefCell<TlsStream>>),
 }
+
+type TlsStream = rustls::StreamOwned<rustls::ClientConnection, TcpStream>;
 
 // === impl Client ===
 
@@ -42,6 +48,20 @@ impl Client {
     /// Connects to a unix socket.
     pub fn try_connect_unix(path: &Path) -> io::Result<Client> {
         Client::over(Socket::Unix(UnixStream::connect(path)?))
+    }
+
+    /// Connects to a loopback port and speaks TLS.
+    pub fn try_connect_tls(port: u16, config: Arc<rustls::ClientConfig>) -> io::Result<Client> {
+        let stream = TcpStream::connect_timeout(&([127, 0, 0, 1], port).into(), SOON)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(SOON))?;
+        let name = rustls::pki_types::ServerName::try_from("localhost").expect("a name");
+        let session = rustls::ClientConnection::new(config, name).map_err(io::Error::other)?;
+        let mut stream = TlsStream::new(session, stream);
+        while stream.conn.is_handshaking() {
+            stream.conn.complete_io(&mut stream.sock)?;
+        }
+        Client::over(Socket::Tls(Box::new(RefCell::new(stream))))
     }
 
     fn over(socket: Socket) -> io::Result<Client> {
@@ -68,6 +88,7 @@ impl Client {
         match self.socket() {
             Socket::Tcp(stream) => (&*stream).write_all(bytes),
             Socket::Unix(stream) => (&*stream).write_all(bytes),
+            Socket::Tls(stream) => stream.borrow_mut().write_all(bytes),
         }
     }
 
@@ -169,6 +190,7 @@ impl Client {
             let read = match self.socket() {
                 Socket::Tcp(stream) => (&*stream).read(&mut chunk),
                 Socket::Unix(stream) => (&*stream).read(&mut chunk),
+                Socket::Tls(stream) => stream.borrow_mut().read(&mut chunk),
             };
             match read {
                 Ok(0) => return rest,
@@ -185,6 +207,11 @@ impl Client {
         let _ = match self.socket() {
             Socket::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Socket::Unix(stream) => stream.shutdown(Shutdown::Write),
+            Socket::Tls(stream) => {
+                let stream = &mut *stream.borrow_mut();
+                stream.conn.send_close_notify();
+                stream.flush().and_then(|()| stream.sock.shutdown(Shutdown::Write))
+            }
         };
     }
 
@@ -209,6 +236,10 @@ impl Socket {
             Socket::Unix(stream) => {
                 stream.set_read_timeout(Some(timeout)).and_then(|()| stream.set_write_timeout(Some(timeout)))
             }
+            Socket::Tls(stream) => {
+                let stream = &stream.borrow().sock;
+                stream.set_read_timeout(Some(timeout)).and_then(|()| stream.set_write_timeout(Some(timeout)))
+            }
         }
     }
 }
@@ -218,6 +249,7 @@ impl Read for Socket {
         match self {
             Socket::Tcp(stream) => stream.read(buffer),
             Socket::Unix(stream) => stream.read(buffer),
+            Socket::Tls(stream) => stream.borrow_mut().read(buffer),
         }
     }
 }

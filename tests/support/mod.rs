@@ -14,6 +14,7 @@
 // Every test file compiles this module for itself and uses a part of it.
 #![allow(dead_code, unused_imports)]
 
+mod certificates;
 mod client;
 mod dump;
 mod exact;
@@ -28,6 +29,7 @@ mod scripted;
 mod tempdir;
 mod value;
 
+pub use certificates::Authority;
 pub use client::Client;
 pub use dump::{Dump, Entry, differences, dump};
 pub use exact::{assert_exactly_same, everything};

@@ -45,11 +45,18 @@ impl ProxyConfig {
     pub fn instance(mut self, name: &str, primary: &str, secondary: &str) -> ProxyConfig {
         self.instances.push(Instance {
             name: name.to_owned(),
-            primary: primary.to_owned(),
-            secondary: secondary.to_owned(),
+            primary: format!("\"{primary}\""),
+            secondary: format!("\"{secondary}\""),
             settings: String::new(),
             flags: Flags::default(),
         });
+        self
+    }
+
+    /// Sets what stands behind `primary =` and `secondary =` of the last instance: quoted URLs, or inline tables.
+    pub fn stores(mut self, primary: &str, secondary: &str) -> ProxyConfig {
+        let instance = self.instances.last_mut().expect("an instance to set this for");
+        (instance.primary, instance.secondary) = (primary.to_owned(), secondary.to_owned());
         self
     }
 
@@ -80,8 +87,8 @@ impl ProxyConfig {
             let Instance { name, primary, secondary, settings, .. } = instance;
             let _ = write!(
                 out,
-                "\n[instances.{name}]\nlisten = \"127.0.0.1:{port}\"\nprimary = \"{primary}\"\n\
-                 secondary = \"{secondary}\"\n{settings}"
+                "\n[instances.{name}]\nlisten = \"127.0.0.1:{port}\"\nprimary = {primary}\n\
+                 secondary = {secondary}\n{settings}"
             );
         }
         out.push_str("\n[feature_flags]\n");

@@ -1,68 +1,50 @@
-//! Does a store answer? One connection, blocking, made for a person who waits for it.
+//! Does a store answer? One connection, made for a person who waits for it.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
-use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use crate::config::{Endpoint, StoreConfig};
-
-/// The longest line of an answer that is read.
-const MAX_LINE: u64 = 4096;
+use crate::config::StoreConfig;
+use crate::store::connection::{Connection, ConnectionError};
+use crate::store::handshake::endpoint;
 
 /// Connects, logs in, selects the database and sends PING.
 pub fn probe(store: &StoreConfig, connect: Duration, reply: Duration) -> Result<(), String> {
-    let unreachable = |error: std::io::Error| format!("cannot be reached: {error}");
-    match &store.endpoint {
-        Endpoint::Tcp(address) => {
-            let addresses = (address.host.as_str(), address.port).to_socket_addrs().map_err(unreachable)?;
-            let mut failure = "its name has no address".to_owned();
-            for address in addresses {
-                match TcpStream::connect_timeout(&address, connect) {
-                    Ok(stream) => {
-                        stream.set_read_timeout(Some(reply)).map_err(unreachable)?;
-                        stream.set_write_timeout(Some(reply)).map_err(unreachable)?;
-                        return converse(stream, store);
-                    }
-                    Err(error) => failure = unreachable(error),
-                }
-            }
-            Err(failure)
-        }
-        Endpoint::Unix(path) => {
-            let stream = UnixStream::connect(path).map_err(unreachable)?;
-            stream.set_read_timeout(Some(reply)).map_err(unreachable)?;
-            stream.set_write_timeout(Some(reply)).map_err(unreachable)?;
-            converse(stream, store)
-        }
-    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| error.to_string())?.block_on(converse(store, connect, reply))
 }
 
-fn converse(stream: impl Read + Write, store: &StoreConfig) -> Result<(), String> {
-    let mut stream = BufReader::new(stream);
+async fn converse(store: &StoreConfig, connect: Duration, reply: Duration) -> Result<(), String> {
+    let unreachable = |error| format!("cannot be reached: {}", cause(error));
+    let mut connection = Connection::open(&endpoint(store), connect).await.map_err(unreachable)?;
+    connection.set_timeout(reply);
     if let Some(password) = &store.password {
         let user = store.username.as_deref();
         let arguments: Vec<&str> = ["AUTH"].into_iter().chain(user).chain([password.expose()]).collect();
-        ask(&mut stream, &arguments, "+OK").map_err(|answer| format!("refuses the login: {answer}"))?;
+        ask(&mut connection, &arguments).await.map_err(|answer| format!("refuses the login: {answer}"))?;
     }
     if let Some(database) = store.database {
-        ask(&mut stream, &["SELECT", &database.to_string()], "+OK")
+        let select = ["SELECT", &database.to_string()];
+        ask(&mut connection, &select)
+            .await
             .map_err(|answer| format!("refuses database {database}: {answer}"))?;
     }
-    ask(&mut stream, &["PING"], "+PONG").map_err(|answer| format!("doesn't answer PING: {answer}"))
+    ask(&mut connection, &["PING"]).await.map_err(|answer| format!("doesn't answer PING: {answer}"))
 }
 
-fn ask(stream: &mut BufReader<impl Read + Write>, arguments: &[&str], wanted: &str) -> Result<(), String> {
-    let mut request = format!("*{}\r\n", arguments.len());
-    for argument in arguments {
-        request += &format!("${}\r\n{argument}\r\n", argument.len());
+async fn ask(connection: &mut Connection, arguments: &[&str]) -> Result<(), String> {
+    let answer = connection.call(arguments).await.map_err(cause)?;
+    match answer.error_text() {
+        None => Ok(()),
+        Some(error) => Err(error.into_owned()),
     }
-    stream.get_mut().write_all(request.as_bytes()).map_err(|error| error.to_string())?;
-    let mut line = Vec::new();
-    stream.take(MAX_LINE).read_until(b'\n', &mut line).map_err(|error| error.to_string())?;
-    match String::from_utf8_lossy(&line).trim_end() {
-        answer if answer == wanted => Ok(()),
-        "" => Err("it closed the connection".to_owned()),
-        answer => Err(answer.trim_start_matches('-').to_owned()),
+}
+
+/// What went wrong, without the store's address, which the reader has in front of them.
+fn cause(error: ConnectionError) -> String {
+    match error {
+        ConnectionError::Connect { source, .. } | ConnectionError::Io { source, .. } => source.to_string(),
+        ConnectionError::Closed { .. } => "it closed the connection".to_owned(),
+        ConnectionError::Timeout { after, .. } => format!("no answer within {after:?}"),
+        ConnectionError::Protocol { source, .. } => format!("it does not speak the Redis protocol: {source}"),
+        other => other.to_string(),
     }
 }

@@ -3,8 +3,10 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::config::StoreTls;
+
 /// Where a server listens.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     /// Over TCP.
     Tcp {
@@ -12,6 +14,15 @@ pub enum Endpoint {
         host: String,
         /// The port.
         port: u16,
+    },
+    /// TLS over TCP.
+    Tls {
+        /// A name or an address; an IPv6 address with or without brackets.
+        host: String,
+        /// The port.
+        port: u16,
+        /// What the server must show.
+        tls: Box<StoreTls>,
     },
     /// Over a Unix domain socket.
     Unix(PathBuf),
@@ -29,7 +40,7 @@ impl Endpoint {
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp { host, port } => {
+            Self::Tcp { host, port } | Self::Tls { host, port, .. } => {
                 let host = Self::bare_host(host);
                 if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
             }

@@ -1,9 +1,11 @@
 //! A stream socket to a server, over TCP or a Unix domain socket.
 
 use super::Endpoint;
-use bytes::BufMut;
+use crate::config::StoreTls;
+use crate::tls::TlsStream;
+use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
-use std::io::{self, IoSlice};
+use std::io;
 use std::time::Duration;
 use tokio::io::{Interest, Ready};
 use tokio::net::{TcpStream, UnixStream};
@@ -22,6 +24,8 @@ pub enum Socket {
     Tcp(TcpStream),
     /// Over a Unix domain socket.
     Unix(UnixStream),
+    /// TLS over TCP.
+    Tls(Box<TlsStream>),
 }
 
 /// Hands a method over to the stream inside.
@@ -30,6 +34,7 @@ macro_rules! either {
         match $socket {
             Socket::Tcp($stream) => $call,
             Socket::Unix($stream) => $call,
+            Socket::Tls($stream) => $call,
         }
     };
 }
@@ -44,15 +49,29 @@ pub async fn dial(endpoint: &Endpoint, within: Duration) -> io::Result<Socket> {
 
 async fn connect(endpoint: &Endpoint) -> io::Result<Socket> {
     match endpoint {
-        Endpoint::Tcp { host, port } => {
-            let stream = TcpStream::connect((Endpoint::bare_host(host), *port)).await?;
-            stream.set_nodelay(true)?;
-            let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
-            SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
-            Ok(Socket::Tcp(stream))
+        Endpoint::Tcp { host, port } => connect_tcp(host, *port).await.map(Socket::Tcp),
+        Endpoint::Tls { host, port, tls } => {
+            let stream = connect_tcp(host, *port).await?;
+            secure(stream, host, tls).await.map(|stream| Socket::Tls(Box::new(stream)))
         }
         Endpoint::Unix(path) => UnixStream::connect(path).await.map(Socket::Unix),
     }
+}
+
+async fn connect_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect((Endpoint::bare_host(host), port)).await?;
+    stream.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
+    SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+    Ok(stream)
+}
+
+async fn secure(stream: TcpStream, host: &str, tls: &StoreTls) -> io::Result<TlsStream> {
+    let config = tls.config().map_err(|problem| io::Error::other(format!("TLS: {problem}")))?;
+    let name = tls.server_name.as_deref().unwrap_or_else(|| Endpoint::bare_host(host)).to_owned();
+    let name = ServerName::try_from(name).map_err(|error| io::Error::other(format!("TLS: {error}")))?;
+    let explain = |error: io::Error| io::Error::new(error.kind(), format!("TLS handshake: {error}"));
+    TlsStream::connect(stream, config, name).await.map_err(explain)
 }
 
 // === impl Socket ===
@@ -63,37 +82,24 @@ impl Socket {
         either!(self, stream => stream.ready(interest).await)
     }
 
-    /// Waits until there is something to read.
-    pub async fn readable(&self) -> io::Result<()> {
-        either!(self, stream => stream.readable().await)
-    }
-
-    /// Waits until something can be written.
-    pub async fn writable(&self) -> io::Result<()> {
-        either!(self, stream => stream.writable().await)
-    }
-
     /// Reads what is there, or fails with `WouldBlock`. 0: the server closed the connection.
-    #[inline]
     pub fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
         either!(self, stream => stream.try_read(buf))
     }
 
-    /// As [`try_read`](Self::try_read), appending to a buffer.
-    #[inline]
-    pub fn try_read_buf<B: BufMut>(&self, buf: &mut B) -> io::Result<usize> {
-        either!(self, stream => stream.try_read_buf(buf))
-    }
-
     /// Writes what the system takes, or fails with `WouldBlock`.
-    #[inline]
     pub fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
         either!(self, stream => stream.try_write(buf))
     }
 
-    /// As [`try_write`](Self::try_write), from several buffers.
-    #[inline]
-    pub fn try_write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        either!(self, stream => stream.try_write_vectored(bufs))
+    /// Sends what was written and still waits here. False: the system takes no more for now.
+    pub fn is_flushed(&self) -> bool {
+        match self {
+            Socket::Tcp(_) | Socket::Unix(_) => true,
+            // A failure is left for reading to find.
+            Socket::Tls(stream) => {
+                !stream.try_flush().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+            }
+        }
     }
 }

@@ -304,6 +304,11 @@ impl Instance {
             run_id = %identity.run_id, keys = identity.keys, "store connected");
         self.overlay(store, commands);
         self.judge_return(store, &identity);
+        let known =
+            self.with_facts(store, |facts| facts.identity.as_ref().map(|known| known.version.clone()));
+        if known.is_some_and(|known| known != identity.version) {
+            self.core_mut().forget_refused_payloads();
+        }
         {
             let mut facts = self.facts.borrow_mut();
             let facts = &mut facts[store.index()];

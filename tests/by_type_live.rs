@@ -81,7 +81,7 @@ impl World {
         self.from.call(&[b"SET".as_slice(), b"binary", &binary]);
         self.from.call(&[b"SET".as_slice(), b"empty", b""]);
         // Exactly one page.
-        self.from.call(&[b"SET".as_slice(), b"page", &binary[..64 * 1024]]);
+        self.from.call(&[b"SET".as_slice(), b"page", &binary[..128 * 1024]]);
         self.from.call(&[b"HSET".as_slice(), b"\r\n$-1\r\n", b"\0", &binary[..100]]);
         let number = |at: usize| format!("member-{at}");
         for (head, pair) in
@@ -130,7 +130,7 @@ impl World {
 
     #[track_caller]
     fn copy(&mut self, key: &[u8], page: Page) -> usize {
-        let mut copier = Copier::new(self.kind(key), key, page, self.dialect);
+        let mut copier = Copier::new(self.kind(key), key, key, page, self.dialect);
         let mut sent = 0;
         while let Some(read) = copier.next_read() {
             self.from.send_raw(&read);
@@ -191,7 +191,7 @@ fn what_is_gone_or_something_else_by_now_is_not_made() {
     world.to.words("SET gone stale");
     for kind in [Type::String, Type::List, Type::Set, Type::Hash, Type::SortedSet, Type::Stream] {
         for page in [Page::Whole, Page::Elements(10)] {
-            let mut copier = Copier::new(kind, b"gone", page, world.dialect);
+            let mut copier = Copier::new(kind, b"gone", b"gone", page, world.dialect);
             while let Some(read) = copier.next_read() {
                 world.from.send_raw(&read);
                 let reply = world.from.read_raw_reply();
@@ -201,7 +201,7 @@ fn what_is_gone_or_something_else_by_now_is_not_made() {
                 world.send(&piece.bytes, piece.replies);
             }
             assert_eq!(world.to.words("TYPE gone"), Value::simple("none"), "{kind:?} {page:?}");
-            let mut copier = Copier::new(kind, b"x", page, world.dialect);
+            let mut copier = Copier::new(kind, b"x", b"x", page, world.dialect);
             assert_eq!(copier.take(b"-WRONGTYPE no\r\n"), Err(CopyError::Unreadable), "{kind:?} {page:?}");
         }
     }

@@ -122,8 +122,11 @@ pub struct SyncStatus {
     pub copies_done: u64,
     /// Attempts to copy that failed.
     pub copies_failed: u64,
-    /// Keys above `copy_max_bytes`.
+    /// Keys above `copy_max_bytes` that could not be copied by pieces.
     pub copies_too_large: u64,
+    /// Keys that the other store cannot hold.
+    #[serde(default)]
+    pub copies_unsupported: u64,
     /// Repair cannot go on by itself: why, and what to do.
     pub operator_must_name_source: Option<String>,
 }

@@ -106,7 +106,7 @@ section! {
         flip_max_lag: ByteSize = default("1mb") from "0b" to "64gb", Reloads;
         /// Requests above this travel on connections of their own, so that they hold nobody up.
         heavy_bytes: ByteSize = default("256kb") from "1kb" to "1gb", Reloads;
-        /// Keys whose copy would be larger are copied by pieces, or reported.
+        /// Larger keys are copied by pieces; what has none (streams, types of modules) is reported.
         copy_max_bytes: ByteSize = default("16mb") from "1kb" to "512mb", Reloads;
         /// Connections to the default store for what can't share one: blocking commands, subscribers, WATCH, MONITOR.
         dedicated_max: usize = default(10000) from 1 to 1000000, Reloads;

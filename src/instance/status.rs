@@ -56,6 +56,7 @@ impl Instance {
             copies_done: counts.done,
             copies_failed: counts.failed,
             copies_too_large: counts.too_large,
+            copies_unsupported: counts.unsupported,
             operator_must_name_source: core.doubted_source().map(|store| {
                 format!("the {store} store came back as another server and may have lost writes: multistore repair --from")
             }),

@@ -139,8 +139,10 @@ label! {
         Done = "done",
         /// It is tried again later.
         Failed = "failed",
-        /// The key is above the limit of size, and stays suspect.
+        /// The key is above the limit of size and could not be copied by pieces: it stays suspect.
         TooLarge = "too_large",
+        /// The other store cannot hold the value: the key stays suspect.
+        Unsupported = "unsupported",
     }
 }
 

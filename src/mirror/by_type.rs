@@ -16,8 +16,11 @@ use crate::resp::value::Value;
 use pieces::Pieces;
 use plain::Plain;
 
-/// Bytes of a page of a string.
-const STRING_PAGE: u64 = 64 * 1024;
+/// Bytes of a page, as far as elements allow.
+const PAGE_BYTES: u64 = 128 * 1024;
+
+/// The first page has so many elements: nobody knows yet how large they are.
+pub const FIRST_PAGE: u32 = 2;
 
 /// The types whose values can be read and written with commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,7 +44,7 @@ pub enum Type {
 pub enum Page {
     /// All at once: what was read is the value at one point.
     Whole,
-    /// About so many elements. (Streams are always read whole.)
+    /// About so many elements first, then as many as make a page of bounded size. (Streams are always read whole.)
     Elements(u32),
 }
 
@@ -60,6 +63,8 @@ pub enum CopyError {
 #[derive(Debug)]
 pub struct Copier {
     key: Vec<u8>,
+    /// The name that the copy gets.
+    into: Vec<u8>,
     dialect: Dialect,
     pieces: Pieces,
     work: Work,
@@ -93,15 +98,16 @@ impl Type {
 // === impl Copier ===
 
 impl Copier {
-    /// Starts with nothing read. In `dialect`, the default store is the one that is read, the other one gets the copy.
-    pub fn new(kind: Type, key: &[u8], page: Page, dialect: Dialect) -> Self {
+    /// Starts with nothing read. `key` is read and made anew as `into`. In `dialect`, the default store is the one that
+    /// is read, the other one gets the copy.
+    pub fn new(kind: Type, key: &[u8], into: &[u8], page: Page, dialect: Dialect) -> Self {
         let mut pieces = Pieces::default();
-        pieces.frames().command(&[b"UNLINK", key]);
+        pieces.frames().command(&[b"UNLINK", into]);
         let work = match kind {
             Type::Stream => Work::Stream,
             kind => Work::Plain(Plain::new(kind, page)),
         };
-        Self { key: key.to_vec(), dialect, pieces, work }
+        Self { key: key.to_vec(), into: into.to_vec(), dialect, pieces, work }
     }
 
     /// The next command for the store that is read. `None`: everything has been read.
@@ -119,9 +125,9 @@ impl Copier {
     pub fn take(&mut self, reply: &[u8]) -> Result<(), CopyError> {
         let reply = Value::parse(reply).map_err(|_| CopyError::Unreadable)?;
         let done = match &mut self.work {
-            Work::Plain(plain) => plain.take(&self.key, &reply, self.dialect, &mut self.pieces)?,
+            Work::Plain(plain) => plain.take(&self.into, &reply, self.dialect, &mut self.pieces)?,
             Work::Stream => {
-                stream::rebuild(&self.key, &reply, self.dialect, &mut self.pieces)
+                stream::rebuild(&self.into, &reply, self.dialect, &mut self.pieces)
                     .ok_or(CopyError::Unreadable)?;
                 true
             }
@@ -145,14 +151,14 @@ impl Copier {
     pub fn expiry(&self, left: Option<u64>) -> Option<Piece> {
         let left = left?.to_string();
         let mut frames = Frames::default();
-        frames.command(&[b"PEXPIRE", &self.key, left.as_bytes()]);
+        frames.command(&[b"PEXPIRE", &self.into, left.as_bytes()]);
         Some(Piece { bytes: frames.bytes, replies: frames.replies })
     }
 }
 
 /// The one read that shows a whole value of this type.
 pub fn read_whole(kind: Type, key: &[u8]) -> Vec<u8> {
-    Copier::new(kind, key, Page::Whole, Dialect::default()).next_read().unwrap_or_default()
+    Copier::new(kind, key, key, Page::Whole, Dialect::default()).next_read().unwrap_or_default()
 }
 
 /// The commands that make a value anew of the reply to [`read_whole`]. Hashes whose fields may expire need a
@@ -165,7 +171,7 @@ pub fn rebuild(
     dialect: Dialect,
 ) -> Result<Vec<Piece>, CopyError> {
     let dialect = Dialect { has_field_expiry: false, ..dialect };
-    let mut copier = Copier::new(kind, key, Page::Whole, dialect);
+    let mut copier = Copier::new(kind, key, key, Page::Whole, dialect);
     copier.take(reply)?;
     let mut pieces = copier.pieces();
     pieces.extend(copier.expiry(left));

@@ -1,25 +1,29 @@
-//! Copies of keys from the store that is right to the one that is behind.
+//! Copies of keys from the store that is right to the one that is behind: which, when, and how many at once.
 //!
-//! Read on the right store's lane (MULTI, PTTL, DUMP, EXEC), written on the other lane (RESTORE)
-//! when that is answered, unless a write to the key was sequenced meanwhile: then read again. No
-//! lane waits for a copy, and no newer write is overwritten: from the moment the RESTORE is appended
-//! later writes follow it in the same order on both stores.
+//! No lane waits for a copy, and no newer write is overwritten: a key that was written since it was read is read
+//! again, and from the moment that its value is appended later writes follow it in the same order on both stores.
+//!
+//! - [`rounds`]: one copy, from the question how large the key is to its outcome;
+//! - [`payload`]: in one go, by DUMP and RESTORE;
+//! - [`typed`]: with the commands of its type, where the payload is refused, or by pieces where the key is large.
+
+mod payload;
+mod rounds;
+mod typed;
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 
 use slab::Slab;
 
-use crate::command::Access;
-use crate::metrics::CopyOutcome;
-use crate::resp::value::Value;
-use crate::resp::{Proto, encode};
 use crate::stage::StoreId;
 
 use super::Sequencer;
 use super::fence::{Footprint, KeyRef};
 use super::knowledge::{History, Sync};
-use super::lane::Context;
-use super::op::{Failure, Owner, Policy};
+
+use payload::Payloads;
+use rounds::Means;
 
 /// A copy under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,26 +46,35 @@ pub(super) struct Copy {
     pub dirty: bool,
     /// Reads so far.
     rounds: u32,
+    /// How it is read and written.
+    means: Means,
     /// Who waits for it behind a fence.
     hydration: Option<u64>,
-    /// The size is known, or does not matter: somebody waits for the key.
-    probed: bool,
-    /// The RESTORE is on its way.
+    /// A fence that only keeps the key from changing must come down by then.
+    fenced_until: Option<u64>,
+    /// The value is on its way.
     applied: bool,
+    /// When the read was sent whose reply tells the time to live.
     read_at: u64,
-    /// When a RESTORE with a time to live, which counts from when it runs, was put on its way.
+    /// When a time to live that counts from when it is set was put on its way.
     expiring_since: Option<u64>,
     /// What came before: since when the key is suspect, and how many attempts have failed.
     history: History,
 }
 
 /// All copies under way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Copies {
     slab: Slab<Copy>,
     by_hash: HashMap<u64, CopyKey, foldhash::fast::RandomState>,
     next: u64,
     next_hydration: u64,
+    /// By the store that is read: does the other one take its payloads?
+    payloads: [Payloads; 2],
+    /// What a store refused last, so that the log says it once.
+    refusal: String,
+    /// Tells this process's keys under construction from those of others.
+    token: u64,
 }
 
 /// What copies have come to.
@@ -71,8 +84,10 @@ pub struct CopyCounts {
     pub done: u64,
     /// Attempts that failed.
     pub failed: u64,
-    /// Keys above `copy_max_bytes`, left suspect.
+    /// Keys above `copy_max_bytes` that could not be copied by pieces, left suspect.
     pub too_large: u64,
+    /// Keys that the other store cannot hold, left suspect.
+    pub unsupported: u64,
 }
 
 /// What comes of the wish to copy keys to the default store before a write that needs them.
@@ -88,12 +103,31 @@ pub enum Hydration {
 
 /// Copies under way at once, beside those that a fence waits for.
 pub const MAX_COPIES: usize = 64;
-/// Reads of a key that keeps changing, before a fence is put around it.
-const MAX_ROUNDS: u32 = 3;
-/// A key that is too large is looked at again after this pause: it may have shrunk.
-const TOO_LARGE_PAUSE_MICROS: u64 = 60_000_000;
+/// Copies by pieces under way at once, beside those that a client waits for: each keeps both lanes busy.
+const MAX_BY_PIECES: usize = 1;
+/// Keys under construction are called this and a number. They live for a minute after their last piece.
+const SCRATCH_PREFIX: &[u8] = b"multistore:copy:";
+
+/// Is this the name of a key under construction? Such a key is no data: nobody is to copy or to compare it.
+pub fn is_scratch(key: &[u8]) -> bool {
+    key.starts_with(SCRATCH_PREFIX)
+}
 
 // === impl Copies ===
+
+impl Default for Copies {
+    fn default() -> Copies {
+        Copies {
+            slab: Slab::new(),
+            by_hash: HashMap::default(),
+            next: 0,
+            next_hydration: 0,
+            payloads: [Payloads::Untried; 2],
+            refusal: String::new(),
+            token: RandomState::new().hash_one(0),
+        }
+    }
+}
 
 impl Copies {
     pub fn of_mut(&mut self, hash: u64) -> Option<&mut Copy> {
@@ -122,6 +156,17 @@ impl Copies {
         let copy = self.slab.remove(key.index as usize);
         self.by_hash.remove(&copy.hash);
         Some(copy)
+    }
+
+    /// Copies by pieces that no client waits for.
+    fn by_pieces(&self) -> usize {
+        self.slab.iter().filter(|(_, copy)| copy.hydration.is_none() && copy.means.is_paged()).count()
+    }
+
+    fn scratch(&self, key: CopyKey) -> Vec<u8> {
+        let mut name = SCRATCH_PREFIX.to_vec();
+        name.extend_from_slice(format!("{:016x}:{}", self.token, key.id).as_bytes());
+        name
     }
 }
 
@@ -158,10 +203,15 @@ impl Sequencer {
         self.copy_counts
     }
 
+    /// One of the stores is of another version now: it may take payloads that it refused.
+    pub fn forget_refused_payloads(&mut self) {
+        self.copies.payloads = [Payloads::Untried; 2];
+    }
+
     /// Copies this key to `behind`, unless that is under way. Only while dual: what is copied counts as in sync,
     /// which it stays only as long as writes are mirrored.
     pub fn copy_key(&mut self, db: u32, key: &[u8], hash: u64, behind: StoreId) {
-        if !self.stage().is_dual() {
+        if !self.stage().is_dual() || is_scratch(key) {
             return;
         }
         let now = self.now;
@@ -247,11 +297,8 @@ impl Sequencer {
 
     /// A copy that a hydration replaces; what it has appended stays where it is in the order.
     fn abandon_copy(&mut self, hash: u64) {
-        if let Some(key) = self.copies.by_hash.get(&hash).copied()
-            && let Some(copy) = self.copies.remove(key)
-            && let Some(id) = copy.hydration
-        {
-            self.hydrated(id, None);
+        if let Some(key) = self.copies.by_hash.get(&hash).copied() {
+            self.end_copy(key, None);
         }
     }
 
@@ -275,8 +322,9 @@ impl Sequencer {
             replace,
             dirty: false,
             rounds: 0,
+            means: Means::Size,
             hydration,
-            probed: hydration.is_some(),
+            fenced_until: None,
             applied: false,
             read_at: self.now,
             expiring_since: None,
@@ -285,262 +333,6 @@ impl Sequencer {
         let index = self.copies.slab.insert(copy) as u32;
         let key = CopyKey { index, id };
         self.copies.by_hash.insert(hash, key);
-        if hydration.is_some() { self.read_copy(key) } else { self.probe_copy(key) }
-    }
-
-    /// Asks for the size first: DUMP of a large key stops the server for everybody.
-    fn probe_copy(&mut self, key: CopyKey) {
-        let Some(copy) = self.copies.get_mut(key) else { return };
-        let (db, from) = (copy.db, copy.from);
-        let mut frame = Vec::new();
-        encode::command(&mut frame, &[b"MEMORY".as_slice(), b"USAGE", &copy.key]);
-        self.copy_request(Owner::CopyRead(key), from, db, &frame, 1);
-    }
-
-    /// A server that does not tell the size is taken at its word that it has the key.
-    fn probed(&mut self, key: CopyKey, frame: &[u8]) {
-        let size = match Value::parse(frame) {
-            Ok(Value::Int(size)) => u64::try_from(size).unwrap_or(0),
-            _ => 0,
-        };
-        if size <= self.settings.copy_max_bytes {
-            if let Some(copy) = self.copies.get_mut(key) {
-                copy.probed = true;
-            }
-            self.read_copy(key);
-            return;
-        }
-        let Some(copy) = self.copies.remove(key) else { return };
-        let now = self.now;
-        self.copy_counts.too_large += 1;
-        self.metrics.copies[CopyOutcome::TooLarge].inc();
-        self.known.doubt(copy.hash, copy.db, &copy.key, copy.from.other(), now);
-        self.known.postpone_by(copy.hash, now + TOO_LARGE_PAUSE_MICROS);
-        tracing::warn!(
-            size,
-            limit = self.settings.copy_max_bytes,
-            "a key is above copy_max_bytes and stays suspect on the {} store: raise the limit, or write it whole",
-            copy.from.other()
-        );
-    }
-
-    fn read_copy(&mut self, key: CopyKey) {
-        let now = self.now;
-        let Some(copy) = self.copies.get_mut(key) else { return };
-        copy.dirty = false;
-        copy.rounds += 1;
-        copy.read_at = now;
-        let (db, from) = (copy.db, copy.from);
-        let mut frame = Vec::new();
-        encode::command(&mut frame, &[b"MULTI"]);
-        encode::command(&mut frame, &[b"PTTL", &*copy.key]);
-        encode::command(&mut frame, &[b"DUMP", &*copy.key]);
-        encode::command(&mut frame, &[b"EXEC"]);
-        self.copy_request(Owner::CopyRead(key), from, db, &frame, 4);
-    }
-
-    fn copy_request(&mut self, owner: Owner, store: StoreId, db: u32, frame: &[u8], replies: u32) {
-        let Some(command) = self.table.by_name("restore") else { return };
-        let context = Context { db, proto: Proto::Resp2 };
-        let op = self.own_op(owner, command, Policy::Single(store), context);
-        self.send_counted(op, frame, &[store], replies);
-    }
-
-    /// The right store has told what the key holds.
-    pub(super) fn copy_read(&mut self, key: CopyKey, frame: &[u8]) {
-        let Some(copy) = self.copies.get_mut(key) else { return };
-        if !copy.probed {
-            self.probed(key, frame);
-            return;
-        }
-        if copy.dirty && copy.hydration.is_none() {
-            if copy.rounds >= MAX_ROUNDS {
-                self.fence_copy(key);
-            } else {
-                self.read_copy(key);
-            }
-            return;
-        }
-        match Value::parse(frame) {
-            Ok(Value::Array(items)) => match items.as_slice() {
-                [Value::Int(pttl), Value::Bulk(payload)] => self.write_copy(key, *pttl, payload),
-                [Value::Int(_), Value::Nil] => self.write_absence(key),
-                _ => self.copy_failed(key),
-            },
-            _ => self.copy_failed(key),
-        }
-    }
-
-    /// A key that changes faster than it can be copied is copied under a fence.
-    fn fence_copy(&mut self, key: CopyKey) {
-        let Some(copy) = self.copies.get_mut(key) else { return };
-        let footprint =
-            Footprint::Keys(vec![KeyRef { hash: copy.hash, access: Access::Modify, start: 0, end: 0 }]);
-        if self.holds.blocks(&footprint) {
-            self.copy_failed(key);
-            return;
-        }
-        self.copies.next_hydration += 1;
-        let id = self.copies.next_hydration;
-        if let Some(copy) = self.copies.get_mut(key) {
-            copy.hydration = Some(id);
-        }
-        self.raise_hydration(id, footprint, 1);
-        self.read_copy(key);
-    }
-
-    fn write_copy(&mut self, key: CopyKey, pttl: i64, payload: &[u8]) {
-        let now = self.now;
-        let Some(copy) = self.copies.get_mut(key) else { return };
-        let passed = now.saturating_sub(copy.read_at) / 1000;
-        let ttl = match u64::try_from(pttl) {
-            Err(_) => 0,
-            Ok(pttl) => {
-                copy.expiring_since = Some(now);
-                pttl.saturating_sub(passed).max(1)
-            }
-        };
-        let mut number = itoa::Buffer::new();
-        let ttl = number.format(ttl);
-        let mut args: Vec<&[u8]> = vec![b"RESTORE", &copy.key, ttl.as_bytes(), payload];
-        if copy.replace {
-            args.push(b"REPLACE");
-        }
-        let mut frame = Vec::new();
-        encode::command(&mut frame, &args);
-        self.append_copy(key, &frame);
-    }
-
-    /// The right store has no such key.
-    fn write_absence(&mut self, key: CopyKey) {
-        let Some(copy) = self.copies.get_mut(key) else { return };
-        if self.known.is_cold(copy.hash) {
-            // It never had it, as far as anybody knows: the other store keeps what it has.
-            self.leave_cold(key);
-            return;
-        }
-        if copy.replace && self.doubted_source == Some(copy.from) {
-            // The source may have lost writes: nothing is deleted on its word.
-            self.copy_failed(key);
-            return;
-        }
-        let replace = copy.replace;
-        let verb: &[u8] = if replace { b"DEL" } else { b"EXISTS" };
-        let mut frame = Vec::new();
-        encode::command(&mut frame, &[verb, &copy.key]);
-        if !replace {
-            // There is nothing to take over. If the default store turns out to have a value, that counts.
-            let (hash, hydration) = (copy.hash, copy.hydration.take());
-            self.append_copy(key, &frame);
-            self.known.settle(hash);
-            hydration.into_iter().for_each(|id| self.hydrated(id, None));
-        } else {
-            self.append_copy(key, &frame);
-        }
-    }
-
-    fn leave_cold(&mut self, key: CopyKey) {
-        let Some(copy) = self.copies.remove(key) else { return };
-        self.known.forget(copy.hash);
-        self.copy_counts.done += 1;
-        self.metrics.copies[CopyOutcome::Done].inc();
-        if let Some(id) = copy.hydration {
-            self.hydrated(id, None);
-        }
-    }
-
-    /// From here on later writes follow the copy in the same order on both stores. What is copied to the default
-    /// store is in sync only when that has taken it: nobody must be answered from less.
-    fn append_copy(&mut self, key: CopyKey, frame: &[u8]) {
-        let default = self.default_store();
-        let Some(copy) = self.copies.get_mut(key) else { return };
-        copy.applied = true;
-        copy.dirty = false;
-        let (hash, db, to) = (copy.hash, copy.db, copy.from.other());
-        if to != default {
-            self.known.settle(hash);
-        }
-        self.copy_request(Owner::CopyWrite(key), to, db, frame, 1);
-        let position = self.lane(to).appended();
-        self.recent[to.index()].wrote(hash, position);
-    }
-
-    /// The store that was behind has answered.
-    pub(super) fn copy_written(&mut self, key: CopyKey, frame: &[u8]) {
-        let hydration = self.copies.get_mut(key).and_then(|copy| copy.hydration.take());
-        let refused = self.judge_copy(key, frame);
-        if let Some(id) = hydration {
-            self.hydrated(id, refused);
-        }
-    }
-
-    /// Notes what has become of a copy. Some: the store refused the key, and why.
-    fn judge_copy(&mut self, key: CopyKey, frame: &[u8]) -> Option<(u64, Box<[u8]>)> {
-        let copy = self.copies.get(key)?;
-        let (hash, db, name, from) = (copy.hash, copy.db, copy.key.clone(), copy.from);
-        let (history, overtaken) = (copy.history, copy.dirty);
-        let is_error = frame.first() == Some(&b'-');
-        // Nothing was to be taken over, and the store does not tell whether it has a value.
-        let untold = is_error && self.known.of(hash) == Sync::InSync;
-        let kept_its_own = !copy.replace && (frame.starts_with(b"-BUSYKEY") || frame == b":1\r\n" || untold);
-        let refused = is_error && !kept_its_own;
-        let now = self.now;
-        let tolerance = self.settings.ttl_tolerance.as_micros() as u64;
-        let late = copy.expiring_since.is_some_and(|at| now.saturating_sub(at) > tolerance);
-        let behind = from.other();
-        let to_default = behind == self.default_store();
-        self.copies.remove(key);
-        if kept_its_own {
-            // The primary has a value of its own, which counts: the secondary is the one behind.
-            self.known.doubt(hash, db, &name, from, now);
-            return None;
-        }
-        if late || refused {
-            // What waited in a queue expires too late by as much.
-            self.known.doubt(hash, db, &name, behind, now);
-            self.known.postpone(hash, history, now);
-        } else if to_default && !overtaken && self.known.of(hash) != Sync::Suspect(from) {
-            self.known.settle(hash);
-        }
-        let outcome = if refused { CopyOutcome::Failed } else { CopyOutcome::Done };
-        self.metrics.copies[outcome].inc();
-        match refused {
-            true => self.copy_counts.failed += 1,
-            false => self.copy_counts.done += 1,
-        }
-        (refused && to_default).then(|| (hash, frame.into()))
-    }
-
-    /// A copy could not be made now: the key stays, or becomes, suspect.
-    pub(super) fn copy_failed(&mut self, key: CopyKey) {
-        let Some(copy) = self.copies.remove(key) else { return };
-        let now = self.now;
-        self.copy_counts.failed += 1;
-        self.metrics.copies[CopyOutcome::Failed].inc();
-        match (copy.replace, copy.applied, self.known.of(copy.hash)) {
-            (true, ..) => {
-                self.known.doubt(copy.hash, copy.db, &copy.key, copy.from.other(), now);
-                self.known.postpone(copy.hash, copy.history, now);
-            }
-            // Whether the default store has it now shows when it is needed again.
-            (false, true, Sync::Unknown | Sync::Suspect(_)) => {}
-            // The default store counts, whatever it has.
-            (false, true, Sync::InSync) => self.known.doubt(copy.hash, copy.db, &copy.key, copy.from, now),
-            // The default store goes on alone for this key: what it writes is copied back.
-            (false, false, _) if copy.hydration.is_some() => {
-                self.known.doubt(copy.hash, copy.db, &copy.key, self.default_store().other(), now);
-            }
-            (false, false, _) => {}
-        }
-        if let Some(id) = copy.hydration {
-            self.hydrated(id, None);
-        }
-    }
-
-    /// One lane's part in a copy has failed.
-    pub(super) fn copy_lost(&mut self, owner: Owner, _failure: Failure) {
-        if let Owner::CopyRead(key) | Owner::CopyWrite(key) = owner {
-            self.copy_failed(key);
-        }
+        self.ask_size(key);
     }
 }

@@ -132,7 +132,7 @@ pub struct Batch {
 pub struct Extra {
     /// The parts of a transaction: MULTI, the queued commands, EXEC.
     pub parts: Vec<Part>,
-    /// The queue-time error of an attempt's command, as the default store put it.
+    /// The first queue-time error of an attempt or a copy, as the store put it.
     pub error: Option<Box<[u8]>>,
     /// Digests of replies that flow by in pieces, by store.
     pub digests: [Option<Box<Digest>>; 2],

@@ -93,6 +93,9 @@ impl Sequencer {
         if let owner @ (Owner::CopyRead(copy) | Owner::CopyWrite(copy)) = op.owner {
             op.answered = true;
             op.replies[store.index()] = Reply::Gone;
+            // EXECABORT does not tell why.
+            let error = op.extra.as_mut().and_then(|extra| extra.error.take());
+            let frame = error.as_deref().filter(|_| compare::is_error(frame)).unwrap_or(frame);
             self.retire(key);
             match owner {
                 Owner::CopyRead(_) => self.copy_read(copy, frame),
@@ -121,13 +124,13 @@ impl Sequencer {
             return;
         }
         let owner = op.owner;
-        let extra = op.extra_mut();
-        if matches!(owner, Owner::Attempt(_)) {
-            if index == 1 && frame.first() == Some(&b'-') {
-                extra.error = Some(frame.into());
+        if matches!(owner, Owner::Attempt(_) | Owner::CopyRead(_) | Owner::CopyWrite(_)) {
+            if compare::is_error(frame) {
+                op.extra_mut().error.get_or_insert_with(|| frame.into());
             }
             return;
         }
+        let extra = op.extra_mut();
         let Some(part) = extra.parts.get_mut(index as usize) else { return };
         if std::mem::replace(&mut part.answered, true) {
             return;

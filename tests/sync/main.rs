@@ -5,6 +5,7 @@
 mod support;
 
 mod cold;
+mod copies;
 mod effects;
 mod expiry;
 mod outages;

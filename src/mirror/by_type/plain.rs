@@ -1,9 +1,14 @@
 //! Strings, lists, sets, hashes and sorted sets, whole or page by page.
 
 use super::pieces::Pieces;
-use super::{CopyError, Frames, Page, STRING_PAGE, Type};
+use super::{CopyError, Frames, PAGE_BYTES, Page, Type};
 use crate::mirror::Dialect;
 use crate::resp::value::Value;
+
+/// The most elements of a page: the server looks at each while others wait.
+const MAX_PAGE: u32 = 4096;
+/// A page has at most so many times the elements of the one before.
+const PAGE_GROWTH: u32 = 4;
 
 /// How far a value has been read.
 #[derive(Debug)]
@@ -40,7 +45,7 @@ impl Plain {
             (Page::Whole, Type::Set) => frames.command(&[b"SMEMBERS", key]),
             (Page::Whole, Type::Hash) => frames.command(&[b"HGETALL", key]),
             (Page::Whole, _) => frames.command(&[b"ZRANGE", key, b"0", b"-1", b"WITHSCORES"]),
-            (Page::Elements(_), Type::String) => self.range(b"GETRANGE", key, STRING_PAGE, frames),
+            (Page::Elements(_), Type::String) => self.range(b"GETRANGE", key, PAGE_BYTES, frames),
             (Page::Elements(count), Type::List) => self.range(b"LRANGE", key, count.max(1).into(), frames),
             (Page::Elements(count), kind) => {
                 let name: &[u8] = match kind {
@@ -86,6 +91,7 @@ impl Plain {
             }
         };
         let words = flat(elements).ok_or(CopyError::Unreadable)?;
+        self.fit_page(&words);
         match self.kind {
             Type::List => {
                 pieces.spread(&[b"RPUSH", key], &words, 1);
@@ -109,6 +115,15 @@ impl Plain {
         Ok(self.last)
     }
 
+    /// The next page has as many elements as fill it, if they are as large as these.
+    fn fit_page(&mut self, words: &[&[u8]]) {
+        let Page::Elements(count) = self.page else { return };
+        let bytes = words.iter().map(|word| word.len() as u64).sum::<u64>().max(1);
+        let fitting = u64::from(count) * PAGE_BYTES / bytes;
+        let most = count.saturating_mul(PAGE_GROWTH).clamp(1, MAX_PAGE);
+        self.page = Page::Elements(u32::try_from(fitting).unwrap_or(MAX_PAGE).clamp(1, most));
+    }
+
     fn take_string(&mut self, key: &[u8], reply: &Value<'_>, pieces: &mut Pieces) -> Result<bool, CopyError> {
         let part = match reply {
             Value::Nil => return Ok(true),
@@ -122,7 +137,7 @@ impl Plain {
             self.page = Page::Whole;
             return Ok(false);
         }
-        let done = self.page == Page::Whole || (part.len() as u64) < STRING_PAGE;
+        let done = self.page == Page::Whole || (part.len() as u64) < PAGE_BYTES;
         if first {
             pieces.frames().command(&[b"SET", key, part]);
         } else if !part.is_empty() {

@@ -1,7 +1,7 @@
 # What people type. `make help` lists it.
 
 .DEFAULT_GOAL := build
-.PHONY: help setup build demo test convergence check test-clients
+.PHONY: help setup build demo test convergence check test-clients test-versions
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,10 @@ convergence: setup ## 200 seeds of the convergence test: clients, flips, crashes
 test-clients: setup ## real clients through a whole rollout: redis-py, ioredis, node-redis, Sidekiq, redis-benchmark
 	scripts/setup-clients
 	CLIENTS=full cargo test --locked --test clients -- --include-ignored --test-threads 2
+
+test-versions: setup ## stores of different versions in both roles: Redis 6.2 to 8.2, Valkey 8.1 and 9.1
+	scripts/setup-servers
+	VERSIONS=full cargo test --locked --test versions -- --test-threads 2
 
 check: ## formatting, lints, documentation
 	cargo fmt --check

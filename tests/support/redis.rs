@@ -52,7 +52,8 @@ impl RedisServer {
         RedisServer::start_program(other_program().unwrap_or_else(program), extra)
     }
 
-    fn start_program(program: PathBuf, extra: &[&str]) -> RedisServer {
+    /// Starts the server that `program` is.
+    pub fn start_program(program: PathBuf, extra: &[&str]) -> RedisServer {
         let extra: Vec<String> = extra.iter().map(|arg| (*arg).to_owned()).collect();
         let dir = TempDir::new();
         for _ in 0..START_ATTEMPTS {

@@ -86,6 +86,8 @@ pub struct Instance {
     pub scratch: RefCell<Box<[u8]>>,
     live: RefCell<[Vec<LiveCommand>; 2]>,
     recorded: Cell<Option<Recorded>>,
+    /// The stage that everybody has been told of.
+    noticed: Cell<Stage>,
     state: Arc<StateFile>,
 }
 
@@ -120,6 +122,7 @@ impl Instance {
         );
         core.doubt_source(recorded.and_then(|entry| entry.doubted()));
         core.set_stage(stage);
+        let began = core.flags().stage();
         Rc::new(Instance {
             name: name.to_owned(),
             pool: Pool::new(counters.clone()),
@@ -145,6 +148,7 @@ impl Instance {
             scratch: RefCell::new(vec![0; CLIENT_READ_BYTES].into()),
             live: RefCell::default(),
             recorded: Cell::new(None),
+            noticed: Cell::new(began),
             state,
         })
     }
@@ -230,6 +234,7 @@ impl Instance {
     /// Moves on what a turn has produced: replies to clients, requests to the lanes, wake-ups.
     pub fn settle(&self) {
         self.record();
+        self.notice_stage();
         let mut keys = std::mem::take(&mut *self.dirty.borrow_mut());
         let mut core = self.core.borrow_mut();
         core.clients.take_dirty(&mut keys);
@@ -464,29 +469,30 @@ impl Instance {
     }
 
     fn set_stage(&self, stage: Stage) {
-        let before = self.core().flags().stage();
         self.core_mut().set_stage(stage);
-        self.stage_may_have_changed(before);
-        if let Some(held) = self.core().held_flip() {
-            tracing::warn!(instance = %self.name, from = %before, to = %held.wanted, reason = %held.reason,
+        self.settle();
+        let core = self.core();
+        if let Some(held) = core.held_flip().filter(|_| !core.is_flipping()) {
+            tracing::warn!(instance = %self.name, from = %core.flags().stage(), to = %held.wanted, reason = %held.reason,
                 "the change of stage is held back; it is applied when the reason is gone");
         }
     }
 
     /// Tells those that depend on the stage, if it has changed.
-    fn stage_may_have_changed(&self, before: Stage) {
+    fn notice_stage(&self) {
         let now = self.core().flags().stage();
-        if now != before {
-            tracing::info!(instance = %self.name, from = %before, to = %now, "stage changes");
-            self.flipped.notify_waiters();
-            for (_, io) in self.all_clients() {
-                let subscribed = io.info.borrow().subscriptions.iter().any(|count| *count > 0);
-                if subscribed {
-                    io.wake();
-                }
+        let before = self.noticed.replace(now);
+        if now == before {
+            return;
+        }
+        tracing::info!(instance = %self.name, from = %before, to = %now, "stage changes");
+        self.flipped.notify_waiters();
+        for (_, io) in self.all_clients() {
+            let subscribed = io.info.borrow().subscriptions.iter().any(|count| *count > 0);
+            if subscribed {
+                io.wake();
             }
         }
-        self.settle();
     }
 
     /// Records what has changed since it was last recorded, if that must survive a crash. Comes before any
@@ -546,7 +552,6 @@ impl Instance {
     fn tick(&self, probed: &mut Instant) {
         let lane_timeout = self.config.borrow().lane_timeout.as_micros() as u64;
         let probe = probed.elapsed() >= PROBE_EVERY;
-        let before = self.core().flags().stage();
         {
             let mut core = self.core_mut();
             core.tick();
@@ -564,7 +569,7 @@ impl Instance {
         if probe {
             *probed = Instant::now();
         }
-        self.stage_may_have_changed(before);
+        self.settle();
     }
 }
 

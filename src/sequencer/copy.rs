@@ -193,6 +193,14 @@ impl Sequencer {
         waiting.into_iter().for_each(|id| self.hydrated(id, None));
     }
 
+    /// The default store may have changed: a copy that is on its way to it counts when it has answered.
+    pub(super) fn unsettle_copies(&mut self) {
+        let (default, now) = (self.default_store(), self.now);
+        for (_, copy) in self.copies.slab.iter().filter(|(_, copy)| copy.applied && copy.from != default) {
+            self.known.unsettle(copy.hash, copy.db, &copy.key, default, now);
+        }
+    }
+
     /// How many copies are under way.
     pub fn copies_under_way(&self) -> usize {
         self.copies.len()
@@ -275,7 +283,7 @@ impl Sequencer {
                 _ => {}
             }
         }
-        if wanted.is_empty() || !self.lanes.iter().all(super::lane::Lane::is_up) {
+        if wanted.is_empty() || !self.lanes.iter().all(super::lane::Lane::accepts) {
             return Hydration::Unreachable;
         }
         self.copies.next_hydration += 1;

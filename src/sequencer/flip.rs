@@ -14,6 +14,22 @@ pub struct HeldFlip {
     pub reason: String,
 }
 
+/// A change of stage that has its place in the order, and waits for what came before it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PendingFlip {
+    stage: Stage,
+    since: u64,
+    /// What was in the lanes when it took its place.
+    tails: [u64; 2],
+}
+
+/// How long everybody is held up for a change of stage. Then they go on, and it is tried again later.
+const BARRIER_MICROS: u64 = 50_000;
+/// The pause before it is tried again.
+const BETWEEN_BARRIERS_MICROS: u64 = 200_000;
+/// More suspect keys than this are not waited for while everybody is held up.
+const SUSPECTS_WAITED_FOR: usize = 1_000;
+
 // === impl Sequencer ===
 
 impl Sequencer {
@@ -22,11 +38,19 @@ impl Sequencer {
     pub fn set_stage(&mut self, stage: Stage) -> bool {
         self.drop_pending();
         self.wanted = stage;
+        self.flip_not_before = 0;
+        let changed = stage != self.stage && self.try_flip();
         if stage == self.stage {
             self.metrics.flip_held.set(0);
-            return false;
         }
-        self.try_flip()
+        // What had lined up behind a change that is not wanted any more.
+        self.release_held();
+        changed
+    }
+
+    /// Has the change of stage its place in the order, so that it only waits for what came before it?
+    pub fn is_flipping(&self) -> bool {
+        self.pending_flip.is_some()
     }
 
     /// The change of stage that is held back, if any.
@@ -35,15 +59,16 @@ impl Sequencer {
         if wanted == self.stage {
             return None;
         }
-        let reason =
-            self.flip_obstacle(wanted).unwrap_or_else(|| "commands under a fence must finish".to_owned());
+        let reason = self.flip_obstacle(wanted).unwrap_or_else(|| {
+            "what is under way, and keys that are being copied, must be finished".to_owned()
+        });
         Some(HeldFlip { wanted, reason })
     }
 
     /// Tries again what was held back. True: the stage has changed.
     pub fn try_flip(&mut self) -> bool {
         let mut changed = false;
-        while self.wanted != self.stage && self.pending_stage.is_none() {
+        while self.wanted != self.stage && self.pending_flip.is_none() {
             let step = self.next_step();
             if !self.try_step(step) {
                 break;
@@ -70,20 +95,58 @@ impl Sequencer {
             self.metrics.flip_held.set(1);
             return false;
         }
-        if self.holds.is_open() {
+        if self.now < self.flip_not_before {
+            return false;
+        }
+        let pending = PendingFlip {
+            stage: step,
+            since: self.now,
+            tails: StoreId::ALL.map(|store| self.lane(store).appended()),
+        };
+        if self.holds.is_open() && self.is_seen_through(&pending) {
             self.apply_stage(step);
             return true;
         }
-        self.pending_stage = Some(step);
+        // From here on nothing new is placed: what is under way comes to its end within a few round trips.
+        self.pending_flip = Some(pending);
         self.holds.reserve(&Footprint::Everything);
         self.metrics.flip_held.set(1);
+        self.repair();
         false
     }
 
     fn drop_pending(&mut self) {
-        if self.pending_stage.take().is_some() {
+        if self.pending_flip.take().is_some() {
             self.holds.unreserve(&Footprint::Everything);
         }
+    }
+
+    /// Applies the change of stage that nothing stands in the way of any more, and lets go on what has waited for it.
+    pub(super) fn finish_flip(&mut self) {
+        let Some(pending) = &self.pending_flip else { return };
+        if self.holds.is_clear() && self.is_seen_through(pending) {
+            let stage = pending.stage;
+            self.drop_pending();
+            self.apply_stage(stage);
+            self.release_held();
+        } else if self.now.saturating_sub(pending.since) > BARRIER_MICROS {
+            // It takes too long: the clients go on, and it is tried again.
+            self.flip_not_before = self.now + BETWEEN_BARRIERS_MICROS;
+            self.drop_pending();
+            self.release_held();
+        }
+    }
+
+    /// Has the store to come done everything that was acknowledged by the one to go? Else the new default store would
+    /// be asked for more than it has, and after a crash nobody would know.
+    fn is_seen_through(&self, pending: &PendingFlip) -> bool {
+        let next = pending.stage.default_store();
+        let both = self.stage().is_dual() && pending.stage.is_dual();
+        if !both || next == self.default_store() {
+            return true;
+        }
+        let answered = self.lane(next).answered() >= pending.tails[next.index()];
+        answered && (!self.settings.hydrate || self.known.repairable_behind(next, self.now) == 0)
     }
 
     pub(super) fn apply_stage(&mut self, stage: Stage) {
@@ -98,6 +161,10 @@ impl Sequencer {
     pub(super) fn flipped(&mut self, before: Stage) {
         self.flips += 1;
         self.know_stage(before);
+        self.unsettle_copies();
+        if !before.is_dual() && self.stage().is_dual() {
+            self.fence_asides();
+        }
         self.primary_behind = false;
         for store in StoreId::ALL {
             self.recent[store.index()].reset(self.lanes[store.index()].appended());
@@ -138,6 +205,10 @@ impl Sequencer {
         }
         if self.behind_as_a_whole() == Some(next) {
             return Some(format!("the {next} store is behind as a whole; it is being repaired"));
+        }
+        let suspects = self.known.repairable_behind(next, self.now);
+        if suspects > SUSPECTS_WAITED_FOR {
+            return Some(format!("{suspects} keys are suspect on the {next} store; they are being repaired"));
         }
         let stuck = self.known.stuck_behind(next);
         (stuck > 0).then(|| {

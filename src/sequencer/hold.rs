@@ -2,14 +2,14 @@
 //!
 //! One client holds at most one place here: a client that is held is read no further.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use crate::stage::StoreId;
 
 use super::clients::ClientKey;
 use super::fence::{FenceKey, Fences, Footprint};
 use super::op::Failure;
-use super::{Sequencer, Submission, Transaction};
+use super::{Scope, Sequencer, Submission, Transaction};
 
 /// What is held for a client.
 enum What {
@@ -42,6 +42,8 @@ pub(super) struct Holds {
     waiting: VecDeque<Waiting>,
     standing: Vec<Standing>,
     hydrating: Vec<Hydrating>,
+    /// What clients do on connections of their own while one store is in use, where nothing needs a fence.
+    asides: HashMap<ClientKey, Footprint>,
 }
 
 /// A fence around keys that are being copied to the default store. It comes down with the last copy.
@@ -77,6 +79,11 @@ impl Holds {
 
     pub fn blocks(&self, footprint: &Footprint) -> bool {
         self.fences.blocks(footprint)
+    }
+
+    /// Does no fence stand, whatever waits?
+    pub fn is_clear(&self) -> bool {
+        self.standing.is_empty() && self.hydrating.is_empty()
     }
 
     pub fn reserve(&mut self, footprint: &Footprint) {
@@ -146,6 +153,29 @@ impl Sequencer {
         let standing = self.holds.standing.swap_remove(at);
         self.holds.fences.lower(standing.fence);
         self.release_held();
+        self.finish_flip();
+    }
+
+    /// While one store is in use, a client does something to these keys on a connection of its own. Should a second
+    /// store come into use meanwhile, a fence stands around them from that point of the order on.
+    pub fn step_aside(&mut self, client: ClientKey, footprint: Footprint) {
+        if !self.stage().is_dual() {
+            self.holds.asides.insert(client, footprint);
+        }
+    }
+
+    /// It is done. `written`: what may have been changed, for which the second store may have come too late.
+    pub fn step_back(&mut self, client: ClientKey, written: Option<(&[u8], Scope, u32)>) {
+        let Some(footprint) = self.holds.asides.remove(&client) else { return };
+        if let Some((frame, scope, db)) = written {
+            self.doubt_effect(&footprint, frame, scope, db);
+        }
+        self.lower_fence(client);
+    }
+
+    pub(super) fn fence_asides(&mut self) {
+        let asides: Vec<_> = self.holds.asides.iter().map(|(key, keys)| (*key, keys.clone())).collect();
+        asides.into_iter().for_each(|(client, footprint)| self.raise(client, footprint));
     }
 
     /// Gives up a fence, whether it stands or still waits.
@@ -181,6 +211,7 @@ impl Sequencer {
 
     /// What progress of the lanes may have brought about.
     pub(super) fn after_progress(&mut self) {
+        self.finish_flip();
         for at in 0..self.holds.standing.len() {
             let Some(standing) = self.holds.standing.get(at) else { break };
             if self.lane(standing.store).answered() >= standing.target {
@@ -191,15 +222,7 @@ impl Sequencer {
     }
 
     /// Gives everything that waits its turn, in order; what is still blocked stays.
-    fn release_held(&mut self) {
-        if let Some(stage) = self.pending_stage
-            && self.holds.standing.is_empty()
-            && self.holds.hydrating.is_empty()
-        {
-            self.pending_stage = None;
-            self.holds.fences.free(&Footprint::Everything);
-            self.apply_stage(stage);
-        }
+    pub(super) fn release_held(&mut self) {
         let waiting = std::mem::take(&mut self.holds.waiting);
         for entry in &waiting {
             self.holds.fences.free(&entry.footprint);
@@ -247,10 +270,12 @@ impl Sequencer {
             }
             self.release_held();
             self.refused_copies.clear();
+            self.finish_flip();
         }
     }
 
     pub(super) fn drop_holds_of(&mut self, client: ClientKey) {
+        self.holds.asides.remove(&client);
         if self.holds.waiting.is_empty() && self.holds.standing.is_empty() {
             return;
         }

@@ -185,6 +185,22 @@ impl Knowledge {
         }
     }
 
+    /// It is not sure yet that `behind` holds what the other store holds for this key.
+    pub fn unsettle(&mut self, hash: u64, db: u32, key: &[u8], behind: StoreId, now: u64) {
+        self.in_sync.remove(&hash);
+        if self.base == Sync::InSync {
+            self.doubt(hash, db, key, behind, now);
+        }
+    }
+
+    /// How many listed keys can be copied to `store` before long? Not those that are known to be too large.
+    pub fn repairable_behind(&self, store: StoreId, now: u64) -> usize {
+        let soon = |suspect: &&Suspect| {
+            suspect.behind == store && (suspect.attempts > 0 || suspect.not_before <= now)
+        };
+        self.suspects.values().filter(soon).count()
+    }
+
     /// What was said of a key counts no more: the default store has gone on without what the other one held.
     pub fn forget(&mut self, hash: u64) {
         self.suspects.remove(&hash);

@@ -126,8 +126,10 @@ pub struct Sequencer {
     stage: Stage,
     /// The stage that the flags ask for.
     wanted: Stage,
-    /// A change of stage that only waits for fences.
-    pending_stage: Option<Stage>,
+    /// A change of stage that waits for what came before it.
+    pending_flip: Option<flip::PendingFlip>,
+    /// No further attempt before this time.
+    flip_not_before: u64,
     same_server: bool,
     stores: [String; 2],
     lanes: [Lane; 2],
@@ -191,7 +193,8 @@ impl Sequencer {
             settings,
             stage,
             wanted: stage,
-            pending_stage: None,
+            pending_flip: None,
+            flip_not_before: 0,
             same_server: false,
             stores: [primary.name, secondary.name],
             lanes,
@@ -346,6 +349,7 @@ impl Sequencer {
         self.notice_slow_primary();
         self.tick_parks();
         self.repair();
+        self.finish_flip();
         self.refresh_gauges();
     }
 

@@ -6,7 +6,7 @@ use crate::stage::{Stage, StoreId};
 
 use super::clients::ClientKey;
 use super::copy::Hydration;
-use super::fence::{Footprint, KeyRef};
+use super::fence::Footprint;
 use super::knowledge::Sync;
 use super::op::OpKey;
 use super::plan::{self, Plan, plan};
@@ -211,16 +211,6 @@ impl Sequencer {
             return self.is_hydrating(&footprint.keys().iter().map(|key| key.hash).collect::<Vec<u64>>());
         }
         self.hydrate(footprint, frame, db) == Hydration::Begun
-    }
-
-    /// Do these keys lack what only the other store has, although both stores are there? Nobody may go on without it.
-    pub fn cannot_hydrate(&self, footprint: &Footprint) -> bool {
-        let default = self.default_store();
-        let lacks = |key: &KeyRef| plan::lacks(default, self.known.of(key.hash));
-        self.stage().is_dual()
-            && self.settings.hydrate
-            && self.lanes.iter().all(super::lane::Lane::is_up)
-            && footprint.keys().iter().any(|key| key.access.depends() && lacks(key))
     }
 
     /// Is a write to one of these keys, or a copy, on its way to the default store? What comes on another

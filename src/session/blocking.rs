@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::command::{Args, CommandId, Shape, TimeoutUnit, timeout};
 use crate::resp::encode;
 use crate::resp::value::OwnedValue;
+use crate::sequencer::Scope;
 use crate::sequencer::park::{Parking, Unblock, ended_reply};
 use crate::store::dedicated::DedicatedError;
 use crate::store::pool::Loan;
@@ -171,13 +172,35 @@ impl Session {
         limit: Option<Duration>,
     ) -> Result<bool, Gone> {
         self.drained(1).await?;
-        let mut loan = match self.acquire().await {
+        let loan = match self.acquire().await {
             Ok(loan) => loan,
             Err(error) => {
                 self.pay(request.seq, &error);
                 return Ok(true);
             }
         };
+        // Should the stage become dual, nobody else touches these keys before this client has been moved.
+        let footprint = self.footprint_of(request);
+        self.instance.core_mut().step_aside(self.key, footprint);
+        let waited = self.wait_on_store(loan, request, movable, limit).await?;
+        let (key, db) = (self.key, self.state.db);
+        let took = matches!(waited, Waited::Reply(_));
+        let written = took.then_some((&*request.frame, Scope::Keys, db));
+        self.instance.core_mut().step_back(key, written);
+        if let Waited::Reply(reply) = &waited {
+            self.pay(request.seq, reply);
+        }
+        self.instance.settle();
+        Ok(took)
+    }
+
+    async fn wait_on_store(
+        &mut self,
+        mut loan: Box<Loan>,
+        request: &Owned,
+        movable: bool,
+        limit: Option<Duration>,
+    ) -> Result<Waited, Gone> {
         let store = loan.store;
         let within = self.instance.config().reply_timeout;
         loan.clean = false;
@@ -186,21 +209,13 @@ impl Session {
             Err(error) => Err(error),
         };
         if let Err(error) = sent {
-            let error = self.dedicated_error(store, error);
-            self.pay(request.seq, &error);
-            return Ok(true);
+            return Ok(Waited::Reply(self.dedicated_error(store, error)));
         }
         // The store ends the wait. One that hangs must not hold the client for ever.
         let wait = limit.map_or(Duration::MAX, |limit| limit.saturating_add(within));
         let waited = tokio::time::timeout(wait, self.await_element(&mut loan, movable)).await;
         let overdue = |_| Ok(Waited::Reply(self.dedicated_error(store, DedicatedError::Timeout)));
-        match waited.unwrap_or_else(overdue)? {
-            Waited::Reply(reply) => {
-                self.pay(request.seq, &reply);
-                Ok(true)
-            }
-            Waited::Moved => Ok(false),
-        }
+        waited.unwrap_or_else(overdue)
     }
 
     /// WAIT is about the writes before it *on its connection*: a command that the store runs now comes behind all

@@ -102,6 +102,7 @@ impl Session {
             footprint,
             ways,
             scope,
+            writes,
             relative,
         };
         let outcome = self.run_fenced(work, fenced, false).await;
@@ -152,6 +153,7 @@ impl Session {
                 footprint: multi.footprint.clone(),
                 ways: multi.ways.clone(),
                 scope: multi.scope,
+                writes: multi.writes,
                 relative: true,
             };
             let outcome = self.run_fenced(work, fenced, multi.selects.is_some()).await;
@@ -226,7 +228,16 @@ impl Session {
         };
         let watches = self.instance.core().table.spec(work.command).name == "watch";
         self.own_connection(watches).await?;
-        let replies = match self.exchange(&frame, work.replies + companions as usize).await {
+        let aside = work.writes && !fenced;
+        if aside {
+            self.instance.core_mut().step_aside(self.key, work.footprint.clone());
+        }
+        let exchanged = self.exchange(&frame, work.replies + companions as usize).await;
+        if aside {
+            let written = (work.frame, work.scope, self.state.db);
+            self.instance.core_mut().step_back(self.key, Some(written));
+        }
+        let replies = match exchanged {
             Ok(replies) => replies,
             Err(error) => {
                 if fenced {
@@ -269,15 +280,14 @@ impl Session {
     ) -> Result<Result<bool, Vec<u8>>, Gone> {
         let (key, db) = (self.key, self.state.db);
         let hashes: Vec<u64> = footprint.keys().iter().map(|key| key.hash).collect();
-        for _ in 0..HYDRATIONS {
-            if !self.instance.core_mut().hydrate_for(footprint, frame, db) {
-                break;
+        let mut attempts = 0;
+        while self.instance.core_mut().hydrate_for(footprint, frame, db) {
+            if attempts == HYDRATIONS {
+                return Ok(Err(self.instance.core().not_taken_over()));
             }
+            attempts += 1;
             let hashes = hashes.clone();
             self.until(move |session| !session.instance.core_mut().awaits_hydration(key, &hashes)).await?;
-        }
-        if self.instance.core().cannot_hydrate(footprint) {
-            return Ok(Err(self.instance.core().not_taken_over()));
         }
         let pending = self.instance.core().is_write_pending(&hashes);
         if writes || !pending {
@@ -411,6 +421,7 @@ struct Work<'a> {
     footprint: Footprint,
     ways: Vec<Way>,
     scope: Scope,
+    writes: bool,
     relative: bool,
 }
 

@@ -34,6 +34,13 @@ const PATIENCE: Duration = Duration::from_secs(20);
 // === impl World ===
 
 impl World {
+    /// What a client was told disagrees with what somebody was told before.
+    pub fn wrong(&self, text: String) {
+        if self.scenario.keeps_books() {
+            self.journal.complain(text);
+        }
+    }
+
     pub fn goes_on(&self) -> bool {
         !self.stop.load(Ordering::Relaxed)
     }

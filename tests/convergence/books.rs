@@ -1,6 +1,6 @@
 //! What the clients were told, kept beside the stores: at the end the default store must agree.
 
-use super::journal::Journal;
+use super::agent::World;
 use super::support::{Dump, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -12,7 +12,7 @@ pub const COUNTERS: &[&str] = &["ctr:cold", "ctr:hot", "ctr:multi", "ctr:eval", 
 pub const FLOATS: &[&str] = &["float:a", "float:h"];
 /// Queues: each element is in exactly one of these keys, or was handed to exactly one client.
 pub const QUEUES: &[Queue] = &[
-    Queue { name: "list", keys: &["q:jobs", "q:more", "q:done"], first: "q:jobs" },
+    Queue { name: "list", keys: &["q:jobs", "q:more", "q:done", "q:side"], first: "q:jobs" },
     Queue { name: "zset", keys: &["zq:jobs"], first: "zq:jobs" },
     Queue { name: "set", keys: &["sq:jobs"], first: "sq:jobs" },
 ];
@@ -62,6 +62,7 @@ struct StreamBook {
     maybe: BTreeSet<String>,
     delivered: BTreeSet<String>,
     acked: BTreeSet<String>,
+    maybe_acked: BTreeSet<String>,
 }
 
 // === impl Books ===
@@ -95,16 +96,16 @@ impl Books {
     }
 
     /// `by` was added; `value` is what the reply said, if it said it.
-    pub fn counted(&self, name: &str, by: i64, value: Option<i64>, told: i64, journal: &Journal) {
+    pub fn counted(&self, name: &str, by: i64, value: Option<i64>, told: i64, world: &World) {
         let counter = &self.counters[name];
         counter.sure.fetch_add(by, Ordering::SeqCst);
         let Some(value) = value else { return };
         counter.told.fetch_max(value, Ordering::SeqCst);
         if value < told + by {
-            journal.complain(format!("{name}: adding {by} made {value} after somebody was told {told}"));
+            world.wrong(format!("{name}: adding {by} made {value} after somebody was told {told}"));
         }
         if !counter.values.lock().expect("a lock").insert(value) {
-            journal.complain(format!("{name}: two increments made {value}"));
+            world.wrong(format!("{name}: two increments made {value}"));
         }
     }
 
@@ -114,10 +115,10 @@ impl Books {
     }
 
     /// A read said `value`, and was asked when `told` had been told.
-    pub fn read(&self, name: &str, value: i64, told: i64, journal: &Journal) {
+    pub fn read(&self, name: &str, value: i64, told: i64, world: &World) {
         self.counters[name].told.fetch_max(value, Ordering::SeqCst);
         if value < told {
-            journal.complain(format!("{name}: read {value} after somebody was told {told}"));
+            world.wrong(format!("{name}: read {value} after somebody was told {told}"));
         }
     }
 
@@ -127,20 +128,20 @@ impl Books {
         self.queues[queue].lock().expect("a lock").pushed.insert(element.to_owned(), sure);
     }
 
-    pub fn popped(&self, queue: &str, element: &str, journal: &Journal) {
+    pub fn popped(&self, queue: &str, element: &str, world: &World) {
         let mut book = self.queues[queue].lock().expect("a lock");
         if !book.popped.insert(element.to_owned()) {
-            journal.complain(format!("queue {queue}: {element} was handed out twice"));
+            world.wrong(format!("queue {queue}: {element} was handed out twice"));
         }
     }
 
-    pub fn maybe_popped(&self, queue: &str) {
-        self.queues[queue].lock().expect("a lock").maybe_popped += 1;
+    pub fn maybe_popped(&self, queue: &str, most: usize) {
+        self.queues[queue].lock().expect("a lock").maybe_popped += most;
     }
 
     // --- streams ---
 
-    pub fn added(&self, stream: &str, id: Option<&str>, payload: &str, journal: &Journal) {
+    pub fn added(&self, stream: &str, id: Option<&str>, payload: &str, world: &World) {
         let mut book = self.streams[stream].lock().expect("a lock");
         match id {
             None => {
@@ -148,28 +149,39 @@ impl Books {
             }
             Some(id) => {
                 if book.added.insert(id.to_owned(), payload.to_owned()).is_some() {
-                    journal.complain(format!("stream {stream}: two entries got the id {id}"));
+                    world.wrong(format!("stream {stream}: two entries got the id {id}"));
                 }
             }
         }
     }
 
-    pub fn delivered(&self, stream: &str, id: &str, journal: &Journal) {
+    pub fn delivered(&self, stream: &str, id: &str, world: &World) {
         let mut book = self.streams[stream].lock().expect("a lock");
         if !book.delivered.insert(id.to_owned()) {
-            journal.complain(format!("stream {stream}: {id} was delivered as new twice"));
+            world.wrong(format!("stream {stream}: {id} was delivered as new twice"));
         }
     }
 
-    pub fn acked(&self, stream: &str, id: &str) {
-        self.streams[stream].lock().expect("a lock").acked.insert(id.to_owned());
+    /// XACK said how many it has let go of.
+    pub fn acked(&self, stream: &str, id: &str, count: i64, world: &World) {
+        let mut book = self.streams[stream].lock().expect("a lock");
+        let first = book.acked.insert(id.to_owned());
+        let expected = i64::from(first);
+        // Whoever claims an entry acknowledges it as well, and one of them comes first.
+        if count != expected && !book.maybe_acked.contains(id) {
+            world.wrong(format!("stream {stream}: XACK of {id} answered {count}, not {expected}"));
+        }
+    }
+
+    pub fn maybe_acked(&self, stream: &str, id: &str) {
+        self.streams[stream].lock().expect("a lock").maybe_acked.insert(id.to_owned());
     }
 
     // --- locks ---
 
-    pub fn locked(&self, name: &str, journal: &Journal) {
+    pub fn locked(&self, name: &str, world: &World) {
         if self.locks[name].swap(true, Ordering::SeqCst) {
-            journal.complain(format!("{name} was granted while somebody held it"));
+            world.wrong(format!("{name} was granted while somebody held it"));
         }
     }
 
@@ -268,6 +280,16 @@ impl StreamBook {
             }
         }
         let pending = entry.map(|entry| pending_ids(&entry.value)).unwrap_or_default();
+        let reached = entry.and_then(|entry| entry.value.items().get(2)).map(Value::text).unwrap_or_default();
+        for id in self.delivered.iter().filter(|id| stream_id(id) > stream_id(&reached)) {
+            found.push(format!("stream {name}: {id} was delivered, and the group stands at {reached}"));
+        }
+        let let_go = |id: &str| self.acked.contains(id) || self.maybe_acked.contains(id);
+        for id in there.keys().filter(|id| stream_id(id) <= stream_id(&reached)) {
+            if !pending.contains(id) && !let_go(id) {
+                found.push(format!("stream {name}: {id} is neither pending nor acknowledged"));
+            }
+        }
         for id in self.acked.intersection(&pending) {
             found.push(format!("stream {name}: {id} was acknowledged and is pending"));
         }
@@ -309,9 +331,15 @@ fn elements(store: &Dump, key: &str) -> Vec<String> {
     }
 }
 
-/// From what a dump says about a stream: after the entries and the last id, three values for each group.
+/// An id as numbers, which order as ids do.
+fn stream_id(text: &str) -> (u64, u64) {
+    let (time, number) = text.split_once('-').unwrap_or((text, "0"));
+    (time.parse().unwrap_or(0), number.parse().unwrap_or(0))
+}
+
+/// From what a dump says about a stream: after the entries and the last id, four values for each group.
 fn pending_ids(stream: &Value) -> BTreeSet<String> {
-    let groups = stream.items().get(2..).unwrap_or_default().chunks_exact(3);
+    let groups = stream.items().get(2..).unwrap_or_default().chunks_exact(4);
     groups
         .flat_map(|group| group[2].items().iter().map(|one| one.items()[0].text()).collect::<Vec<_>>())
         .collect()

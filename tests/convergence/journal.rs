@@ -29,6 +29,8 @@ pub struct Book {
 /// Complaints kept; more of the same add nothing.
 const MOST_COMPLAINTS: usize = 20;
 const LONGEST_REPLY: usize = 300;
+/// A word of a complaint that is longer is an element of a queue or a stream.
+const SHORTEST_ELEMENT: usize = 14;
 
 // === impl Journal ===
 
@@ -77,29 +79,55 @@ pub fn tail(books: &[Book], events: &[String], db: u32, key: &[u8], count: usize
                         .first()
                         .is_some_and(|name| name.to_ascii_uppercase().starts_with(b"FLUSH")))
         });
-        for line in named {
-            let words: Vec<String> =
-                line.command.iter().map(|word| word.escape_ascii().to_string()).collect();
-            let mut reply = line.reply.as_ref().map_or("NO REPLY".to_owned(), |reply| format!("{reply:?}"));
-            if reply.len() > LONGEST_REPLY {
-                reply.truncate((0..=LONGEST_REPLY).rev().find(|at| reply.is_char_boundary(*at)).unwrap_or(0));
-                reply.push('…');
-            }
-            let Line { from, to, .. } = line;
-            found.push((
-                *to,
-                format!("{from:>9}..{to:>9} {:<12} {} => {reply}", book.client, words.join(" ")),
-            ));
-        }
+        found.extend(named.map(|line| (line.to, line.show(&book.client))));
     }
-    let times = events.iter().filter_map(|event| {
-        let at: u64 = event.split_whitespace().next()?.parse().ok()?;
-        Some((at, format!("           {event}")))
-    });
-    found.extend(times);
+    found.extend(times(events));
     found.sort();
     let skip = found.len().saturating_sub(count);
     found.into_iter().skip(skip).map(|(_, line)| line).collect()
+}
+
+/// The elements that a complaint names.
+pub fn elements(complaint: &str) -> Vec<&str> {
+    complaint.split_whitespace().filter(|word| word.len() > SHORTEST_ELEMENT).collect()
+}
+
+/// The requests that mention one of these words, and what the run did between them.
+pub fn mentions(books: &[Book], events: &[String], elements: &[&str]) -> Vec<String> {
+    let mut found: Vec<(u64, String)> = Vec::new();
+    for book in books {
+        let shown = book.lines.iter().map(|line| (line.to, line.show(&book.client)));
+        found.extend(shown.filter(|(_, text)| elements.iter().any(|element| text.contains(element))));
+    }
+    if found.is_empty() {
+        return Vec::new();
+    }
+    found.extend(times(events));
+    found.sort();
+    found.into_iter().map(|(_, line)| line).collect()
+}
+
+fn times(events: &[String]) -> Vec<(u64, String)> {
+    let timed = events.iter().filter_map(|event| {
+        let at: u64 = event.split_whitespace().next()?.parse().ok()?;
+        Some((at, format!("           {event}")))
+    });
+    timed.collect()
+}
+
+// === impl Line ===
+
+impl Line {
+    fn show(&self, client: &str) -> String {
+        let Line { from, to, command, reply, .. } = self;
+        let words: Vec<String> = command.iter().map(|word| word.escape_ascii().to_string()).collect();
+        let mut reply = reply.as_ref().map_or("NO REPLY".to_owned(), |reply| format!("{reply:?}"));
+        if reply.len() > LONGEST_REPLY {
+            reply.truncate((0..=LONGEST_REPLY).rev().find(|at| reply.is_char_boundary(*at)).unwrap_or(0));
+            reply.push('…');
+        }
+        format!("{from:>9}..{to:>9} {client:<12} {} => {reply}", words.join(" "))
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -9,6 +9,7 @@
 //! - `CONVERGENCE_SEEDS=a..b`: these, and all failures together at the end;
 //! - `CONVERGENCE_TROUBLE=n`: this kind of trouble whatever the seed says;
 //! - `CONVERGENCE_MILLIS=n`: how long the traffic lasts;
+//! - `CONVERGENCE_STORY="word word"`: after a failure, every operation that mentions one of them;
 //! - `CONVERGENCE_TAIL=n`: how many operations on a differing key are shown.
 
 #[path = "../support/mod.rs"]
@@ -28,7 +29,7 @@ use scenario::Scenario;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// What `cargo test` runs.
-const USUAL: std::ops::Range<u64> = 2..5;
+const USUAL: std::ops::Range<u64> = 1..7;
 
 /// Seeds that have failed once. They stay.
 const FAILED_BEFORE: &[u64] = &[19, 24];

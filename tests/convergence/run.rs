@@ -2,7 +2,7 @@
 
 use super::agent::World;
 use super::books::{self, Books, COUNTED_BEFORE, COUNTERS, FLOATS, GROUP, QUEUES, STREAMS};
-use super::journal::{Book, Journal, tail};
+use super::journal::{Book, Journal, elements, mentions, tail};
 use super::scenario::{Scenario, from_env};
 use super::support::{Client, Dump, INSTANCE, Pair, RedisServer, Stage, differences, dump, poll_for};
 use super::wreck::operate;
@@ -141,7 +141,7 @@ fn touch(pair: &Pair) {
 
 fn report(world: &World, pair: &Pair, stage: Stage, books: &[Book], differing: Vec<String>) {
     let store: Dump = dump(pair.default_store(stage));
-    let wrong = world.books.audit(&store);
+    let wrong = if world.scenario.keeps_books() { world.books.audit(&store) } else { Vec::new() };
     let complaints = world.journal.complaints();
     let requests: usize = books.iter().map(|book| book.lines.len()).sum();
     let unknown = books.iter().flat_map(|book| &book.lines).filter(|line| line.reply.is_none()).count();
@@ -157,7 +157,15 @@ fn report(world: &World, pair: &Pair, stage: Stage, books: &[Book], differing: V
     }
     let count = from_env("CONVERGENCE_TAIL").unwrap_or(TAIL) as usize;
     let events = world.journal.events();
-    complaints.iter().for_each(|complaint| println!("  complaint: {complaint}"));
+    if let Ok(words) = std::env::var("CONVERGENCE_STORY") {
+        mentions(books, &events, &words.split_whitespace().collect::<Vec<_>>())
+            .iter()
+            .for_each(|line| println!("      {line}"));
+    }
+    for complaint in &complaints {
+        println!("  complaint: {complaint}");
+        mentions(books, &events, &elements(complaint)).iter().for_each(|line| println!("      {line}"));
+    }
     for (key, what) in &wrong {
         println!("  book: {what}");
         tail(books, &events, 0, key.as_bytes(), count).iter().for_each(|line| println!("      {line}"));

@@ -15,12 +15,15 @@ pub enum Trouble {
     Cuts,
     /// Also: the other store stops for a while, or is killed and comes back with or without its data.
     OtherStore,
-    /// Also: the default store is killed and comes back with its data.
+    /// Also: the default store stops for a while, or is killed and comes back with its data.
     DefaultStore,
     /// Also: a store refuses writes for a while.
     Refusals,
-    /// Also: the proxy is killed and started again.
+    /// Also: the proxy is killed, or stopped, and started again.
     Proxy,
+    /// Also: the default store comes back without its data, and an operator says which store counts. What was lost,
+    /// or is given up then, stands in the clients' books: only the stores are compared.
+    LostDefault,
 }
 
 /// One run.
@@ -41,6 +44,8 @@ pub struct Scenario {
     pub moves: bool,
     /// Scripts write keys that they did not declare.
     pub undeclared: bool,
+    /// An operator who must say which store counts names the other one.
+    pub trusts_other: bool,
 }
 
 /// Kinds that seeds choose from.
@@ -59,7 +64,7 @@ const ENABLED: &[Trouble] = &[
 // === impl Trouble ===
 
 impl Trouble {
-    pub const ALL: [Trouble; 7] = [
+    pub const ALL: [Trouble; 8] = [
         Trouble::None,
         Trouble::Flips,
         Trouble::Cuts,
@@ -67,6 +72,7 @@ impl Trouble {
         Trouble::DefaultStore,
         Trouble::Refusals,
         Trouble::Proxy,
+        Trouble::LostDefault,
     ];
 }
 
@@ -85,7 +91,16 @@ impl Scenario {
         ]);
         let forced = from_env("CONVERGENCE_TROUBLE").and_then(|number| Trouble::ALL.get(number as usize));
         let trouble = forced.copied().unwrap_or(drawn);
+        // What was added later has numbers of its own, so that the seeds before it stay what they were.
+        let mut added = Numbers(seed.wrapping_mul(0xa076_1d64_78bd_642f));
+        let trouble = if forced.is_none() && added.below(12) == 0 { Trouble::LostDefault } else { trouble };
         let mut settings = Vec::new();
+        if trouble > Trouble::Cuts {
+            // Stores that stop for longer cost their clients an answer; what queues up meanwhile is given up.
+            settings.extend((added.below(3) == 0).then_some("reply_timeout = \"150ms\""));
+            settings.extend((added.below(4) == 0).then_some("lag_max = \"64kb\""));
+            settings.extend((added.below(6) == 0).then_some("on_lag = \"block\""));
+        }
         match numbers.below(6) {
             0 => settings.push("reads = \"default\""),
             1 => settings.push("reads = \"compare\""),
@@ -116,7 +131,13 @@ impl Scenario {
             keys,
             moves: numbers.below(4) == 0,
             undeclared: from_env("CONVERGENCE_UNDECLARED").is_some_and(|number| number > 0),
+            trusts_other: added.below(2) == 0,
         }
+    }
+
+    /// Can what the clients were told be held against the stores at the end?
+    pub fn keeps_books(&self) -> bool {
+        self.trouble != Trouble::LostDefault
     }
 
     /// Are reads looked up on the secondary while the primary is cold? Else it must not be the default store.

@@ -67,30 +67,30 @@ fn count(agent: &mut Agent) {
 }
 
 fn counted(agent: &Agent, name: &str, by: i64, told: i64, reply: Option<Value>) {
-    let World { books, journal, .. } = &*agent.world;
+    let World { books, .. } = &*agent.world;
     match reply {
         None => books.maybe_counted(name, by),
         Some(Value::Error(text)) => unexpected(agent, name, &text),
-        Some(Value::Int(value)) => books.counted(name, by, Some(value), told, journal),
+        Some(Value::Int(value)) => books.counted(name, by, Some(value), told, &agent.world),
         Some(Value::Bulk(text)) => {
             let value = value_of(name, &String::from_utf8_lossy(&text));
-            books.counted(name, by, value, told, journal);
+            books.counted(name, by, value, told, &agent.world);
         }
-        Some(other) => journal.complain(format!("{name}: an increment was answered with {other:?}")),
+        Some(other) => agent.world.wrong(format!("{name}: an increment was answered with {other:?}")),
     }
 }
 
 fn read(agent: &mut Agent, name: &'static str, command: &str) {
     let told = agent.world.books.told(name);
     let Some(reply) = agent.words(command) else { return };
-    let World { books, journal, .. } = &*agent.world;
+    let World { books, .. } = &*agent.world;
     match &reply {
         Value::Error(text) => unexpected(agent, name, text),
         Value::Bulk(text) => match value_of(name, &String::from_utf8_lossy(text)) {
-            Some(value) => books.read(name, value, told, journal),
-            None => journal.complain(format!("{name} reads {reply:?}")),
+            Some(value) => books.read(name, value, told, &agent.world),
+            None => agent.world.wrong(format!("{name} reads {reply:?}")),
         },
-        other => journal.complain(format!("{name} reads {other:?} after somebody was told {told}")),
+        other => agent.world.wrong(format!("{name} reads {other:?} after somebody was told {told}")),
     }
 }
 
@@ -107,10 +107,12 @@ fn unexpected(agent: &Agent, name: &str, text: &str) {
         "BUSY",
         "EXECABORT",
         "UNBLOCKED",
+        "NOPERM",
+        "ERR ACL",
     ];
     let troubled = agent.world.scenario.trouble > Trouble::Flips;
     if !troubled || !harmless.iter().any(|code| text.starts_with(code)) {
-        agent.world.journal.complain(format!("{name}: {text}"));
+        agent.world.wrong(format!("{name}: {text}"));
     }
 }
 
@@ -161,21 +163,21 @@ fn watch(agent: &mut Agent) {
         _ => None,
     };
     let Some(value) = value else {
-        agent.world.journal.complain("ctr:watch is no number".to_owned());
+        agent.world.wrong("ctr:watch is no number".to_owned());
         return;
     };
-    agent.world.books.read("ctr:watch", value, told, &agent.world.journal);
+    agent.world.books.read("ctr:watch", value, told, &agent.world);
     let next = (value + 1).to_string();
     let commands = [vec!["MULTI"], vec!["SET", "ctr:watch", &next], vec!["EXEC"]];
     let reply = transaction(agent, &commands[..]);
-    let World { books, journal, .. } = &*agent.world;
+    let World { books, .. } = &*agent.world;
     match reply {
         None => books.maybe_counted("ctr:watch", 1),
         Some(Value::Nil) => {}
         Some(Value::Error(text)) => {
             unexpected(agent, "ctr:watch", &text);
         }
-        Some(_) => books.counted("ctr:watch", 1, Some(value + 1), told, journal),
+        Some(_) => books.counted("ctr:watch", 1, Some(value + 1), told, &agent.world),
     }
 }
 
@@ -191,13 +193,13 @@ fn lock(agent: &mut Agent) {
         return;
     }
     let world = agent.world.clone();
-    world.books.locked(name, &world.journal);
+    world.books.locked(name, &world);
     match agent.call(&["GET", name]) {
         Some(Value::Bulk(found)) if found != token.as_bytes() => {
             let found = String::from_utf8_lossy(&found).into_owned();
-            world.journal.complain(format!("{name}: the holder {token} reads {found}"));
+            world.wrong(format!("{name}: the holder {token} reads {found}"));
         }
-        Some(Value::Nil) => world.journal.complain(format!("{name}: the holder {token} reads nothing")),
+        Some(Value::Nil) => world.wrong(format!("{name}: the holder {token} reads nothing")),
         _ => {}
     }
     world.books.unlocked(name);
@@ -207,7 +209,7 @@ fn lock(agent: &mut Agent) {
             Some(Value::Int(1)) => return,
             Some(Value::Int(0)) => {
                 if world.scenario.trouble <= Trouble::Flips {
-                    world.journal.complain(format!("{name}: {token} was not there any more to be released"));
+                    world.wrong(format!("{name}: {token} was not there any more to be released"));
                 }
                 return;
             }
@@ -220,60 +222,89 @@ fn lock(agent: &mut Agent) {
 
 fn push(agent: &mut Agent) {
     let queue: &Queue = &QUEUES[agent.numbers.below(QUEUES.len())];
-    let element = format!("{}-{}", agent.name().replace('/', "."), agent.numbers.next());
-    let score = agent.numbers.below(100).to_string();
+    // Several at once: of them, a client that waits takes the first, and a store must not hand it a second one.
+    let elements: Vec<String> = (0..1 + agent.numbers.below(3))
+        .map(|_| format!("{}-{}", agent.name().replace('/', "."), agent.numbers.next()))
+        .collect();
     let (verb, key) = (agent.numbers.pick(&["LPUSH", "RPUSH"]), agent.numbers.pick(&["q:jobs", "q:more"]));
-    let reply = match queue.name {
-        "list" => agent.call(&[verb, key, &element]),
-        "zset" => agent.call(&["ZADD", queue.first, &score, &element]),
-        _ => agent.call(&["SADD", queue.first, &element]),
+    let command: Vec<String> = match queue.name {
+        "list" => [vec![verb.to_owned(), key.to_owned()], elements.clone()].concat(),
+        "zset" => {
+            let scored = elements.iter().flat_map(|one| [agent.numbers.below(100).to_string(), one.clone()]);
+            ["ZADD".to_owned(), queue.first.to_owned()].into_iter().chain(scored).collect()
+        }
+        _ => [vec!["SADD".to_owned(), queue.first.to_owned()], elements.clone()].concat(),
     };
-    match reply {
-        None => agent.world.books.pushed(queue.name, &element, false),
-        Some(Value::Int(_)) => agent.world.books.pushed(queue.name, &element, true),
-        Some(Value::Error(text)) => unexpected(agent, queue.name, &text),
-        Some(other) => agent.world.journal.complain(format!("{}: push => {other:?}", queue.name)),
-    }
+    let reply = agent.call(&command);
+    let sure = match reply {
+        None => false,
+        Some(Value::Int(_)) => true,
+        Some(Value::Error(text)) => return unexpected(agent, queue.name, &text),
+        Some(other) => return agent.world.wrong(format!("{}: push => {other:?}", queue.name)),
+    };
+    elements.iter().for_each(|element| agent.world.books.pushed(queue.name, element, sure));
 }
 
 fn pop(agent: &mut Agent) {
-    let (queue, command) = match agent.numbers.below(7) {
-        0 => ("list", "LPOP q:jobs"),
-        1 => ("list", "RPOP q:more"),
-        2 => ("zset", "ZPOPMIN zq:jobs"),
-        3 => ("set", "SPOP sq:jobs"),
-        4 => ("list", "LPOP q:done"),
-        5 => ("list", "LMPOP 2 q:jobs q:more LEFT"),
+    let (queue, command, most) = match agent.numbers.below(13) {
+        0 => ("list", "LPOP q:jobs", 1),
+        1 => ("list", "RPOP q:more 2", 2),
+        2 => ("zset", "ZPOPMIN zq:jobs", 1),
+        3 => ("set", "SPOP sq:jobs", 1),
+        4 => ("list", "LPOP q:done", 1),
+        5 => ("list", "LMPOP 3 q:jobs q:more q:side LEFT COUNT 2", 2),
+        6 => ("zset", "ZMPOP 1 zq:jobs MAX COUNT 2", 2),
+        7 => ("set", "SPOP sq:jobs 2", 2),
+        8 => ("list", "EVAL return(redis.call('RPOP',KEYS[1])) 1 q:jobs", 1),
+        9 => return pop_in_transaction(agent),
+        10 => return moved(agent, "RENAMENX q:more q:side"),
+        11 => return moved(agent, "RENAMENX q:side q:more"),
         _ => return moved(agent, "LMOVE q:jobs q:done LEFT RIGHT"),
     };
     let reply = agent.words(command);
-    took(agent, queue, reply);
+    took(agent, queue, reply, most);
+}
+
+/// With a member of a set beside it, which makes the whole an effect.
+fn pop_in_transaction(agent: &mut Agent) {
+    let commands = [vec!["MULTI"], vec!["RPOP", "q:jobs"], vec!["SRANDMEMBER", "scratch:set"], vec!["EXEC"]];
+    let watches = agent.numbers.below(3) == 0;
+    if watches && agent.words("WATCH q:jobs").is_none_or(|reply| reply.is_error()) {
+        return;
+    }
+    let reply = transaction(agent, &commands[..]);
+    let first = reply.map(|reply| match reply {
+        Value::Array(items) => items.into_iter().next().unwrap_or(Value::Nil),
+        other => other,
+    });
+    took(agent, "list", first, 1);
 }
 
 fn block(agent: &mut Agent) {
-    let (queue, command) = match agent.numbers.below(6) {
-        0 => ("list", "BLPOP q:jobs q:more 0.05"),
-        1 => ("list", "BRPOP q:more 0.1"),
-        2 => ("zset", "BZPOPMIN zq:jobs 0.05"),
-        3 => ("list", "BLMPOP 0.05 2 q:more q:done RIGHT"),
+    let (queue, command, most) = match agent.numbers.below(7) {
+        0 => ("list", "BLPOP q:jobs q:more 0.05", 1),
+        1 => ("list", "BRPOP q:more 0.1", 1),
+        2 => ("zset", "BZPOPMIN zq:jobs 0.05", 1),
+        3 => ("list", "BLMPOP 0.05 2 q:more q:done RIGHT COUNT 2", 2),
+        6 => ("zset", "BZMPOP 0.05 1 zq:jobs MIN COUNT 2", 2),
         4 => return moved(agent, "BLMOVE q:jobs q:done RIGHT LEFT 0.05"),
         _ => return moved(agent, "BRPOPLPUSH q:more q:done 0.05"),
     };
     let reply = agent.words(command);
-    took(agent, queue, reply);
+    took(agent, queue, reply, most);
 }
 
 /// Notes what a pop took: the element stands in another place with every command.
-fn took(agent: &Agent, queue: &'static str, reply: Option<Value>) {
-    let World { books, journal, .. } = &*agent.world;
+fn took(agent: &Agent, queue: &'static str, reply: Option<Value>, most: usize) {
+    let World { books, .. } = &*agent.world;
     match reply {
-        None => books.maybe_popped(queue),
+        None => books.maybe_popped(queue, most),
         Some(Value::Error(text)) => unexpected(agent, queue, &text),
         Some(reply) => {
             let mut strings = Vec::new();
             flatten(&reply, &mut strings);
             let elements = strings.iter().filter(|text| text.contains('-') && text.parse::<f64>().is_err());
-            elements.for_each(|element| books.popped(queue, element, journal));
+            elements.for_each(|element| books.popped(queue, element, &agent.world));
         }
     }
 }
@@ -281,15 +312,17 @@ fn took(agent: &Agent, queue: &'static str, reply: Option<Value>) {
 fn flatten(value: &Value, into: &mut Vec<String>) {
     match value {
         Value::Bulk(bytes) => into.push(String::from_utf8_lossy(bytes).into_owned()),
-        Value::Array(items) => items.iter().for_each(|item| flatten(item, into)),
+        Value::Array(items) | Value::Set(items) => items.iter().for_each(|item| flatten(item, into)),
         _ => {}
     }
 }
 
 /// From one key of a queue to another: in every case the element is in one of them.
 fn moved(agent: &mut Agent, command: &str) {
-    if let Some(Value::Error(text)) = agent.words(command) {
-        unexpected(agent, "list", &text);
+    match agent.words(command) {
+        Some(Value::Error(text)) if text.starts_with("ERR no such key") => {}
+        Some(Value::Error(text)) => unexpected(agent, "list", &text),
+        _ => {}
     }
 }
 
@@ -299,15 +332,23 @@ fn add(agent: &mut Agent) {
     let stream = agent.numbers.pick(STREAMS);
     let number = agent.numbers.next();
     let payload = format!("{}-{number}", agent.name());
-    let reply = agent.call(&["XADD", stream, "*", "payload", &payload]);
-    let World { books, journal, .. } = &*agent.world;
+    let reply = if agent.numbers.below(5) == 0 {
+        let commands = [vec!["MULTI"], vec!["XADD", stream, "*", "payload", &payload], vec!["EXEC"]];
+        transaction(agent, &commands[..]).map(|reply| match reply {
+            Value::Array(items) => items.into_iter().next().unwrap_or(Value::Nil),
+            other => other,
+        })
+    } else {
+        agent.call(&["XADD", stream, "*", "payload", &payload])
+    };
+    let World { books, .. } = &*agent.world;
     match reply {
-        None => books.added(stream, None, &payload, journal),
+        None => books.added(stream, None, &payload, &agent.world),
         Some(Value::Bulk(id)) => {
-            books.added(stream, Some(&String::from_utf8_lossy(&id)), &payload, journal);
+            books.added(stream, Some(&String::from_utf8_lossy(&id)), &payload, &agent.world);
         }
         Some(Value::Error(text)) => unexpected(agent, stream, &text),
-        Some(other) => journal.complain(format!("{stream}: XADD => {other:?}")),
+        Some(other) => agent.world.wrong(format!("{stream}: XADD => {other:?}")),
     }
 }
 
@@ -344,7 +385,7 @@ fn delivered(agent: &Agent, stream: &str, reply: &Value) -> Vec<String> {
         .into_iter()
         .flat_map(|entries| entries.items().iter().map(|entry| entry.items()[0].text()))
         .collect();
-    ids.iter().for_each(|id| agent.world.books.delivered(stream, id, &agent.world.journal));
+    ids.iter().for_each(|id| agent.world.books.delivered(stream, id, &agent.world));
     ids
 }
 
@@ -354,9 +395,9 @@ fn acknowledge(agent: &mut Agent, stream: &str, ids: &[String]) {
             continue;
         }
         match agent.words(&format!("XACK {stream} {GROUP} {id}")) {
-            Some(Value::Int(_)) => agent.world.books.acked(stream, id),
+            Some(Value::Int(count)) => agent.world.books.acked(stream, id, count, &agent.world),
             Some(Value::Error(text)) => unexpected(agent, stream, &text),
-            _ => {}
+            _ => agent.world.books.maybe_acked(stream, id),
         }
     }
 }

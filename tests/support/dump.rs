@@ -75,7 +75,7 @@ fn by_field(reply: &Value) -> Value {
     Value::Map(pairs_sorted(reply))
 }
 
-/// Entries, the last id, and each group's name, position and pending ids.
+/// Entries, the last id, and each group's position, name, pending ids and consumers.
 fn stream(client: &mut super::Client, key: &[u8]) -> Value {
     let mut parts = vec![client.call(&[b"XRANGE".as_slice(), key, b"-", b"+"])];
     let info = client.call(&[b"XINFO".as_slice(), b"STREAM", key]);
@@ -85,8 +85,11 @@ fn stream(client: &mut super::Client, key: &[u8]) -> Value {
         let pending = client.call(&[b"XPENDING".as_slice(), key, name.bytes(), b"-", b"+", b"1000000"]);
         let owners = pending.items().iter().map(|one| Value::Array(one.items()[..2].to_vec())).collect();
         parts.push(group.field("last-delivered-id").cloned().unwrap_or(Value::Nil));
-        parts.push(name);
+        parts.push(name.clone());
         parts.push(Value::Array(owners));
+        let consumers = client.call(&[b"XINFO".as_slice(), b"CONSUMERS", key, name.bytes()]);
+        let names = consumers.items().iter().filter_map(|consumer| consumer.field("name").cloned());
+        parts.push(sorted(&Value::Array(names.collect())));
     }
     Value::Array(parts)
 }

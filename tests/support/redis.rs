@@ -195,6 +195,32 @@ impl RedisServer {
         panic!("the server on port {} did not start again; its log:\n{}", self.port, self.log());
     }
 
+    /// From here on the server cannot save, and refuses writes with MISCONF; or it can again.
+    #[track_caller]
+    pub fn fail_saves(&self, fail: bool) {
+        if !fail {
+            assert_eq!(self.words("CONFIG SET stop-writes-on-bgsave-error no"), Value::ok());
+            return;
+        }
+        // A directory stands where the file is to be written.
+        let file = self.dir.join("dump.rdb");
+        let _ = std::fs::remove_file(&file);
+        std::fs::create_dir_all(file.join("taken")).expect("a directory in the way");
+        for setting in ["save \"3600 1000000\"", "stop-writes-on-bgsave-error yes"] {
+            let (name, value) = setting.split_once(' ').expect("a value");
+            assert_eq!(
+                self.call(&["CONFIG", "SET", name, value.trim_matches('"')]),
+                Value::ok(),
+                "{setting}"
+            );
+        }
+        self.call(&["BGSAVE"]);
+        super::poll_until(SOON, "a save fails", || {
+            self.info("persistence", "rdb_last_bgsave_status").as_deref() == Some("err")
+        });
+        std::fs::remove_dir_all(&file).expect("out of the way");
+    }
+
     fn forget_connection(&self) {
         *self.direct.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = None;
     }

@@ -114,6 +114,23 @@ fn a_store_that_was_read_only_is_repaired_when_it_takes_writes() {
 }
 
 #[test]
+fn a_store_that_cannot_save_is_repaired_when_it_can() {
+    for stage in DUAL {
+        let pair = Pair::eager(stage);
+        let other = stage.default_store().other();
+        let mut client = pair.client();
+        write_some(&mut client);
+        pair.assert_converges();
+        pair.server(other).fail_saves(true);
+        assert!(pair.server(other).words("SET k v").error().starts_with("MISCONF"), "{stage}");
+        write_some(&mut client);
+        pair.wait_suspects(1);
+        pair.server(other).fail_saves(false);
+        pair.assert_both("GET count", "2");
+    }
+}
+
+#[test]
 fn a_store_whose_rights_were_taken_away_is_repaired_when_it_has_them_again() {
     refused_for_a_while(
         &["ACL SETUSER default -set -incr -@list -@set -@hash -@sortedset -@stream -del -restore"],

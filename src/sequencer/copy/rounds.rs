@@ -32,6 +32,8 @@ pub(super) enum Means {
 
 /// Reads of a key that keeps changing, before a fence is put around it.
 const MAX_ROUNDS: u32 = 3;
+/// Reads of a key that somebody waits for, while its store's connection is cut again and again.
+const MAX_LOST: u32 = 10;
 /// A key that cannot be copied is looked at again after this pause: it may have changed.
 const GIVEN_UP_PAUSE_MICROS: u64 = 60_000_000;
 /// A copy that must wait for others is tried again after this pause.
@@ -382,10 +384,21 @@ impl Sequencer {
     }
 
     /// One lane's part in a copy has failed.
-    pub(in crate::sequencer) fn copy_lost(&mut self, owner: Owner, _failure: Failure) {
-        if let Owner::CopyRead(key) | Owner::CopyWrite(key) = owner {
-            self.copy_failed(key);
+    pub(in crate::sequencer) fn copy_lost(&mut self, owner: Owner, failure: Failure) {
+        match owner {
+            // A connection that was cut is no reason to go on without what is on the other side of it.
+            Owner::CopyRead(key) if failure == Failure::Lost && self.may_read_again(key) => {
+                self.read_copy(key)
+            }
+            Owner::CopyRead(key) | Owner::CopyWrite(key) => self.copy_failed(key),
+            _ => {}
         }
+    }
+
+    fn may_read_again(&self, key: CopyKey) -> bool {
+        let waited_for = |copy: &&Copy| copy.hydration.is_some() && copy.fenced_until.is_none();
+        let copy = self.copies.get(key).filter(waited_for);
+        copy.is_some_and(|copy| copy.rounds < MAX_LOST && self.lane(copy.from).accepts())
     }
 
     /// Nothing more comes of it. `refused`: what to tell those who waited for the key on the default store.

@@ -6,7 +6,8 @@
 #
 # Mount the directory that holds proxy.toml, not the file: editors and ConfigMaps replace the file
 # by renaming, and a mounted file would stay the old one. Inside a container the listeners must say
-# 0.0.0.0 instead of 127.0.0.1 to be reached from outside; publish the admin port on loopback only.
+# 0.0.0.0 instead of 127.0.0.1 to be reached from outside: give clients passwords (auth), or say
+# unprotected = true where the network is private; publish the admin port on loopback only.
 
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /build

@@ -2,7 +2,8 @@
 //! [`repair`], which only somebody on this machine may order.
 //!
 //! Each connection serves one request and ends within [`Limits::request_timeout`], whatever the peer
-//! does; at most [`Limits::max_connections`] are served at once, the rest wait in the listener's backlog.
+//! does; at most [`Limits::max_connections`] are served at once: one more ends the oldest that asks or reads
+//! slowly, so that nobody keeps a probe from its answer. With a token, it is asked for everywhere but at the probes' endpoints.
 //!
 //! - [`server`] – connections;
 //! - [`routes`] – a request → a response;

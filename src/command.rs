@@ -5,11 +5,13 @@
 //! - [`Table`] finds the [`Spec`] of a request: built in, overlaid with what the stores' own `COMMAND` adds;
 //! - [`classify`] says what one invocation does, its arguments considered;
 //! - [`keys`](keys()) lists its keys, and what it does to each;
+//! - [`acl`] says whether a user may run it;
 //! - [`errors`] words what Redis would have said before running it.
 //!
 //! The built-in rows are generated (`builtin`, from Valkey's command files) or facts of newer servers written
 //! down by hand (`extra`). What no server tells (misses, comparison, kinds) stands in `annotations`.
 
+pub mod acl;
 pub mod args;
 pub mod errors;
 
@@ -18,6 +20,7 @@ mod builtin;
 mod classify;
 mod extra;
 mod flags;
+pub mod glob;
 mod keys;
 mod live;
 mod spec;

@@ -204,10 +204,14 @@ impl Instance {
 
     /// Is the default store new enough for CLIENT KILL MAXAGE?
     pub fn knows_max_age(&self) -> bool {
-        let redis = self.with_facts(self.core().default_store(), |facts| {
-            facts.identity.as_ref().is_some_and(|identity| is_at_least(&identity.version, 7, 4))
-        });
-        redis || self.offers("client|capa")
+        self.is_default_store_at_least(7, 4) || self.offers("client|capa")
+    }
+
+    /// Is the default store a Redis of this version, or one that calls itself so?
+    pub fn is_default_store_at_least(&self, major: u32, minor: u32) -> bool {
+        self.with_facts(self.core().default_store(), |facts| {
+            facts.identity.as_ref().is_some_and(|identity| is_at_least(&identity.version, major, minor))
+        })
     }
 
     fn micros(&self) -> u64 {
@@ -463,7 +467,8 @@ impl Instance {
     pub fn reconfigure(&self, config: &Config) {
         let Some(settings) = config.instances.get(&self.name) else { return };
         let stage = config.flags(&self.name).stage();
-        *self.config.borrow_mut() = Rc::new(settings.clone());
+        let before = self.config.replace(Rc::new(settings.clone()));
+        self.end_changed_users(&before, settings);
         self.core_mut().set_settings(self::config::settings(settings));
         self.set_stage(stage);
     }

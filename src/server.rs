@@ -202,7 +202,7 @@ impl Server {
         let admin = tokio::net::TcpListener::from_std(self.admin.try_clone()?)?;
         let serving = tokio::spawn(admin::serve(
             admin,
-            Admin::new(self.metrics.clone(), source, repairs),
+            Admin::new(self.metrics.clone(), source, repairs, self.config.admin.token.as_ref()),
             admin::Limits::DEFAULT,
             std::future::pending(),
         ));

@@ -422,7 +422,7 @@ fn clients_authenticate_as_they_would_at_the_store() {
     let primary = RedisServer::start();
     let secondary = RedisServer::start_with(&["--requirepass", "secret"]);
     secondary.words("AUTH secret");
-    secondary.words("ACL SETUSER alice on >wonderland ~* +@all");
+    secondary.words("ACL SETUSER alice on >wonderland ~* &* +@all");
     let url = format!("redis://:secret@127.0.0.1:{}", secondary.port());
     let config = ProxyConfig::new("open", &primary.url(), &url)
         .instance("closed", &primary.url(), &url)

@@ -5,11 +5,15 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{
+    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::{Method, Response, StatusCode};
 
 use super::repair::{self, Asked, RepairError, RepairSink};
 use super::status::{InstanceStatus, Snapshot, Status, StatusSource};
+use crate::config::{PasswordDigest, Secret};
 use crate::metrics::{self, Metrics};
 
 /// How long the running proxy may take to tell its state, or to take an order.
@@ -36,14 +40,30 @@ pub struct Admin {
     source: StatusSource,
     repairs: RepairSink,
     started: Instant,
+    token: Option<PasswordDigest>,
 }
 
 // === impl Admin ===
 
 impl Admin {
     /// The uptime counts from now.
-    pub fn new(metrics: Arc<Metrics>, source: StatusSource, repairs: RepairSink) -> Arc<Admin> {
-        Arc::new(Admin { metrics, source, repairs, started: Instant::now() })
+    pub fn new(
+        metrics: Arc<Metrics>,
+        source: StatusSource,
+        repairs: RepairSink,
+        token: Option<&Secret>,
+    ) -> Arc<Admin> {
+        let token = token.map(|token| PasswordDigest::of(token.expose().as_bytes()));
+        Arc::new(Admin { metrics, source, repairs, started: Instant::now(), token })
+    }
+
+    /// May this request be answered? Probes need no token.
+    pub(super) fn admits(&self, path: &str, headers: &HeaderMap) -> bool {
+        let Some(token) = &self.token else { return true };
+        let given = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
+        let (scheme, word) = given.split_at_checked(7).unwrap_or_default();
+        ["/livez", "/readyz"].contains(&path)
+            || (scheme.eq_ignore_ascii_case(b"bearer ") && token.is_of(word.trim_ascii()))
     }
 
     /// Answers one request. The body of an answer to HEAD is left away by the HTTP layer.
@@ -141,6 +161,14 @@ fn silent() -> Answer {
 fn index() -> String {
     let lines = ENDPOINTS.iter().map(|(path, purpose)| format!("{path:<10}{purpose}\n"));
     format!("multistore {}\n\n{}", env!("CARGO_PKG_VERSION"), lines.collect::<String>())
+}
+
+/// The answer to who has no token, or a wrong one.
+pub(super) fn unauthorized() -> Answer {
+    let mut answer =
+        text(StatusCode::UNAUTHORIZED, "Authorization: Bearer TOKEN is asked for here ([admin] token).\n");
+    answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    answer
 }
 
 fn not_allowed(why: &'static str, allow: &'static str) -> Answer {

@@ -1,10 +1,12 @@
 //! Connections of the admin listener.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use hyper::body::{Body, Incoming};
@@ -13,22 +15,25 @@ use hyper::service::service_fn;
 use hyper::{Method, Request};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tracing::{debug, warn};
 
 use super::repair::{self, Asked};
-use super::routes::{Admin, Answer};
+use super::routes::{Admin, Answer, unauthorized};
 use crate::logging::Throttle;
 
 /// How long to leave a listener alone that cannot accept (out of descriptors, mostly).
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+
+/// A peer that has not asked within this time, or not taken its answer, is slow.
+const GRACE: Duration = Duration::from_millis(200);
 
 static ACCEPT_FAILED: Throttle = Throttle::new(Duration::from_secs(10));
 
 /// Bounds of the admin listener.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections served at once.
+    /// Connections served at once. One more ends the oldest of those whose peers are slow to ask, or to read.
     pub max_connections: usize,
     /// A request's head: its line and all its headers, in bytes. At least 8192.
     pub max_head_bytes: usize,
@@ -65,17 +70,52 @@ pub async fn serve(
 ) {
     tokio::pin!(shutdown);
     let mut connections = JoinSet::new();
+    let mut served: VecDeque<Served> = VecDeque::new();
     loop {
         tokio::select! {
             () = &mut shutdown => return,
-            Some(_) = connections.join_next() => {}
-            accepted = listener.accept(), if connections.len() < limits.max_connections => match accepted {
+            Some(_) = connections.join_next() => served.retain(|one| !one.task.is_finished()),
+            // Somebody waits, perhaps: by now one of those who are served may be slow.
+            () = tokio::time::sleep(GRACE), if served.len() >= limits.max_connections => {}
+            accepted = listener.accept(), if has_room(&served, limits) => match accepted {
                 Ok((stream, peer)) => {
-                    connections.spawn(connection(stream, peer.ip(), admin.clone(), limits));
+                    if served.len() >= limits.max_connections {
+                        end_oldest(&mut served);
+                    }
+                    let busy = Arc::new(AtomicBool::new(false));
+                    let task = connections.spawn(connection(stream, peer.ip(), admin.clone(), limits, busy.clone()));
+                    served.push_back(Served { task, busy, since: Instant::now() });
                 }
                 Err(error) => accept_failed(&error).await,
             }
         }
+    }
+}
+
+/// One connection.
+struct Served {
+    task: AbortHandle,
+    /// Its answer is being made: the proxy takes its time, not the peer.
+    busy: Arc<AtomicBool>,
+    since: Instant,
+}
+
+// === impl Served ===
+
+impl Served {
+    fn is_slow(&self) -> bool {
+        !self.busy.load(Relaxed) && self.since.elapsed() > GRACE
+    }
+}
+
+fn has_room(served: &VecDeque<Served>, limits: Limits) -> bool {
+    served.len() < limits.max_connections || served.iter().any(Served::is_slow)
+}
+
+fn end_oldest(served: &mut VecDeque<Served>) {
+    let oldest = served.iter().position(Served::is_slow);
+    if let Some(slow) = oldest.and_then(|at| served.remove(at)) {
+        slow.task.abort();
     }
 }
 
@@ -86,10 +126,21 @@ async fn accept_failed(error: &io::Error) {
     tokio::time::sleep(ACCEPT_BACKOFF).await;
 }
 
-async fn connection(stream: TcpStream, peer: IpAddr, admin: Arc<Admin>, limits: Limits) {
+async fn connection(
+    stream: TcpStream,
+    peer: IpAddr,
+    admin: Arc<Admin>,
+    limits: Limits,
+    busy: Arc<AtomicBool>,
+) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let admin = admin.clone();
-        async move { Ok::<_, Infallible>(answer(&admin, peer, &request).await) }
+        let (admin, busy) = (admin.clone(), busy.clone());
+        async move {
+            busy.store(true, Relaxed);
+            let answer = answer(&admin, peer, &request).await;
+            busy.store(false, Relaxed);
+            Ok::<_, Infallible>(answer)
+        }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -107,6 +158,9 @@ async fn connection(stream: TcpStream, peer: IpAddr, admin: Arc<Admin>, limits: 
 
 async fn answer(admin: &Admin, peer: IpAddr, request: &Request<Incoming>) -> Answer {
     let uri = request.uri();
+    if !admin.admits(uri.path(), request.headers()) {
+        return unauthorized();
+    }
     if request.method() != Method::POST || uri.path() != repair::PATH {
         return admin.answer(request.method(), uri.path()).await;
     }

@@ -51,7 +51,7 @@ async fn start_for(limits: Limits, source: StatusSource, repairs: RepairSink) ->
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
-    let task = tokio::spawn(serve(listener, Admin::new(metrics, source, repairs), limits, async {
+    let task = tokio::spawn(serve(listener, Admin::new(metrics, source, repairs, None), limits, async {
         let _ = stopped.await;
     }));
     Server { address, stop, task }
@@ -368,6 +368,49 @@ async fn no_more_connections_are_served_at_once_than_allowed() {
 }
 
 #[tokio::test]
+async fn slow_connections_keep_nobody_out() {
+    let server = start(snapshot(instance())).await;
+    let mut slow = Vec::new();
+    for number in 0..200 {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        if number % 2 == 0 {
+            let _ = stream.write_all(b"GET /livez HTTP/1.1\r\nHost: ").await;
+        }
+        slow.push(stream);
+    }
+    assert_eq!(get(&server, "/livez").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_token_is_asked_for_but_not_of_probes() {
+    let metrics = Metrics::new().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let token = crate::config::Secret::new("hunter2");
+    let admin = Admin::new(metrics, source(snapshot(instance())), obedient(), Some(&token));
+    let serving = tokio::spawn(serve(listener, admin, Limits::DEFAULT, std::future::pending()));
+    for (method, path, header, status) in [
+        ("GET", "/livez", "", 200),
+        ("GET", "/readyz", "", 200),
+        ("GET", "/status", "", 401),
+        ("GET", "/metrics", "Authorization: Bearer hunter3\r\n", 401),
+        ("GET", "/metrics", "Authorization: Basic hunter2\r\n", 401),
+        ("GET", "/metrics", "Authorization: hunter2\r\n", 401),
+        ("GET", "/metrics", "Authorization: Bearer hunter2\r\n", 200),
+        ("GET", "/status", "authorization: bearer hunter2\r\n", 200),
+        ("POST", "/repair?from=primary", "X-Multistore: repair\r\n", 401),
+        ("POST", "/repair?from=primary", "X-Multistore: repair\r\nAuthorization: Bearer hunter2\r\n", 200),
+        ("GET", "/nothing", "", 401),
+    ] {
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: a\r\n{header}\r\n");
+        let answer = exchange(address, request.as_bytes()).await;
+        assert_eq!(parse(&answer).0, status, "{method} {path} {header}");
+        assert!(!answer.contains("hunter2"), "{answer}");
+    }
+    serving.abort();
+}
+
+#[tokio::test]
 async fn a_head_that_trickles_in_for_ever_ends() {
     let server = start_with(impatient(), source(snapshot(instance()))).await;
     let stream = TcpStream::connect(server.address).await.unwrap();
@@ -395,7 +438,7 @@ async fn one_connection_is_one_request() {
 #[tokio::test(start_paused = true)]
 async fn a_proxy_that_does_not_tell_its_state_is_not_ready_but_alive() {
     let metrics = Metrics::new().unwrap();
-    let admin = Admin::new(metrics, Arc::new(|| Box::pin(std::future::pending())), obedient());
+    let admin = Admin::new(metrics, Arc::new(|| Box::pin(std::future::pending())), obedient(), None);
     for path in ["/readyz", "/status"] {
         assert_eq!(admin.answer(&hyper::Method::GET, path).await.status(), 503);
     }

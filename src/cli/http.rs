@@ -1,6 +1,6 @@
 //! The small HTTP client of the commands that ask a running proxy.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use super::{ConfigArg, Exit, complain};
-use crate::config::{self, HostPort};
+use crate::config::{self, HostPort, Secret};
 
 /// The longest answer that is read.
 const MAX_ANSWER: usize = 64 << 10;
@@ -26,43 +26,63 @@ pub struct AdminArg {
 // === impl AdminArg ===
 
 impl AdminArg {
-    /// Where to ask. Of the configuration only [admin] listen is read.
-    pub fn address(self) -> Result<HostPort, Exit> {
+    /// Where to ask. Of the configuration only [admin] is read.
+    pub fn address(self) -> Result<Target, Exit> {
+        let token = config::admin_token(&self.config.config);
         let address = self.admin.map_or_else(|| config::admin_listen(&self.config.config), Ok);
-        address.map(|address| address.reachable()).map_err(|error| {
-            complain(error);
-            Exit::Invalid
-        })
+        match address {
+            Ok(address) => Ok(Target { address: address.reachable(), token }),
+            Err(error) => {
+                complain(error);
+                Err(Exit::Invalid)
+            }
+        }
+    }
+}
+
+/// A running proxy's admin listener.
+pub struct Target {
+    address: HostPort,
+    token: Option<Secret>,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(f)
     }
 }
 
 /// The status and the body of one HTTP GET, within `timeout` altogether.
-pub fn get(address: &HostPort, path: &str, timeout: Duration) -> Result<(u16, String), String> {
-    exchange(address, "GET", path, &[], timeout)
+pub fn get(target: &Target, path: &str, timeout: Duration) -> Result<(u16, String), String> {
+    exchange(target, "GET", path, &[], timeout)
 }
 
 /// The same of one HTTP POST without a body.
 pub fn post(
-    address: &HostPort,
+    target: &Target,
     path: &str,
     headers: &[(&str, &str)],
     timeout: Duration,
 ) -> Result<(u16, String), String> {
-    exchange(address, "POST", path, headers, timeout)
+    exchange(target, "POST", path, headers, timeout)
 }
 
 fn exchange(
-    address: &HostPort,
+    target: &Target,
     method: &str,
     path: &str,
     headers: &[(&str, &str)],
     timeout: Duration,
 ) -> Result<(u16, String), String> {
     let deadline = Instant::now() + timeout;
+    let address = &target.address;
     let mut stream = connect(address, deadline)?;
     let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
     for (name, value) in headers {
         let _ = write!(request, "{name}: {value}\r\n");
+    }
+    if let Some(token) = &target.token {
+        let _ = write!(request, "Authorization: Bearer {}\r\n", token.expose());
     }
     request.push_str("\r\n");
     stream.set_write_timeout(Some(left(deadline)?)).map_err(|error| error.to_string())?;

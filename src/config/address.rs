@@ -58,6 +58,11 @@ impl HostPort {
         }
     }
 
+    /// Is it reached from this machine alone?
+    pub fn is_loopback(&self) -> bool {
+        self.ip().is_some_and(|ip| ip.to_canonical().is_loopback())
+    }
+
     /// Does it stand for every address of the machine?
     pub fn is_wildcard(&self) -> bool {
         self.ip().is_some_and(|ip| ip.is_unspecified())
@@ -128,6 +133,14 @@ impl Listen {
             return Err(format!("a listener has no '{scheme}://'; write '{rest}', or 'unix:///path'"));
         }
         HostPort::parse(text, None).map(Listen::Tcp)
+    }
+
+    /// Is it reached from this machine alone?
+    pub fn is_local(&self) -> bool {
+        match self {
+            Listen::Tcp(address) => address.is_loopback(),
+            Listen::Unix(_) => true,
+        }
     }
 
     /// Would the system refuse to bind both?

@@ -9,6 +9,7 @@ use std::path::Path;
 use toml_edit::{Document, Item, Table, TableLike};
 
 use super::address::HostPort;
+use super::admin_token;
 use super::diagnostic::{Diagnostic, LoadError};
 use super::reader::{Environment, Reader, key_span, parse_literal};
 use super::schema::{AdminConfig, InstanceConfig, LogConfig, ProcessConfig, home_of};
@@ -102,7 +103,8 @@ pub fn parse(path: &Path, text: &str, mode: Option<u32>, env: Environment) -> Re
 
 fn read_config(root: &Table, reader: &mut Reader) -> Option<Config> {
     unknown_tables(root, reader);
-    let admin = read_table::<AdminConfig>(root, "admin", reader);
+    let admin = read_table::<AdminConfig>(root, "admin", reader)
+        .and_then(|mut admin| admin_token::resolve(root, &mut admin, reader).map(|()| admin));
     let log = read_table::<LogConfig>(root, "log", reader);
     let process = read_table::<ProcessConfig>(root, "process", reader);
     let instances = read_instances(root, reader);

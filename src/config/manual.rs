@@ -7,7 +7,7 @@ use toml_edit::Value;
 use crate::stage::{primary_default_flag, use_both_flag};
 
 use super::schema::{
-    AdminConfig, FlagSettings, InstanceConfig, LogConfig, ProcessConfig, StoreTable, TlsTable,
+    AdminConfig, FlagSettings, InstanceConfig, LogConfig, ProcessConfig, StoreTable, TlsTable, UserTable,
 };
 use super::section::{KeyInfo, Presence, Reload, Section, TABLE};
 
@@ -46,6 +46,10 @@ const STORE_TABLES: &str = "\
 
 const TLS: &str = "\
 # Clients speak TLS where this section stands (rediss://127.0.0.1:6380):
+";
+
+const USERS: &str = "\
+# With auth = \"users\": a section for each of them. The user `default` is the one of AUTH without a name.
 ";
 
 const FLAGS: &str = "\
@@ -91,6 +95,9 @@ pub fn render() -> String {
     out.push_str(TLS);
     section(&mut out, &format!("instances.{INSTANCE}.tls"), TlsTable::KEYS);
     out.push('\n');
+    out.push_str(USERS);
+    section(&mut out, &format!("instances.{INSTANCE}.users.app"), UserTable::KEYS);
+    out.push('\n');
     out.push_str(FLAGS);
     section(&mut out, "feature_flags", FlagSettings::KEYS);
     for flag in [use_both_flag(INSTANCE), primary_default_flag(INSTANCE)] {
@@ -114,7 +121,8 @@ fn section(out: &mut String, name: &str, keys: &[KeyInfo]) {
             push(out, &format!("#{line}"));
         }
         // The smallest configuration is what is left when the manual is stripped of its comments.
-        let written = !table_form && (key.presence == Presence::Required || name == "admin");
+        let written = !table_form
+            && (key.presence == Presence::Required || (name == "admin" && key.presence == Presence::Default));
         setting(out, key, if written { "" } else { "#" });
     }
     if name == "feature_flags" {

@@ -5,6 +5,7 @@
 //! complete [`Config`] or every error. `watch` hands complete snapshots over; `edit` flips a flag in the file.
 
 mod address;
+mod admin_token;
 mod diagnostic;
 pub mod edit;
 mod flags;
@@ -20,6 +21,7 @@ mod store_url;
 mod suggest;
 mod tls_table;
 mod units;
+mod users;
 mod validate;
 mod value;
 pub mod watch;
@@ -29,6 +31,7 @@ use std::path::{Path, PathBuf};
 pub use std::time::Duration;
 
 pub use address::{HostPort, Listen};
+pub use admin_token::admin_token;
 pub use diagnostic::{Diagnostic, LoadError, Position, Severity};
 pub use load::{Loaded, MAX_FILE_BYTES, MAX_INSTANCE_NAME, admin_listen, load};
 pub use reload::{Reloaded, StageJump};
@@ -36,6 +39,7 @@ pub use schema::{AdminConfig, InstanceConfig, LogConfig, ProcessConfig};
 pub use secret::Secret;
 pub use store_url::{DEFAULT_REDIS_PORT, Endpoint, StoreConfig, StoreTls};
 pub use units::{ByteSize, format_duration, parse_duration};
+pub use users::{PasswordDigest, User, Users};
 pub use value::{
     Ack, Auth, ClientCert, FileMode, LogFormat, LogLevel, OnLag, PrimaryContent, Reads, TlsVersion, Words,
 };

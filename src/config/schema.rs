@@ -12,6 +12,7 @@ use super::secret::Secret;
 use super::section::{KeyInfo, Section, section};
 use super::store_url::StoreConfig;
 use super::units::ByteSize;
+use super::users::{AclWords, Users};
 use super::value::{
     Ack, Auth, ClientCert, FileMode, LogFormat, LogLevel, OnLag, PrimaryContent, Reads, TlsVersion, Words,
 };
@@ -20,8 +21,14 @@ use crate::tls::ServerFiles;
 section! {
     /// `[admin]`: the HTTP server for operators and monitoring.
     pub struct AdminConfig {
-        /// Where /metrics, /livez, /readyz and /status answer. It has no passwords: keep it off public networks.
+        /// Where /metrics, /livez, /readyz and /status answer, and where a repair is ordered from this machine.
         listen: HostPort = default("127.0.0.1:9180"), Restart;
+        /// Ask for `Authorization: Bearer TOKEN` everywhere but at /livez and /readyz.
+        token: Option<Secret> = optional("secret"), Restart;
+        /// A file that holds the token; a line break at its end doesn't count.
+        token_file: Option<PathBuf> = optional("/run/secrets/multistore-admin"), Restart;
+        /// An environment variable that holds the token.
+        token_env: Option<String> = optional("MULTISTORE_ADMIN_TOKEN"), Restart;
     }
 }
 
@@ -77,8 +84,17 @@ section! {
         /// When the other store lags by more than lag_max: "repair" gives up its queue and copies those keys later,
         /// "block" slows the clients down.
         on_lag: OnLag = default("repair"), Reloads;
-        /// Passwords of clients: "none" asks for none; "passthrough" lets the default store check them.
+        /// Passwords of clients:
+        ///   "none"         asks for none; `listen` must then be a loopback address or a socket file, or see unprotected
+        ///   "passthrough"  lets the default store check them; it admits whom no ACL rule restricts, as commands run as
+        ///                  the proxy's own user
+        ///   "users"        the proxy checks them: sections of their own, below
         auth: Auth = default("none"), Restart;
+        /// The users of the proxy: sections of their own, below.
+        users: Users = optional({ app = { password_env = "APP_PASSWORD" } }), Reloads;
+        /// Whoever reaches `listen` may do anything to the data. Needed where it is reached from other machines and
+        /// neither a password nor a client certificate is asked for.
+        unprotected: bool = default(false), Restart;
         /// What a first start believes about the data on the primary: "trusted" serves it, "untrusted" verifies it first.
         primary_content: PrimaryContent = default("trusted"), Restart;
 
@@ -205,6 +221,24 @@ section! {
 }
 
 section! {
+    /// `[instances.NAME.users.USER]`: who may connect, with `auth = "users"`.
+    pub struct UserTable {
+        /// The password. One of the following three keeps it out of this file.
+        password: Option<Secret> = optional("secret"), Reloads;
+        /// Its SHA-256, 64 hexadecimal digits: `echo -n PASSWORD | sha256sum`.
+        password_sha256: Option<Secret> = optional("2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b"), Reloads;
+        /// A file that holds the password; a line break at its end doesn't count.
+        password_file: Option<PathBuf> = optional("/run/secrets/app"), Reloads;
+        /// An environment variable that holds the password.
+        password_env: Option<String> = optional("APP_PASSWORD"), Reloads;
+        /// What the user may do, in Redis's ACL words: +command, +command|subcommand, +@category and the same with -;
+        /// ~pattern, %R~pattern, %W~pattern for keys; &pattern for channels. The last rule that fits a command decides.
+        /// A user who may not do everything runs no scripts. A changed user is disconnected.
+        acl: AclWords = default(["+@all", "~*", "&*"]), Reloads;
+    }
+}
+
+section! {
     /// What stands in `[feature_flags]` besides the flags.
     pub struct FlagSettings {
         /// Instances that may jump between secondary_only and primary_only, which is refused otherwise: a cold store would
@@ -214,13 +248,14 @@ section! {
 }
 
 /// Every table with fixed keys, under the name that messages and the manual use.
-pub const SECTIONS: [(&str, &[KeyInfo]); 7] = [
+pub const SECTIONS: [(&str, &[KeyInfo]); 8] = [
     ("admin", AdminConfig::KEYS),
     ("log", LogConfig::KEYS),
     ("process", ProcessConfig::KEYS),
     ("instances.NAME", InstanceConfig::KEYS),
     ("instances.NAME.primary", StoreTable::KEYS),
     ("instances.NAME.tls", TlsTable::KEYS),
+    ("instances.NAME.users.USER", UserTable::KEYS),
     ("feature_flags", FlagSettings::KEYS),
 ];
 

@@ -68,8 +68,12 @@ fn read_table(
     }
     store.tls = read_tls(&written, store.tls, &at, section, reader)?;
     let password = match (&written.password_file, &written.password_env) {
-        (Some(path), _) => Some(password_from_file(path, at("password_file"), section, reader)?),
-        (None, Some(name)) => Some(password_from_env(name, at("password_env"), section, reader)?),
+        (Some(path), _) => {
+            Some(password_from_file(path, "password_file", at("password_file"), section, reader)?)
+        }
+        (None, Some(name)) => {
+            Some(password_from_env(name, "password_env", at("password_env"), section, reader)?)
+        }
         (None, None) => written.password,
     };
     store.username = written.username.or(store.username);
@@ -149,8 +153,10 @@ fn check_sources(
     Some(())
 }
 
-fn password_from_file(
+/// Reads a password from a file.
+pub fn password_from_file(
     path: &Path,
+    key: &str,
     at: Option<Range<usize>>,
     section: &str,
     reader: &mut Reader,
@@ -164,7 +170,7 @@ fn password_from_file(
             Some(password)
         }
         Err(problem) => {
-            reader.error(at, format!("'password_file' in [{section}]: {}: {problem}", path.display()));
+            reader.error(at, format!("'{key}' in [{section}]: {}: {problem}", path.display()));
             None
         }
     }
@@ -184,18 +190,17 @@ fn read_password(path: &Path) -> Result<(Secret, u32), String> {
     }
 }
 
-fn password_from_env(
+/// Reads a password from the environment.
+pub fn password_from_env(
     name: &str,
+    key: &str,
     at: Option<Range<usize>>,
     section: &str,
     reader: &mut Reader,
 ) -> Option<Secret> {
     let value = (reader.env)(name).filter(|value| !value.is_empty());
     if value.is_none() {
-        reader.error(
-            at,
-            format!("'password_env' in [{section}]: the environment variable '{name}' is not set"),
-        );
+        reader.error(at, format!("'{key}' in [{section}]: the environment variable '{name}' is not set"));
     }
     value.map(Secret::new)
 }
@@ -206,7 +211,8 @@ fn warn_if_readable(store: &StoreConfig, at: Option<Range<usize>>, reader: &mut 
     }
 }
 
-fn warn_world_readable_config(at: Option<Range<usize>>, reader: &mut Reader) {
+/// A password stands in the configuration itself: may everybody read it?
+pub fn warn_world_readable_config(at: Option<Range<usize>>, reader: &mut Reader) {
     if reader.mode.is_some_and(|mode| mode & OTHERS_READ != 0) {
         let path = reader.path.display();
         reader.warning(

@@ -182,7 +182,7 @@ fn listeners_may_not_overlap() {
     let second = INSTANCE.replace("[instances.x]", "[instances.y]");
     let error = only_error(&format!("{INSTANCE}{second}"));
     assert!(error.contains(":6:10: '127.0.0.1:6380' is already taken by [instances.x];"), "{error}");
-    let wildcard = second.replace("127.0.0.1:6380", "0.0.0.0:6380");
+    let wildcard = second.replace("127.0.0.1:6380\"", "0.0.0.0:6380\"\nunprotected = true");
     let error = only_error(&format!("{INSTANCE}{wildcard}"));
     assert!(error.contains("'0.0.0.0:6380' is already taken by [instances.x] at 127.0.0.1:6380;"), "{error}");
     let error = only_error(&format!("[admin]\nlisten = \"[::]:6380\"\n{INSTANCE}"));
@@ -204,7 +204,9 @@ fn an_instance_may_not_be_its_own_store() {
     assert!(error.contains(":4:13: 'secondary' in [instances.x] is the instance's own listener"), "{error}");
     accept(&INSTANCE.replace("redis://b", "redis://10.0.0.1:6380"));
     let error = only_error(
-        &INSTANCE.replace("127.0.0.1:6380", "0.0.0.0:6380").replace("redis://b", "redis://127.0.0.1:6380"),
+        &INSTANCE
+            .replace("127.0.0.1:6380\"", "0.0.0.0:6380\"\nunprotected = true")
+            .replace("redis://b", "redis://127.0.0.1:6380"),
     );
     assert!(error.contains("own listener"), "{error}");
 }

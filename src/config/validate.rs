@@ -9,6 +9,7 @@ use super::address::Listen;
 use super::reader::Reader;
 use super::schema::{AdminConfig, InstanceConfig};
 use super::store_url::{Endpoint, StoreConfig};
+use super::value::{Auth, ClientCert};
 use crate::stage::StoreId;
 
 /// Checks everything that involves more than one key.
@@ -24,6 +25,7 @@ pub fn all(
     for (name, instance) in valid {
         stores(root, name, instance, reader);
         bounds(root, name, instance, reader);
+        admission(root, name, instance, reader);
     }
 }
 
@@ -89,6 +91,33 @@ fn reaches(listen: &Listen, store: &StoreConfig) -> bool {
         }
         (Endpoint::Unix(store), Listen::Unix(listen)) => store == listen,
         _ => false,
+    }
+}
+
+/// Who may connect must have been thought of: Redis's protected mode, before anything listens.
+fn admission(root: &Table, name: &str, instance: &InstanceConfig, reader: &mut Reader) {
+    let by_users = instance.auth == Auth::Users;
+    if by_users && instance.users.is_empty() {
+        let text =
+            format!("auth = \"users\" needs a user; write [instances.{name}.users.USER] with a password");
+        reader.error(key_span(root, name, "auth"), text);
+    }
+    if !by_users && !instance.users.is_empty() {
+        let text =
+            format!("[instances.{name}.users] has no effect; write auth = \"users\" in [instances.{name}]");
+        reader.error(key_span(root, name, "auth").or_else(|| key_span(root, name, "users")), text);
+    }
+    let certified = instance.tls.as_ref().is_some_and(|tls| tls.client_cert == ClientCert::Required);
+    if !instance.listen.is_local() && instance.auth == Auth::None && !certified && !instance.unprotected {
+        reader.error(
+            key_span(root, name, "listen"),
+            format!(
+                "'{}' is reached from other machines and [instances.{name}] asks nobody for a password; write auth = \
+                 \"users\" or \"passthrough\", demand client certificates (tls), listen on 127.0.0.1, or write \
+                 unprotected = true if whoever reaches it may do anything to the data",
+                instance.listen
+            ),
+        );
     }
 }
 

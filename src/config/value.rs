@@ -294,6 +294,8 @@ choice! {
         None = "none",
         /// The default store.
         Passthrough = "passthrough",
+        /// The proxy.
+        Users = "users",
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::Instance;
 use crate::command::CommandId;
+use crate::config::{Auth, InstanceConfig};
 use crate::net::WriteHalf;
 use crate::resp::Proto;
 use crate::sequencer::Sequencer;
@@ -58,6 +59,8 @@ pub struct ClientIo {
     pub since: Instant,
     /// When it last sent something.
     pub active: Cell<Instant>,
+    /// May it run commands?
+    pub authenticated: Cell<bool>,
     /// Its last command.
     pub last: Cell<Option<CommandId>>,
     /// Somebody ended this client (CLIENT KILL, draining).
@@ -82,6 +85,7 @@ impl ClientIo {
             info: RefCell::new(info),
             since: Instant::now(),
             active: Cell::new(Instant::now()),
+            authenticated: Cell::new(true),
             last: Cell::new(None),
             killed: Cell::new(false),
             stuck: Cell::new(false),
@@ -186,6 +190,34 @@ impl Instance {
             let waits = owed || info.blocked || info.monitor || subscribed;
             drop(info);
             if !waits && io.active.get().elapsed() > limit {
+                self.metrics.client_errors[crate::metrics::ClientErrorKind::Idle].inc();
+                io.killed.set(true);
+                io.wake();
+            }
+        }
+    }
+
+    /// Ends the clients of users that are gone or have changed, as Redis does.
+    pub(super) fn end_changed_users(&self, before: &InstanceConfig, now: &InstanceConfig) {
+        if now.auth != Auth::Users || before.users == now.users {
+            return;
+        }
+        for (_, io) in self.all_clients() {
+            let changed = {
+                let name = &io.info.borrow().user;
+                before.users.get(name) != now.users.get(name)
+            };
+            if changed {
+                io.killed.set(true);
+                io.wake();
+            }
+        }
+    }
+
+    /// Ends clients that have not given their password in time.
+    pub fn end_unauthenticated(&self, limit: std::time::Duration) {
+        for (_, io) in self.all_clients() {
+            if !io.authenticated.get() && io.since.elapsed() > limit {
                 self.metrics.client_errors[crate::metrics::ClientErrorKind::Idle].inc();
                 io.killed.set(true);
                 io.wake();

@@ -89,6 +89,8 @@ label! {
         Io = "io",
         /// AUTH or HELLO with a wrong user or password.
         Auth = "auth",
+        /// A command, key or channel that the client's user may not use.
+        Denied = "denied",
         /// A command that the proxy refuses to pass on.
         Refused = "refused",
         /// The default store was down or didn't answer in time: the client got an error.

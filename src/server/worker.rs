@@ -9,7 +9,7 @@ use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tokio::time::{sleep, timeout};
 
 use crate::admin::InstanceStatus;
-use crate::config::Config;
+use crate::config::{Auth, Config};
 use crate::instance::admission::Seat;
 use crate::instance::{ClientInfo, Instance, walk};
 use crate::metrics::{Metrics, RejectReason};
@@ -209,6 +209,13 @@ async fn sweep(instance: Rc<Instance>) {
         sleep(SWEEP).await;
         // A changed certificate is noticed whether or not somebody connects.
         let _ = instance.listener_tls();
+        let (asks, within) = {
+            let config = instance.config_ref();
+            (config.auth != Auth::None, config.handshake_timeout)
+        };
+        if asks {
+            instance.end_unauthenticated(within);
+        }
         let limit = instance.config_ref().client_idle_timeout;
         if !limit.is_zero() {
             instance.end_idle(limit);

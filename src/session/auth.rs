@@ -1,16 +1,38 @@
 //! AUTH and HELLO.
 //!
-//! Passwords are checked by the default store itself, on a connection of their own: the lanes run
-//! as the store's configured user, and nothing that a client says changes that.
+//! Passwords are checked by the proxy against users of its own, or by the default store itself, on a connection of
+//! their own. The lanes run as the store's configured user, and nothing that a client says changes that.
+
+use std::time::Duration;
 
 use crate::command::Args;
+use crate::config::Auth;
 use crate::metrics::ClientErrorKind;
+use crate::resp::value::OwnedValue;
 use crate::resp::{Proto, encode};
 use crate::sequencer::op::Failure;
+use crate::stage::StoreId;
+use crate::store::dedicated::{Dedicated, DedicatedError};
 use crate::store::pool::Pool;
 
 use super::client_command::valid_name;
 use super::{Gone, Owned, Session, Task};
+
+/// The delay after the first wrong password of a connection; it doubles with each.
+const FAILURE_DELAY: Duration = Duration::from_millis(50);
+const MAX_FAILURE_DELAY: Duration = Duration::from_secs(5);
+const WRONGPASS: &str = "WRONGPASS invalid username-password pair or user is disabled.";
+const NO_DEFAULT_USER: &str = "ERR AUTH <password> called without any password configured for the default user. Are \
+                               you sure your configuration is correct?";
+
+/// HELLO without AUTH from somebody unknown; Redis 7.2 has added a word.
+fn noauth_hello(newer: bool) -> String {
+    let how = if newer { "HELLO <proto> AUTH <user> <pass>" } else { "HELLO AUTH <user> <pass>" };
+    format!(
+        "NOAUTH HELLO must be called with the client already authenticated, otherwise the {how} option can be used to \
+         authenticate the client and select the RESP protocol version at the same time"
+    )
+}
 
 /// What HELLO asks for.
 struct Hello<'a> {
@@ -64,7 +86,7 @@ impl Session {
                 return None;
             }
         };
-        // Without a password the default store words the refusal itself.
+        // Without a password the refusal comes from where passwords are checked.
         if hello.auth.is_some() || !self.state.authenticated {
             return Some(Task::Authenticate(request));
         }
@@ -97,16 +119,26 @@ impl Session {
         self.io.info.borrow_mut().proto = proto;
     }
 
-    /// AUTH, or HELLO … AUTH: the default store decides.
+    /// AUTH, or HELLO … AUTH: the proxy decides, or the default store.
     pub(super) async fn authenticate(&mut self, request: Owned) -> Result<(), Gone> {
         self.drained(1).await?;
+        if self.instance.config().auth == Auth::Users {
+            return self.verify(request).await;
+        }
         let store = self.instance.core().default_store();
         let limits = self.instance.reply_limits();
         let within = self.instance.config().reply_timeout;
         let reply = async {
             let mut loan = Pool::bare(&self.instance, store).await?;
             loan.send(&request.frame, within).await?;
-            loan.reply(&limits, within).await
+            let reply = loan.reply(&limits, within).await?;
+            let admits = reply.first() != Some(&b'-') && self.instance.config_ref().auth == Auth::Passthrough;
+            match admits {
+                true => {
+                    Ok(self.restriction(given_user(&request.args), &mut loan, store).await?.unwrap_or(reply))
+                }
+                false => Ok::<Vec<u8>, DedicatedError>(reply),
+            }
         };
         let reply = match reply.await {
             Ok(reply) => reply,
@@ -120,7 +152,7 @@ impl Session {
             }
         };
         if reply.first() == Some(&b'-') {
-            self.instance.metrics.client_errors[ClientErrorKind::Auth].inc();
+            self.failed().await?;
             self.pay(request.seq, &reply);
             return Ok(());
         }
@@ -129,8 +161,98 @@ impl Session {
         Ok(())
     }
 
+    /// A wrong password costs time, and more the next time: guessing is slow, mistyping is not.
+    async fn failed(&mut self) -> Result<(), Gone> {
+        self.instance.metrics.client_errors[ClientErrorKind::Auth].inc();
+        let delay = FAILURE_DELAY.saturating_mul(1 << self.failures.min(16)).min(MAX_FAILURE_DELAY);
+        self.failures = self.failures.saturating_add(1);
+        let until = tokio::time::Instant::now() + delay;
+        tokio::select! {
+            gone = self.until(|_| false) => gone,
+            () = tokio::time::sleep_until(until) => Ok(()),
+        }
+    }
+
+    /// Checks a password against the proxy's own users.
+    async fn verify(&mut self, request: Owned) -> Result<(), Gone> {
+        let config = self.instance.config();
+        let given = match Credentials::of(&request.args) {
+            Ok(Some(given)) if given.unnamed && config.users.get(b"default").is_none() => {
+                self.pay_error(request.seq, NO_DEFAULT_USER);
+                return Ok(());
+            }
+            Ok(Some(given)) => given,
+            Ok(None) => {
+                self.pay_error(request.seq, noauth_hello(self.instance.is_default_store_at_least(7, 2)));
+                return Ok(());
+            }
+            Err(error) => {
+                self.pay_error(request.seq, error);
+                return Ok(());
+            }
+        };
+        let Some(user) = config.users.verify(given.user, given.password) else {
+            self.failed().await?;
+            self.pay_error(request.seq, WRONGPASS);
+            return Ok(());
+        };
+        let user = Some(user).filter(|user| !user.acl.allows_everything());
+        self.authenticated(&request);
+        self.state.restricted_to = user;
+        if request.args.as_slice().is(0, "AUTH") {
+            self.pay(request.seq, encode::OK);
+            return Ok(());
+        }
+        // The rest of HELLO, as from anybody who may speak.
+        let proto = self.state.proto;
+        let store = self.instance.core().default_store();
+        let reply = self.instance.with_facts(store, |facts| facts.hello[proto as usize - 2].clone());
+        match reply.is_empty() {
+            true => {
+                let frame = self.instance.core().failure_frame(store, Failure::Down);
+                self.pay(request.seq, &frame);
+            }
+            false => self.pay(request.seq, &with_id(&reply, self.key.id())),
+        }
+        Ok(())
+    }
+
+    /// The error for a user whom the store restricts: commands run as the proxy's own user, which would give it more
+    /// rights than it has. `None`: nothing restricts it, or it is the proxy's own user.
+    async fn restriction(
+        &self,
+        given: &[u8],
+        loan: &mut Dedicated,
+        store: StoreId,
+    ) -> Result<Option<Vec<u8>>, DedicatedError> {
+        let config = self.instance.config();
+        let (limits, within) = (self.instance.reply_limits(), config.reply_timeout);
+        let mut ask = Vec::new();
+        encode::command(&mut ask, &["ACL", "WHOAMI"]);
+        loan.send(&ask, within).await?;
+        let name = match OwnedValue::parse(&loan.reply(&limits, within).await?) {
+            Ok(OwnedValue::Bulk(name)) => name,
+            // Redis before 6 has passwords, and no users.
+            Ok(error) if error.error_text().is_some_and(|text| text.starts_with("ERR unknown")) => {
+                return Ok(None);
+            }
+            // A user who may not even ask is restricted.
+            _ => return Ok(Some(restricted(given))),
+        };
+        let own = config.store(store).username.as_deref().unwrap_or("default");
+        if name == own.as_bytes() {
+            return Ok(None);
+        }
+        ask.clear();
+        encode::command(&mut ask, &[b"ACL".as_slice(), b"GETUSER", &name]);
+        loan.send(&ask, within).await?;
+        let rules = OwnedValue::parse(&loan.reply(&limits, within).await?).ok();
+        Ok((!rules.as_ref().is_some_and(is_unrestricted)).then(|| restricted(&name)))
+    }
+
     fn authenticated(&mut self, request: &Owned) {
         self.state.authenticated = true;
+        self.io.authenticated.set(true);
         self.limits.unauthenticated = false;
         let args = &request.args;
         let user = match args.as_slice().is(0, "AUTH") {
@@ -149,6 +271,87 @@ impl Session {
         };
         self.io.info.borrow_mut().user = user.unwrap_or_else(|| b"default".to_vec());
     }
+}
+
+/// What AUTH and HELLO … AUTH give.
+struct Credentials<'a> {
+    user: &'a [u8],
+    password: &'a [u8],
+    /// AUTH with a password alone.
+    unnamed: bool,
+}
+
+/// Whom a request that gives a password names.
+fn given_user(args: &[Vec<u8>]) -> &[u8] {
+    match Credentials::of(args) {
+        Ok(Some(given)) => given.user,
+        _ => b"default",
+    }
+}
+
+// === impl Credentials ===
+
+impl Credentials<'_> {
+    /// `None`: a HELLO without AUTH.
+    fn of(args: &[Vec<u8>]) -> Result<Option<Credentials<'_>>, Vec<u8>> {
+        if !args.is(0, "AUTH") {
+            let hello = Hello::parse(args)?;
+            if let Some(name) = hello.name
+                && !valid_name(name)
+            {
+                return Err(super::client_command::BAD_NAME.into());
+            }
+            let password = args
+                .iter()
+                .position(|word| word.eq_ignore_ascii_case(b"AUTH"))
+                .and_then(|at| args.get(at + 2));
+            return Ok(hello.auth.zip(password).map(|(user, password)| Credentials {
+                user,
+                password,
+                unnamed: false,
+            }));
+        }
+        match args {
+            [_, password] => Ok(Some(Credentials { user: b"default", password, unnamed: true })),
+            [_, user, password] => Ok(Some(Credentials { user, password, unnamed: false })),
+            _ => Err(b"ERR syntax error".to_vec()),
+        }
+    }
+}
+
+/// Does the reply to ACL GETUSER say that nothing is forbidden?
+fn is_unrestricted(rules: &OwnedValue) -> bool {
+    let pairs: Vec<(&OwnedValue, &OwnedValue)> = match rules {
+        OwnedValue::Map(pairs) => pairs.iter().map(|(key, value)| (key, value)).collect(),
+        OwnedValue::Array(items) => {
+            items.chunks_exact(2).filter_map(|pair| Some((pair.first()?, pair.get(1)?))).collect()
+        }
+        _ => return false,
+    };
+    let field = |name: &str| {
+        pairs.iter().find(|(key, _)| key.as_bytes() == Some(name.as_bytes())).map(|(_, value)| *value)
+    };
+    // A text since Redis 7.0, a list before.
+    let is = |name: &str, wanted: &[&str]| {
+        field(name).is_some_and(|value| match value.as_bytes() {
+            Some(text) => wanted.iter().any(|wanted| wanted.as_bytes() == text),
+            None => matches!(value, OwnedValue::Array(items) if items.iter().any(|item| item.as_bytes() == Some(b"*"))),
+        })
+    };
+    is("commands", &["+@all"]) && is("keys", &["~*"]) && is("channels", &["&*"])
+}
+
+fn restricted(name: &[u8]) -> Vec<u8> {
+    let mut error = Vec::new();
+    encode::error(
+        &mut error,
+        format!(
+            "MULTISTORE the user '{}' is restricted by ACL rules of the store; commands run as the proxy's own user, so \
+             it is refused rather than given more rights: use an unrestricted user, or auth = \"users\" with an acl",
+            String::from_utf8_lossy(name)
+        ),
+    );
+    error
 }
 
 /// The reply to HELLO with the client's own id in the place of the connection's.

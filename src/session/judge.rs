@@ -1,7 +1,10 @@
 //! What is judged before a request is run: the errors that the default store would answer at once.
 
+use crate::command::acl::Denied;
 use crate::command::errors::{unknown_command_error, unknown_subcommand_error, wrong_arity_error};
-use crate::command::{CommandFlags, CommandId, Spec};
+use crate::command::{CommandFlags, CommandId, Spec, keys};
+use crate::config::User;
+use crate::metrics::ClientErrorKind;
 use crate::resp::Proto;
 use crate::resp::request::Request;
 use crate::route::{Route, SessionCommand, TransactionCommand};
@@ -18,11 +21,12 @@ impl Session {
             || self.subscriber.is_some()
             || self.pinned.is_some()
             || !self.state.authenticated
+            || self.state.restricted_to.is_some()
     }
 
     /// The error for a request that the default store would not run, in the order in which Redis looks.
     pub(super) fn rejection(
-        &self,
+        &mut self,
         request: &Request<'_>,
         id: CommandId,
         spec: &Spec,
@@ -50,11 +54,49 @@ impl Session {
         if !self.state.authenticated && !before_auth(route) {
             return Some(b"NOAUTH Authentication required.".to_vec());
         }
+        if let Some(user) = self.state.restricted_to.clone()
+            && !before_auth(route)
+            && let Some(error) = self.denied(&user, request, spec)
+        {
+            return Some(error);
+        }
         let no_multi = spec.flags.has(CommandFlags::NO_MULTI);
         if self.multi.is_some() && no_multi && queues(route) {
             return Some(b"ERR Command not allowed inside a transaction".to_vec());
         }
         self.restricts(spec, route).then(|| not_while_subscribed(spec, request.name()))
+    }
+
+    /// The error for what a user's rules forbid, in the words of the default store's version.
+    fn denied(&mut self, user: &User, request: &Request<'_>, spec: &Spec) -> Option<Vec<u8>> {
+        let listed = keys(spec, request, &mut self.keys).is_ok();
+        let denied = user.acl.denies(spec, request, listed.then_some(&self.keys))?;
+        self.instance.metrics.client_errors[ClientErrorKind::Denied].inc();
+        let name = String::from_utf8_lossy(&self.io.info.borrow().user).into_owned();
+        let newer = self.instance.is_default_store_at_least(7, 2);
+        let text = match denied {
+            Denied::Command if newer => {
+                format!("NOPERM User {name} has no permissions to run the '{}' command", spec.name)
+            }
+            Denied::Command => {
+                format!("NOPERM this user has no permissions to run the '{}' command", spec.name)
+            }
+            Denied::Key if newer => "NOPERM No permissions to access a key".to_owned(),
+            Denied::Key => {
+                "NOPERM this user has no permissions to access one of the keys used as arguments".to_owned()
+            }
+            Denied::Channel if newer => "NOPERM No permissions to access a channel".to_owned(),
+            Denied::Channel => {
+                "NOPERM this user has no permissions to access one of the channels used as arguments"
+                    .to_owned()
+            }
+            Denied::Script => format!(
+                "MULTISTORE {} is refused: a script runs as the proxy's own user, and the rules of '{name}' would not \
+                 hold inside it",
+                spec.name.to_uppercase()
+            ),
+        };
+        Some(text.into_bytes())
     }
 
     /// Refuses a request before it is run: an open transaction will abort, and EXEC itself aborts at once.

@@ -103,6 +103,8 @@ struct Session {
     eof: bool,
     /// Close as soon as everything owed is sent.
     closing: bool,
+    /// Wrong passwords so far.
+    failures: u32,
 }
 
 /// How long a client that the proxy closes may take to close its side.
@@ -140,7 +142,9 @@ pub async fn serve(instance: Rc<Instance>, reader: ReadHalf, writer: WriteHalf, 
         subscriber: None,
         eof: false,
         closing: false,
+        failures: 0,
     };
+    session.io.authenticated.set(authenticated);
     let _guard = Leave(session.instance.clone(), key);
     let Gone = session.run().await;
 }

@@ -246,7 +246,8 @@ impl Session {
             _ => None,
         };
         let is_client = container.is_some_and(|spec| spec.name == "client");
-        if self.multi.is_some() || is_client || !self.state.authenticated {
+        let denied = self.state.restricted_to.is_some();
+        if self.multi.is_some() || is_client || denied || !self.state.authenticated {
             let text = match container {
                 Some(container) => unknown_subcommand_error(container, request),
                 None => unknown_command_error(request),

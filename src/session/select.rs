@@ -104,6 +104,7 @@ impl Session {
             self.instance.core_mut().clients.unmute(self.key, seq);
         }
         self.state = State::new(!needs_auth);
+        self.io.authenticated.set(!needs_auth);
         self.limits.unauthenticated = needs_auth;
         let mut info = self.io.info.borrow_mut();
         info.name.clear();

@@ -1,5 +1,8 @@
 //! What the proxy knows of one client's connection state. Pure.
 
+use std::sync::Arc;
+
+use crate::config::User;
 use crate::resp::Proto;
 use crate::sequencer::lane::Context;
 
@@ -12,6 +15,8 @@ pub struct State {
     pub proto: Proto,
     /// May it run commands?
     pub authenticated: bool,
+    /// As whom, where the proxy checks passwords, and only if its rules forbid something.
+    pub restricted_to: Option<Arc<User>>,
     replies: Replies,
 }
 
@@ -31,7 +36,7 @@ enum Replies {
 impl State {
     /// A client that has just come.
     pub fn new(authenticated: bool) -> State {
-        State { db: 0, proto: Proto::Resp2, authenticated, replies: Replies::On }
+        State { db: 0, proto: Proto::Resp2, authenticated, restricted_to: None, replies: Replies::On }
     }
 
     /// Database and protocol.

@@ -212,6 +212,7 @@ impl Sequencer {
     /// What progress of the lanes may have brought about.
     pub(super) fn after_progress(&mut self) {
         self.finish_flip();
+        self.taints.answered(StoreId::ALL.map(|store| self.lane(store).answered()));
         for at in 0..self.holds.standing.len() {
             let Some(standing) = self.holds.standing.get(at) else { break };
             if self.lane(standing.store).answered() >= standing.target {

@@ -35,6 +35,7 @@ mod report;
 pub mod scripts;
 mod submit;
 mod sync;
+mod taint;
 mod touched;
 
 use std::collections::HashMap;
@@ -140,6 +141,7 @@ pub struct Sequencer {
     recent: [Recent; 2],
     cursors: Cursors,
     known: Knowledge,
+    taints: taint::Taints,
     copies: Copies,
     copy_counts: CopyCounts,
     recipes: Recipes,
@@ -204,6 +206,7 @@ impl Sequencer {
             recent: Default::default(),
             cursors: Cursors::default(),
             known,
+            taints: taint::Taints::default(),
             copies: Copies::default(),
             copy_counts: CopyCounts::default(),
             recipes,

@@ -140,6 +140,8 @@ pub struct Extra {
     pub ways: Vec<Way>,
     /// Replies of a derived request proper; those behind it answer its companions.
     pub proper: u32,
+    /// Keys that a write only reads, of one that carries their values on.
+    pub sources: Box<[u64]>,
     /// What a derived request does to the keyspace as a whole.
     pub scope: Scope,
     /// The default store's reply to a derived request, while its companions are awaited.

@@ -382,7 +382,10 @@ impl Sequencer {
             }
             Plan::Copied | Plan::Hydrate => {
                 op.policy = Policy::Single(default);
+                let touched = op.touched.clone();
                 self.send_counted(op, frame, &[default], ATTEMPT_REPLIES);
+                // Before it has taken anything: what comes behind it may carry its keys' values on.
+                self.went_on_alone(&touched, context.db);
             }
         }
     }
@@ -406,6 +409,9 @@ impl Sequencer {
         let Some(op) = self.ops.get(key.0 as usize) else { return };
         let default = op.default;
         if op.is_open() {
+            return;
+        }
+        if matches!(op.policy, Policy::Single(_)) {
             return;
         }
         let mine = op.replies[default.index()].frame();

@@ -73,6 +73,9 @@ impl Sequencer {
     }
 
     fn op_reply(&mut self, key: OpKey, store: StoreId, arrived: Arrived, frame: &[u8]) {
+        if arrived.last {
+            self.pass_doubt_on(key);
+        }
         let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
         if op.derived {
             self.derived_reply(key, store, arrived, frame);

@@ -336,6 +336,7 @@ impl Sequencer {
         op.compare = true;
         op.relative = submission.relative;
         op.touched = touched(&submission.footprint, &submission.frame, submission.scope);
+        note_sources(&mut op, &submission.footprint);
         op.blind = self.settle_keys(&submission.footprint, submission.scope, submission.frame.len());
         self.send(op, &submission.frame, &StoreId::ALL);
         self.wrote(&submission);
@@ -345,6 +346,7 @@ impl Sequencer {
     fn write_derived(&mut self, submission: Submission<'_>) {
         let mut op = self.new_op(&submission, Policy::Single(self.default_store()));
         op.touched = touched(&submission.footprint, &submission.frame, submission.scope);
+        note_sources(&mut op, &submission.footprint);
         op.relative = submission.relative;
         op.extra_mut().scope = submission.scope;
         self.dirty_flushed(submission.scope);
@@ -488,6 +490,7 @@ impl Sequencer {
                 op.write = transaction.writes;
                 op.relative = true;
                 op.touched = written;
+                note_sources(&mut op, &transaction.footprint);
                 op.blind =
                     self.settle_keys(&transaction.footprint, transaction.scope, transaction.frame.len());
                 self.send_counted(op, &transaction.frame, &StoreId::ALL, replies);
@@ -495,6 +498,7 @@ impl Sequencer {
             Plan::Accepted | Plan::Derived => {
                 let mut op = self.transaction_op(&transaction, Policy::Single(default));
                 op.touched = written;
+                note_sources(&mut op, &transaction.footprint);
                 op.relative = true;
                 op.extra_mut().scope = transaction.scope;
                 self.dirty_flushed(transaction.scope);
@@ -726,6 +730,7 @@ impl Sequencer {
                 op.write = true;
                 op.relative = effect.relative;
                 op.touched = written.clone();
+                note_sources(&mut op, &effect.footprint);
                 self.send_counted(op, &bytes, &[other], replies);
                 if effect.selects {
                     self.lane_mut(other).forget_db();
@@ -771,6 +776,14 @@ fn combined(ways: &[Way]) -> Way {
         return Way::Copied;
     }
     ways.iter().find(|way| matches!(way, Way::Derived(_))).copied().unwrap_or(Way::Verbatim)
+}
+
+/// Keys that a write reads and does not write: what it makes of them is as doubtful as they are.
+fn note_sources(op: &mut Op, footprint: &Footprint) {
+    let keys = footprint.keys();
+    if keys.len() > 1 && keys.iter().any(|key| !key.access.writes()) {
+        op.extra_mut().sources = keys.iter().filter(|key| !key.access.writes()).map(|key| key.hash).collect();
+    }
 }
 
 /// The keys that become suspect if the stores part over a write.

@@ -105,6 +105,15 @@ impl Sequencer {
 
     /// `behind` may not hold what the other store holds for these keys.
     pub(super) fn doubt(&mut self, touched: &Touched, db: u32, behind: StoreId) {
+        let tails = StoreId::ALL.map(|store| self.lane(store).appended());
+        if self.lanes.iter().any(|lane| lane.depth() > 0) {
+            touched.each(|hash, _| self.taints.note(hash, self.now, tails));
+        }
+        self.doubt_from_here(touched, db, behind);
+    }
+
+    /// The same for a write that is being placed: what came before it is none the worse for it.
+    fn doubt_from_here(&mut self, touched: &Touched, db: u32, behind: StoreId) {
         if !self.stage().is_dual() || !self.settings.hydrate {
             return;
         }
@@ -128,7 +137,22 @@ impl Sequencer {
                 self.known.forget(hash);
             }
         });
-        self.doubt(touched, db, self.default_store().other());
+        self.doubt_from_here(touched, db, self.default_store().other());
+    }
+
+    /// `store` has answered a write that carries values from key to key. If one of them came into doubt after it had
+    /// been placed, so does what it wrote.
+    pub(super) fn pass_doubt_on(&mut self, key: OpKey) {
+        if self.taints.is_empty() {
+            return;
+        }
+        let Some(op) = self.ops.get(key.0 as usize).filter(|op| op.write) else { return };
+        let Touched::Many(keys) = &op.touched else { return };
+        let sources = op.extra.as_ref().map(|extra| &*extra.sources).unwrap_or_default();
+        let carried = keys.iter().map(|(hash, _)| *hash).chain(sources.iter().copied());
+        if self.taints.touch(carried, op.started) {
+            self.doubt_op(key);
+        }
     }
 
     /// The stores have parted over this operation: the other one is behind in its keys.

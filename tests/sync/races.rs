@@ -175,3 +175,27 @@ fn who_waits_is_tried_when_something_may_have_come_and_not_all_the_time() {
         pair.assert_both("EXISTS other", 0);
     }
 }
+
+#[test]
+fn what_a_waiting_client_took_is_not_carried_on_by_the_other_store() {
+    let pair = Pair::eager(Stage::DualSecondaryDefault);
+    let mut client = pair.client();
+    assert_eq!(client.words("RPUSH q a b"), 2.into());
+    pair.assert_converges();
+    // One of its keys is cold: only the secondary is asked, which takes its time, and then answers from the other.
+    pair.secondary.stop_signal();
+    let mut waits = pair.client();
+    waits.send(&["BLPOP", "q", "cold", "10"]);
+    poll_until(SOON, "the attempt is on its way", || {
+        pair.status()["stores"]["secondary"]["depth"].as_u64() > Some(0)
+    });
+    client.send(&["RENAME", "q", "moved"]);
+    poll_until(SOON, "the other command is behind it", || {
+        pair.status()["stores"]["secondary"]["depth"].as_u64() > Some(1)
+    });
+    pair.secondary.cont();
+    assert_eq!(waits.read_reply(), Value::bulks(&["q", "a"]));
+    assert_eq!(client.read_reply(), Value::ok());
+    pair.assert_converges();
+    assert_eq!(pair.primary.words("LRANGE moved 0 -1"), Value::bulks(&["b"]));
+}

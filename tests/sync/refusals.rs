@@ -108,3 +108,36 @@ fn a_write_that_was_lost_on_its_way_removes_nothing_on_the_other_store() {
     pair.wait_settled();
     assert_nothing_lost(&pair, "PING");
 }
+
+#[test]
+fn what_was_carried_on_from_a_refused_write_is_repaired_as_well() {
+    // The other store refuses what adds, and takes what only moves: by then the proxy has placed both.
+    for (refuse, allow) in [FULL, ("ACL SETUSER default -append -sadd -hset", "ACL SETUSER default +@all")] {
+        for stage in DUAL {
+            let pair = Pair::eager(stage);
+            let mut client = pair.client();
+            for line in ["SET a old", "SADD s m", "SADD s2 m", "HSET h f 1", "SET from 1", "SET to 1"] {
+                client.words(line);
+            }
+            pair.assert_converges();
+            let other = stage.default_store().other();
+            assert!(!pair.server(other).words(refuse).is_error(), "{refuse}");
+            let replies = client.pipeline(&[
+                &["APPEND", "a", "er"],
+                &["RENAME", "a", "b"],
+                &["RENAME", "b", "c"],
+                &["SADD", "s", "n"],
+                &["RENAME", "s", "s3"],
+                &["HSET", "h", "g", "2"],
+                &["MULTI"],
+                &["RENAME", "h", "h2"],
+                &["EXEC"],
+            ]);
+            assert!(!replies.iter().any(Value::is_error), "{stage}: {replies:?}");
+            assert!(!pair.server(other).words(allow).is_error(), "{allow}");
+            pair.assert_both("GET c", "older");
+            pair.assert_both("SCARD s3", 2);
+            pair.assert_both("HLEN h2", 2);
+        }
+    }
+}

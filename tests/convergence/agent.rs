@@ -61,11 +61,12 @@ impl Agent {
         &self.book.client
     }
 
-    /// The database that requests go to from here on.
-    pub fn select(&mut self, db: u32) {
-        if db != self.db && self.call(&["SELECT", &db.to_string()]).is_some() {
+    /// The database that requests go to from here on. False: it stays what it was.
+    pub fn select(&mut self, db: u32) -> bool {
+        if db != self.db && self.call(&["SELECT", &db.to_string()]) == Some(Value::ok()) {
             self.db = db;
         }
+        self.db == db
     }
 
     /// One request; `None` when nobody knows what became of it.

@@ -81,7 +81,7 @@ impl World {
         self.from.call(&[b"SET".as_slice(), b"binary", &binary]);
         self.from.call(&[b"SET".as_slice(), b"empty", b""]);
         // Exactly one page.
-        self.from.call(&[b"SET".as_slice(), b"page", &binary[..128 * 1024]]);
+        self.from.call(&[b"SET".as_slice(), b"page", &binary[..64 * 1024]]);
         self.from.call(&[b"HSET".as_slice(), b"\r\n$-1\r\n", b"\0", &binary[..100]]);
         let number = |at: usize| format!("member-{at}");
         for (head, pair) in

@@ -120,9 +120,10 @@ section! {
         queue_max: ByteSize = default("256mb") from "64kb" to "64gb", Reloads;
         /// A change of the default store waits until the store to come lags by no more than this.
         flip_max_lag: ByteSize = default("1mb") from "0b" to "64gb", Reloads;
-        /// Requests above this travel on connections of their own, so that they hold nobody up.
+        /// Requests above this travel on connections of their own, so that they hold nobody up; keys above it are copied by
+        /// pieces.
         heavy_bytes: ByteSize = default("256kb") from "1kb" to "1gb", Reloads;
-        /// Larger keys are copied by pieces; what has none (streams, types of modules) is reported.
+        /// What has no pieces (streams, types of modules) is copied in one go up to this size; what is larger is reported.
         copy_max_bytes: ByteSize = default("16mb") from "1kb" to "512mb", Reloads;
         /// Connections to the default store for what can't share one: blocking commands, subscribers, WATCH, MONITOR.
         dedicated_max: usize = default(10000) from 1 to 1000000, Reloads;

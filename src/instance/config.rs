@@ -19,6 +19,7 @@ pub(super) fn settings(config: &InstanceConfig) -> Settings {
         flip_max_lag: config.flip_max_lag.bytes() as u64,
         lag_max: config.lag_max.bytes() as u64,
         queue_max: config.queue_max.bytes() as u64,
+        heavy_bytes: config.heavy_bytes.bytes() as u64,
         copy_max_bytes: config.copy_max_bytes.bytes() as u64,
         compare_max_bytes: config.compare_max_bytes.bytes(),
         ttl_tolerance: config.ttl_tolerance,

@@ -11,7 +11,7 @@ mod payload;
 mod rounds;
 mod typed;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 
 use slab::Slab;
@@ -69,6 +69,8 @@ pub(super) struct Copies {
     by_hash: HashMap<u64, CopyKey, foldhash::fast::RandomState>,
     next: u64,
     next_hydration: u64,
+    /// Copies that wait until fewer are made by pieces.
+    queue: VecDeque<CopyKey>,
     /// By the store that is read: does the other one take its payloads?
     payloads: [Payloads; 2],
     /// What a store refused last, so that the log says it once.
@@ -103,8 +105,8 @@ pub enum Hydration {
 
 /// Copies under way at once, beside those that a fence waits for.
 pub const MAX_COPIES: usize = 64;
-/// Copies by pieces under way at once, beside those that a client waits for: each keeps both lanes busy.
-const MAX_BY_PIECES: usize = 1;
+/// Copies by pieces under way at once, beside those that a client waits for: each has a page on one of the lanes.
+const MAX_BY_PIECES: usize = 4;
 /// Keys under construction are called this and a number. They live for a minute after their last piece.
 const SCRATCH_PREFIX: &[u8] = b"multistore:copy:";
 
@@ -122,6 +124,7 @@ impl Default for Copies {
             by_hash: HashMap::default(),
             next: 0,
             next_hydration: 0,
+            queue: VecDeque::new(),
             payloads: [Payloads::Untried; 2],
             refusal: String::new(),
             token: RandomState::new().hash_one(0),
@@ -190,6 +193,7 @@ impl Sequencer {
         let waiting: Vec<u64> = self.copies.slab.iter().filter_map(|(_, copy)| copy.hydration).collect();
         self.copies.slab.clear();
         self.copies.by_hash.clear();
+        self.copies.queue.clear();
         waiting.into_iter().for_each(|id| self.hydrated(id, None));
     }
 

@@ -100,9 +100,15 @@ impl Sequencer {
     /// A request for the default store with the reads that its effect needs behind it, and how many
     /// replies those have.
     pub fn with_companions(&self, ways: &[Way], frame: &[u8]) -> (Vec<u8>, u32) {
-        let mut bytes = frame.to_vec();
-        let companions = Taken::apart(&self.table, frame, ways).companions(self.dialect(), &mut bytes);
-        (bytes, companions)
+        let (asked, companions) = self.companions(ways, frame);
+        ([frame, &asked].concat(), companions)
+    }
+
+    /// What is to be asked right behind a request, so that its effect can be made.
+    pub fn companions(&self, ways: &[Way], frame: &[u8]) -> (Vec<u8>, u32) {
+        let mut asked = Vec::new();
+        let companions = Taken::apart(&self.table, frame, ways).companions(self.dialect(), &mut asked);
+        (asked, companions)
     }
 
     /// A reply that belongs to a derived operation.

@@ -92,7 +92,9 @@ pub struct Settings {
     pub flip_max_lag: u64,
     /// Bytes queued for the default store above which requests are refused.
     pub queue_max: u64,
-    /// Larger keys are not copied but reported.
+    /// Larger keys are copied by pieces.
+    pub heavy_bytes: u64,
+    /// Larger keys that have no pieces are not copied but reported.
     pub copy_max_bytes: u64,
     /// Larger replies are compared by their hash.
     pub compare_max_bytes: usize,

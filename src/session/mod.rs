@@ -13,6 +13,7 @@ mod aside;
 mod auth;
 mod blocking;
 mod client_command;
+mod heavy;
 mod judge;
 mod monitor;
 mod pinned;
@@ -37,6 +38,7 @@ use crate::resp::request::{Decoder, RequestLimits};
 use crate::sequencer::clients::{ClientKey, Doom};
 use crate::store::pool::Loan;
 
+use heavy::Heavy;
 use pubsub::Subscriber;
 use state::State;
 use transaction::Multi;
@@ -69,6 +71,8 @@ enum Task {
     Watch(Owned),
     /// A command of a client that has a connection of its own.
     Pinned(Owned),
+    /// A request that is too large for a lane.
+    Heavy(Heavy),
     /// EXEC of a transaction that cannot run in a lane.
     PinnedExec(u64),
 }
@@ -111,6 +115,8 @@ struct Session {
 const LINGER: Duration = Duration::from_millis(500);
 /// Requests read ahead while the session waits for something.
 const READ_AHEAD: usize = CLIENT_READ_BYTES;
+/// Read at once behind a large partial request.
+const EXTEND_BYTES: usize = 256 * 1024;
 /// A partial request for which no more room is made than has arrived, times two.
 const KEEP_BUF: usize = 4 * 1024;
 
@@ -202,6 +208,7 @@ impl Session {
             Task::Monitor(request) => self.monitor(request).await,
             Task::Watch(request) => self.watch(request).await,
             Task::Pinned(request) => self.run_pinned(request).await,
+            Task::Heavy(request) => self.run_heavy(request).await,
             Task::PinnedExec(seq) => self.exec_pinned(seq).await,
         }
     }
@@ -210,8 +217,8 @@ impl Session {
     async fn next_task(&mut self) -> Result<Option<Task>, Gone> {
         if !self.buf.is_empty() && self.may_read() {
             let buf = std::mem::take(&mut self.buf);
-            let (used, task) = self.consume(&buf);
-            self.keep_rest(buf, used);
+            let (used, mut task) = self.consume(&buf);
+            self.keep_rest(buf, used, &mut task);
             if task.is_some() || self.closing {
                 return Ok(task);
             }
@@ -219,8 +226,10 @@ impl Session {
         poll_fn(|cx| self.poll_turn(cx)).await
     }
 
-    fn keep_rest(&mut self, mut buf: Vec<u8>, used: usize) {
-        if used == buf.len() {
+    fn keep_rest(&mut self, mut buf: Vec<u8>, used: usize, task: &mut Option<Task>) {
+        if let Some(Task::Heavy(heavy)) = task {
+            buf = heavy.take_frame(buf, used);
+        } else if used == buf.len() {
             buf.clear();
         } else if used > 0 {
             buf.drain(..used);
@@ -260,9 +269,9 @@ impl Session {
             if !self.buf.is_empty() && self.decoder.needed().is_none_or(|needed| needed <= self.buf.len()) {
                 // Requests that arrived while the session waited.
                 let buf = std::mem::take(&mut self.buf);
-                let (used, task) = self.consume(&buf);
+                let (used, mut task) = self.consume(&buf);
                 let stalled = used == 0 && task.is_none();
-                self.keep_rest(buf, used);
+                self.keep_rest(buf, used, &mut task);
                 if task.is_some() || self.closing {
                     return Poll::Ready(Ok(task));
                 }
@@ -311,7 +320,10 @@ impl Session {
         };
         self.instance.metrics.client_bytes_received.inc_by(n as u64);
         let data = scratch.get(..n).unwrap_or_default();
-        let (used, task) = self.consume(data);
+        let (used, mut task) = self.consume(data);
+        if let Some(Task::Heavy(heavy)) = &mut task {
+            heavy.copy_frame(data, used);
+        }
         self.buf.extend_from_slice(data.get(used..).unwrap_or_default());
         Poll::Ready(Ok(task))
     }
@@ -327,8 +339,8 @@ impl Session {
             return Poll::Ready(Ok(None));
         }
         let buf = std::mem::take(&mut self.buf);
-        let (used, task) = self.consume(&buf);
-        self.keep_rest(buf, used);
+        let (used, mut task) = self.consume(&buf);
+        self.keep_rest(buf, used, &mut task);
         Poll::Ready(Ok(task))
     }
 
@@ -363,7 +375,7 @@ impl Session {
     /// Reads once into new room behind a large partial request.
     fn poll_extend(&mut self, cx: &mut TaskContext<'_>) -> Poll<std::io::Result<usize>> {
         let filled = self.buf.len();
-        self.buf.resize(filled + filled / 2, 0);
+        self.buf.resize(filled + (filled / 2).min(EXTEND_BYTES), 0);
         let read = self.reader.poll_read(cx, self.buf.get_mut(filled..).unwrap_or_default());
         let n = match &read {
             Poll::Ready(Ok(n)) => *n,

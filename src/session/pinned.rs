@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use crate::command::{CommandId, Kind};
+use crate::command::{CommandId, Effect, Kind};
 use crate::mirror::Way;
 use crate::resp::encode;
 use crate::resp::reply::{ReplyLimits, ReplyScanner, Scanned};
@@ -20,6 +20,7 @@ use crate::store::dedicated::DedicatedError;
 use crate::store::pool::{Loan, Pool};
 
 use super::auth::with_id;
+use super::heavy::heavy_way;
 use super::transaction::{Change, Multi, Own};
 use super::writes::{is_relative, scope};
 use super::{Gone, Owned, Session};
@@ -78,39 +79,45 @@ impl Session {
 
     /// A command of a client that has a connection of its own.
     pub(super) async fn run_pinned(&mut self, request: Owned) -> Result<(), Gone> {
+        self.run_alone(&request.frame, request.command, &request.effect, request.seq, false).await
+    }
+
+    /// Runs one command on a connection of the client's own. `heavy`: it is there for its size alone.
+    pub(super) async fn run_alone(
+        &mut self,
+        frame: &[u8],
+        command: CommandId,
+        effect: &Effect,
+        seq: u64,
+        heavy: bool,
+    ) -> Result<(), Gone> {
         self.drained(1).await?;
-        let footprint = self.footprint_of(&request);
-        let writes = request.effect.writes || request.effect.kind == Kind::Publish;
+        let spans = spans_of(frame);
+        let request = Request { frame, args: &spans };
         let table = self.instance.core().table.clone();
-        let told = self.instance.core_mut().way(request.command, request.args.as_slice());
-        let scope = scope(table.spec(request.command), &request.effect, &footprint, told.undeclared);
-        let ways = vec![told.way];
-        let relative = is_relative(table.spec(request.command), request.args.as_slice());
-        let fenced = match self.take_place(writes, &footprint, &request.frame).await? {
+        let spec = table.spec(command);
+        let footprint = self.footprint(spec, effect, &request);
+        let writes = effect.writes || effect.kind == Kind::Publish;
+        let told = self.instance.core_mut().way(command, &request);
+        let scope = scope(spec, effect, &footprint, told.undeclared);
+        let way = if heavy { heavy_way(effect, &footprint, told.way) } else { told.way };
+        let relative = is_relative(spec, &request);
+        let fenced = match self.take_place(writes, &footprint, frame).await? {
             Ok(fenced) => fenced,
             Err(error) => {
-                self.pay(request.seq, &error);
+                self.pay(seq, &error);
                 return Ok(());
             }
         };
-        let frame = &request.frame;
-        let work = Work {
-            command: request.command,
-            frame,
-            sent: frame.clone(),
-            replies: 1,
-            footprint,
-            ways,
-            scope,
-            writes,
-            relative,
-        };
+        let sent = Cow::Borrowed(frame);
+        let ways = vec![way];
+        let work = Work { command, frame, sent, replies: 1, footprint, ways, scope, writes, relative };
         let outcome = self.run_fenced(work, fenced, false).await;
         let reply = match &outcome {
             Ok(replies) => replies.first().map_or(&[][..], Vec::as_slice),
             Err(error) => error,
         };
-        self.pay(request.seq, reply);
+        self.pay(seq, reply);
         self.lower_fence(fenced);
         Ok(())
     }
@@ -148,7 +155,7 @@ impl Session {
             let work = Work {
                 command,
                 frame: &multi.frames,
-                sent: multi.for_own_connection(),
+                sent: Cow::Owned(multi.for_own_connection()),
                 replies: multi.parts.len() + 1,
                 footprint: multi.footprint.clone(),
                 ways: multi.ways.clone(),
@@ -222,17 +229,21 @@ impl Session {
         fenced: bool,
         selects: bool,
     ) -> Result<Vec<Vec<u8>>, Vec<u8>> {
-        let (frame, companions) = match fenced {
-            true => self.instance.core().with_companions(&work.ways, &work.sent),
-            false => (work.sent, 0),
+        let (asked, companions) = match fenced {
+            true => self.instance.core().companions(&work.ways, &work.sent),
+            false => (Vec::new(), 0),
         };
         let watches = self.instance.core().table.spec(work.command).name == "watch";
-        self.own_connection(watches).await?;
         let aside = work.writes && !fenced;
         if aside {
+            // Before anything is awaited: the stage must not become dual unnoticed.
             self.instance.core_mut().step_aside(self.key, work.footprint.clone());
         }
-        let exchanged = self.exchange(&frame, work.replies + companions as usize).await;
+        if let Err(error) = self.own_connection(watches).await {
+            self.instance.core_mut().step_back(self.key, None);
+            return Err(error);
+        }
+        let exchanged = self.exchange(&[&work.sent, &asked], work.replies + companions as usize).await;
         if aside {
             let written = (work.frame, work.scope, self.state.db);
             self.instance.core_mut().step_back(self.key, Some(written));
@@ -373,12 +384,12 @@ impl Session {
     }
 
     /// Sends a request on the client's own connection and awaits its replies.
-    async fn exchange(&mut self, frame: &[u8], replies: usize) -> Result<Vec<Vec<u8>>, Vec<u8>> {
+    async fn exchange(&mut self, frames: &[&[u8]], replies: usize) -> Result<Vec<Vec<u8>>, Vec<u8>> {
         let within = self.instance.config().reply_timeout;
         let limits = self.instance.reply_limits();
         let Some(mut loan) = self.pinned.take() else { return Err(Vec::new()) };
         let store = loan.store;
-        match talk(&mut loan, frame, replies, &limits, within).await {
+        match talk(&mut loan, frames, replies, &limits, within).await {
             Ok(frames) => {
                 self.pinned = Some(loan);
                 Ok(frames)
@@ -416,7 +427,7 @@ struct Work<'a> {
     /// What the lanes would be sent.
     frame: &'a [u8],
     /// What the client's own connection is sent.
-    sent: Vec<u8>,
+    sent: Cow<'a, [u8]>,
     replies: usize,
     footprint: Footprint,
     ways: Vec<Way>,
@@ -432,17 +443,19 @@ fn is_refusal(reply: &[u8]) -> bool {
 
 async fn talk(
     loan: &mut Loan,
-    frame: &[u8],
+    frames: &[&[u8]],
     replies: usize,
     limits: &ReplyLimits,
     within: std::time::Duration,
 ) -> Result<Vec<Vec<u8>>, DedicatedError> {
     loan.clean = false;
-    loan.send(frame, within).await?;
-    let mut frames = Vec::with_capacity(replies);
+    for frame in frames {
+        loan.send(frame, within).await?;
+    }
+    let mut answers = Vec::with_capacity(replies);
     for _ in 0..replies {
-        frames.push(loan.reply(limits, within).await?);
+        answers.push(loan.reply(limits, within).await?);
     }
     loan.clean = true;
-    Ok(frames)
+    Ok(answers)
 }

@@ -106,7 +106,11 @@ impl Session {
         match decoder.decode(frame, &OWN_LIMITS) {
             Ok(Decoded::Request { len, .. }) => {
                 let frame = frame.get(..len).unwrap_or_default();
-                self.request(&Request { frame, args: decoder.spans() }, more)
+                let mut task = self.request(&Request { frame, args: decoder.spans() }, more);
+                if let Some(Task::Heavy(heavy)) = &mut task {
+                    heavy.copy_frame(frame, len);
+                }
+                task
             }
             _ => None,
         }
@@ -171,6 +175,9 @@ impl Session {
         }
         if spec.name == "ping" && self.is_restricted() {
             return self.dispatch(request, id, spec, &effect, Route::Subscribe);
+        }
+        if self.is_heavy(request.frame.len()) {
+            return Some(self.begin_heavy(request, id, &effect));
         }
         self.submit(request, id, spec, &effect, path, more)
     }

@@ -11,6 +11,7 @@ use crate::sequencer::lane::Context;
 use crate::sequencer::op::Part;
 
 use super::state::State;
+use super::transaction::Multi;
 use super::{Gone, Owned, Session, Task};
 
 const OUT_OF_RANGE: &str = "ERR DB index is out of range";
@@ -155,8 +156,8 @@ impl Session {
             self.pay_error(seq, EXEC_ABORT);
             return None;
         }
-        if self.pinned.is_some() || self.watch_lost || self.multi.as_ref().is_some_and(|multi| multi.private)
-        {
+        let apart = |multi: &Multi| multi.private || self.is_heavy(multi.frames.len());
+        if self.pinned.is_some() || self.watch_lost || self.multi.as_deref().is_some_and(apart) {
             return Some(Task::PinnedExec(seq));
         }
         let mut multi = self.multi.take()?;

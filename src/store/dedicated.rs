@@ -21,6 +21,8 @@ use super::connection::{Connection, ConnectionError};
 use super::handshake::{authenticate, endpoint};
 
 const READ_BYTES: usize = 16 * 1024;
+/// The most that is read, or written, before others have their turn.
+const TURN_BYTES: usize = 256 * 1024;
 
 /// A connection of one client's own.
 pub struct Dedicated {
@@ -153,12 +155,18 @@ impl Dedicated {
         Ok(())
     }
 
-    /// Sends bytes.
+    /// Sends bytes. `within` bounds each part of a large request: while it flows it may take as long as it needs.
     pub async fn send(&mut self, bytes: &[u8], within: Duration) -> Result<(), DedicatedError> {
-        match timeout(within, self.writer.write_all(bytes)).await {
-            Ok(sent) => Ok(sent?),
-            Err(_) => Err(DedicatedError::Timeout),
+        for (at, part) in bytes.chunks(TURN_BYTES).enumerate() {
+            if at > 0 {
+                tokio::task::yield_now().await;
+            }
+            match timeout(within, self.writer.write_all(part)).await {
+                Ok(sent) => sent?,
+                Err(_) => return Err(DedicatedError::Timeout),
+            }
         }
+        Ok(())
     }
 
     /// The next reply; out-of-band messages before it are dropped.
@@ -190,14 +198,12 @@ impl Dedicated {
             if !bytes.is_empty()
                 && let Scanned::Complete { len, push } = self.scanner.scan(bytes, limits)?
             {
-                let frame = bytes.get(..len).unwrap_or_default().to_vec();
-                self.start += len;
-                return Poll::Ready(Ok(Frame { bytes: frame, push }));
+                return Poll::Ready(Ok(Frame { bytes: self.take(len), push }));
             }
             self.buf.drain(..self.start);
             self.start = 0;
             let filled = self.buf.len();
-            self.buf.resize(filled + READ_BYTES.max(filled), 0);
+            self.buf.resize(filled + filled.clamp(READ_BYTES, TURN_BYTES), 0);
             let read = self.reader.poll_read(cx, self.buf.get_mut(filled..).unwrap_or_default());
             let n = match &read {
                 Poll::Ready(Ok(n)) => *n,
@@ -218,6 +224,17 @@ impl Dedicated {
                 Poll::Ready(Ok(_)) => {}
             }
         }
+    }
+
+    /// Takes the next `len` bytes, which are a frame.
+    fn take(&mut self, len: usize) -> Vec<u8> {
+        if self.start == 0 && len == self.buf.len() {
+            // A large reply is seldom followed by anything: it need not be copied.
+            return std::mem::take(&mut self.buf);
+        }
+        let frame = self.buf.get(self.start..self.start + len).unwrap_or_default().to_vec();
+        self.start += len;
+        frame
     }
 
     /// Is the connection still there, with nothing unread?

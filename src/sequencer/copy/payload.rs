@@ -63,7 +63,7 @@ impl Sequencer {
                 _ => self.copy_refused(key, frame),
             },
             // A server that has no room left queues nothing; one that has no DUMP refuses it.
-            Ok(Value::Error(_)) => self.read_by_type(key, false),
+            Ok(Value::Error(_)) => self.read_by_type(key, None),
             _ => self.copy_refused(key, frame),
         }
     }

@@ -24,6 +24,8 @@ use super::{Copy, CopyKey, MAX_BY_PIECES};
 pub(super) enum Means {
     /// That depends on the size, which was asked.
     Size,
+    /// By pieces, when fewer others are: the size.
+    Queued(u64),
     /// By DUMP and RESTORE.
     Payload,
     /// With the commands of its type.
@@ -43,7 +45,7 @@ const PUT_OFF_MICROS: u64 = 20_000;
 
 impl Means {
     pub fn is_paged(&self) -> bool {
-        matches!(self, Means::Typed(typed) if typed.paged)
+        matches!(self, Means::Typed(typed) if typed.is_paged())
     }
 }
 
@@ -65,19 +67,38 @@ impl Sequencer {
             _ => 0,
         };
         let busy = self.copies.by_pieces() >= MAX_BY_PIECES;
+        let Some(copy) = self.copies.get_mut(key) else { return };
+        if size <= self.settings.heavy_bytes.min(self.settings.copy_max_bytes) {
+            self.read_whole(key);
+        } else if busy && copy.hydration.is_none() {
+            copy.means = Means::Queued(size);
+            self.copies.queue.push_back(key);
+        } else {
+            self.read_by_type(key, Some(size));
+        }
+    }
+
+    /// In one go, by the way that is known to be open.
+    pub(super) fn read_whole(&mut self, key: CopyKey) {
         let refused = self.copies.payloads.map(|payloads| payloads == Payloads::Refused);
         let Some(copy) = self.copies.get_mut(key) else { return };
-        if size > self.settings.copy_max_bytes {
-            if busy && copy.hydration.is_none() {
-                self.put_copy_off(key)
-            } else {
-                self.read_by_type(key, true)
-            }
-        } else if refused[copy.from.index()] {
-            self.read_by_type(key, false);
+        if refused[copy.from.index()] {
+            self.read_by_type(key, None);
         } else {
             copy.means = Means::Payload;
             self.read_copy(key);
+        }
+    }
+
+    /// One copy by pieces has come to its end: the next one begins.
+    fn next_by_pieces(&mut self) {
+        while self.copies.by_pieces() < MAX_BY_PIECES
+            && let Some(key) = self.copies.queue.pop_front()
+        {
+            if let Some(Means::Queued(size)) = self.copies.get(key).map(|copy| &copy.means) {
+                let size = *size;
+                self.read_by_type(key, Some(size));
+            }
         }
     }
 
@@ -89,7 +110,7 @@ impl Sequencer {
         copy.rounds += 1;
         copy.read_at = now;
         match &copy.means {
-            Means::Size => self.ask_size(key),
+            Means::Size | Means::Queued(_) => self.ask_size(key),
             Means::Payload => self.read_payload(key),
             Means::Typed(_) => self.ask_type(key),
         }
@@ -111,6 +132,7 @@ impl Sequencer {
         let Some(copy) = self.copies.get(key) else { return };
         match &copy.means {
             Means::Size => self.size_told(key, frame),
+            Means::Queued(_) => {}
             _ if !self.is_copy_current(key) => self.read_again(key),
             Means::Payload => self.payload_read(key, frame),
             Means::Typed(_) => self.typed_read(key, frame),
@@ -292,7 +314,7 @@ impl Sequencer {
                 String::from_utf8_lossy(frame).trim()
             );
         }
-        self.read_by_type(key, false);
+        self.read_by_type(key, None);
     }
 
     /// A store answered a copy with an error.
@@ -405,6 +427,7 @@ impl Sequencer {
     pub(super) fn end_copy(&mut self, key: CopyKey, refused: Option<String>) {
         let Some(copy) = self.copies.remove(key) else { return };
         self.drop_scratch(copy.from.other(), copy.db, &copy.means);
+        self.next_by_pieces();
         let Some(id) = copy.hydration else { return };
         let to_default = copy.from.other() == self.default_store();
         let refused = refused.filter(|_| to_default).map(|text| {

@@ -26,8 +26,8 @@ const SCRATCH_LIFE_MS: &[u8] = b"60000";
 /// A copy by type under way.
 #[derive(Debug)]
 pub(super) struct Typed {
-    /// By pieces.
-    pub paged: bool,
+    /// By pieces, since it has so many bytes.
+    size: Option<u64>,
     step: Step,
     /// The name under which the value is made.
     scratch: Vec<u8>,
@@ -56,9 +56,9 @@ enum Step {
 // === impl Typed ===
 
 impl Typed {
-    fn new(paged: bool, scratch: Vec<u8>) -> Typed {
+    fn new(size: Option<u64>, scratch: Vec<u8>) -> Typed {
         Typed {
-            paged,
+            size,
             step: Step::Type,
             scratch,
             copier: None,
@@ -66,6 +66,11 @@ impl Typed {
             begun: false,
             leftover: false,
         }
+    }
+
+    /// Is it copied by pieces?
+    pub fn is_paged(&self) -> bool {
+        self.size.is_some()
     }
 
     /// What EXEC answered to the last step.
@@ -121,11 +126,11 @@ impl Typed {
 // === impl Sequencer ===
 
 impl Sequencer {
-    /// Reads the key with the commands of its type: whole, or page by page.
-    pub(super) fn read_by_type(&mut self, key: CopyKey, paged: bool) {
+    /// Reads the key with the commands of its type: whole, or page by page where it has so many bytes.
+    pub(super) fn read_by_type(&mut self, key: CopyKey, size: Option<u64>) {
         let scratch = self.copies.scratch(key);
         if let Some(copy) = self.copies.get_mut(key) {
-            copy.means = Means::Typed(Box::new(Typed::new(paged, scratch)));
+            copy.means = Means::Typed(Box::new(Typed::new(size, scratch)));
         }
         self.read_copy(key);
     }
@@ -166,20 +171,31 @@ impl Sequencer {
         let Some(copy) = self.copies.get_mut(key) else { return };
         let dialect = self.dialects[copy.from.index()];
         let Means::Typed(typed) = &mut copy.means else { return };
-        let Some(kind) = Type::parse(name) else {
-            let name = String::from_utf8_lossy(name).into_owned();
-            let why = match typed.paged {
-                true => {
-                    format!("since it is above copy_max_bytes and of the type {name}, which has no pieces")
-                }
-                false => format!("which takes no payload of the type {name}"),
-            };
-            let outcome = if typed.paged { CopyOutcome::TooLarge } else { CopyOutcome::Unsupported };
-            return self.give_copy_up(key, outcome, &why);
+        let kind = Type::parse(name);
+        if let Some(size) = typed.size
+            && kind.is_none_or(|kind| kind == Type::Stream)
+        {
+            return self.read_without_pieces(key, size, name);
+        }
+        let Some(kind) = kind else {
+            let why = format!("which takes no payload of the type {}", String::from_utf8_lossy(name));
+            return self.give_copy_up(key, CopyOutcome::Unsupported, &why);
         };
-        let page = if typed.paged { Page::Elements(FIRST_PAGE) } else { Page::Whole };
+        let page = if typed.is_paged() { Page::Elements(FIRST_PAGE) } else { Page::Whole };
         typed.copier = Some(Copier::new(kind, &copy.key, &typed.scratch, page, dialect));
         self.copy_on(key);
+    }
+
+    /// A type that has no pieces is copied in one go, within reason.
+    fn read_without_pieces(&mut self, key: CopyKey, size: u64, name: &[u8]) {
+        if size <= self.settings.copy_max_bytes {
+            return self.read_whole(key);
+        }
+        let name = String::from_utf8_lossy(name);
+        let why = format!(
+            "since it is above copy_max_bytes ({size} bytes) and of the type {name}, which has no pieces"
+        );
+        self.give_copy_up(key, CopyOutcome::TooLarge, &why);
     }
 
     fn page_read(&mut self, key: CopyKey, frame: &[u8]) {
@@ -204,7 +220,7 @@ impl Sequencer {
     fn copy_on(&mut self, key: CopyKey) {
         let Some(copy) = self.copies.get_mut(key) else { return };
         let Means::Typed(typed) = &mut copy.means else { return };
-        if typed.paged
+        if typed.is_paged()
             && let Some(piece) = typed.pieces.pop_front()
         {
             typed.step = Step::Piece;

@@ -421,9 +421,7 @@ fn restore(agent: &mut Agent) {
 
 /// Database 0 has the keys about which books are kept.
 fn flush(agent: &mut Agent) {
-    if agent.numbers.below(10) == 0 {
-        if agent.select(1) {
-            agent.call(&["FLUSHDB"]);
-        }
+    if agent.numbers.below(10) == 0 && agent.select(1) {
+        agent.call(&["FLUSHDB"]);
     }
 }

@@ -1,10 +1,11 @@
 # What people type. `make help` lists it.
 
 .DEFAULT_GOAL := build
-.PHONY: help setup build demo test convergence check test-clients test-versions
+.PHONY: help setup build demo test convergence check test-clients test-versions test-redis-py test-differential
+.PHONY: bench-fairness
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install redis-server if it is missing
 	@scripts/setup
@@ -21,13 +22,23 @@ test: setup ## every test, against real servers
 convergence: setup ## 200 seeds of the convergence test: clients, flips, crashes, equal stores
 	CONVERGENCE_SEEDS=1..201 cargo test --locked --test convergence -- --nocapture
 
-test-clients: setup ## real clients through a whole rollout: redis-py, ioredis, node-redis, Sidekiq, redis-benchmark
+test-clients: setup ## real clients through a whole rollout: redis-py, ioredis, node-redis, job queues, redis-benchmark
 	scripts/setup-clients
-	CLIENTS=full cargo test --locked --test clients -- --include-ignored --test-threads 2
+	CLIENTS=full cargo test --locked --test clients -- --include-ignored --test-threads 2 --skip suite_of
 
 test-versions: setup ## stores of different versions in both roles: Redis 6.2 to 8.2, Valkey 8.1 and 9.1
 	scripts/setup-servers
 	VERSIONS=full cargo test --locked --test versions -- --test-threads 2
+
+test-redis-py: setup ## redis-py's own test suite, directly and through every stage: takes half an hour
+	scripts/setup-redis-py-suite
+	CLIENTS=full cargo test --locked --test clients -- --ignored --nocapture suite_of_redis_py
+
+test-differential: setup ## the same bytes to a server and to the proxy: 1,000 generated conversations, values of 512 MB
+	DIFFERENTIAL_SEEDS=1..1001 cargo test --locked --test differential -- --include-ignored
+
+bench-fairness: setup ## small reads beside huge values, deep pipelines, slow readers: direct, twemproxy, the proxy
+	cargo bench --locked --bench fairness
 
 check: ## formatting, lints, documentation
 	cargo fmt --check

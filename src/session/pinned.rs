@@ -233,7 +233,11 @@ impl Session {
             true => self.instance.core().companions(&work.ways, &work.sent),
             false => (Vec::new(), 0),
         };
-        let watches = self.instance.core().table.spec(work.command).name == "watch";
+        let (watches, kind) = {
+            let core = self.instance.core();
+            let spec = core.table.spec(work.command);
+            (spec.name == "watch", spec.kind)
+        };
         let aside = work.writes && !fenced;
         if aside {
             // Before anything is awaited: the stage must not become dual unnoticed.
@@ -259,7 +263,7 @@ impl Session {
             }
         };
         let reply = replies.get(work.replies - 1).cloned().unwrap_or_default();
-        if fenced && !is_refusal(&reply) {
+        if fenced && !is_refusal(kind, &reply) {
             let companions: Vec<Box<[u8]>> =
                 replies.iter().skip(work.replies).map(|reply| reply.as_slice().into()).collect();
             let context = self.state.context();
@@ -436,9 +440,15 @@ struct Work<'a> {
     relative: bool,
 }
 
-/// Did nothing happen: an error, or a transaction that was not executed?
-fn is_refusal(reply: &[u8]) -> bool {
-    reply.first() == Some(&b'-') || matches!(reply, b"*-1\r\n" | b"_\r\n")
+/// Did nothing happen: an error, or a transaction that was not executed? A script may have written before it failed,
+/// and nil is an answer like any other to all commands but EXEC.
+fn is_refusal(kind: Kind, reply: &[u8]) -> bool {
+    let error = reply.first() == Some(&b'-');
+    match kind {
+        Kind::Script => false,
+        Kind::Transaction => error || matches!(reply, b"*-1\r\n" | b"_\r\n"),
+        _ => error,
+    }
 }
 
 async fn talk(

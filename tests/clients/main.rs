@@ -9,6 +9,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod redis_py_suite;
 mod script;
 mod sidekiq;
 mod tools;

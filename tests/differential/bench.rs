@@ -154,7 +154,7 @@ fn both_ways(port: u16, before: &str, talk: &Talk) -> [Vec<u8>; 2] {
 
 /// The same state everywhere.
 #[track_caller]
-fn prepare(port: u16, before: &str) {
+pub fn prepare(port: u16, before: &str) {
     let mut client = Client::connect(port);
     let lines = ["FLUSHALL", "SCRIPT FLUSH", "FUNCTION FLUSH"].into_iter().chain(before.lines());
     let requests: Vec<Request> =

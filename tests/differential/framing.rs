@@ -144,3 +144,68 @@ fn browsers_are_hung_up_on() {
         });
     }
 }
+
+#[test]
+fn huge_counts_and_lengths() {
+    let many = |count: usize| {
+        let mut words = vec!["DEL".to_owned()];
+        words.extend((0..count).map(|at| format!("missing:{at}")));
+        encode(&words)
+    };
+    let talks = [
+        Talk::raw("as many words as a request may have, and none of them", b"*1048576\r\n"),
+        Talk::raw("the largest number", b"*9223372036854775807\r\nPING\r\n"),
+        Talk::raw("the smallest number", b"*-9223372036854775808\r\nPING\r\n"),
+        Talk::raw("a bulk of 512 MB, and nothing of it", b"*2\r\n$4\r\nECHO\r\n$536870912\r\n"),
+        Talk::raw("a byte more", b"*2\r\n$4\r\nECHO\r\n$536870913\r\nPING\r\n"),
+        Talk::raw("a plus sign", b"*+1\r\n$4\r\nPING\r\n"),
+        Talk::raw("leading zeros", b"*01\r\n$4\r\nPING\r\n"),
+        Talk::raw("a blank behind the count", b"*1 \r\n$4\r\nPING\r\n"),
+        Talk::raw(
+            "an inline command as long as may be",
+            &[&b"ECHO "[..], &[b'x'; 60_000], b"\r\nPING\r\n"].concat(),
+        ),
+        Talk::raw("an inline command without an end", &[b'x'; 70_000]),
+        Talk::raw("a count without an end", &[&b"*"[..], &[b'1'; 70_000]].concat()),
+        Talk::raw("a length without an end", &[&b"*1\r\n$"[..], &[b'1'; 70_000]].concat()),
+        Talk::raw("100,000 words", &[many(100_000), encode(&["PING"])].concat()),
+        Talk::raw(
+            "10,000 blank lines and empty arrays",
+            &[b"\r\n*0\r\n".repeat(10_000), encode(&["PING"])].concat(),
+        ),
+    ];
+    Bench::start().compare("SET k v", &talks);
+}
+
+#[test]
+fn a_large_value_comes_back_byte_for_byte() {
+    large_value(24 * 1024 * 1024 + 13);
+}
+
+/// Needs some GB of memory.
+#[test]
+#[ignore = "moves 512 MB values: make test-differential"]
+fn the_largest_value_comes_back_byte_for_byte() {
+    large_value(512 * 1024 * 1024);
+}
+
+#[track_caller]
+fn large_value(size: usize) {
+    let value: Vec<u8> = (0..size).map(|at| (at * 31 % 251) as u8).collect();
+    let mut bench = Bench::start();
+    bench.in_each_stage(|bench, stage| {
+        let mut client = bench.pair.client().with_patience(SOON * 12);
+        assert_eq!(client.call(&[b"SET", &b"large"[..], &value]), Value::ok(), "{stage}");
+        let pieces = [b"STRLEN", &b"large"[..]];
+        assert_eq!(client.call(&pieces), i64::try_from(size).expect("a size").into(), "{stage}");
+        assert!(client.call(&["GET", "large"]) == Value::Bulk(value.clone()), "{stage}: another value");
+        if stage.is_dual() {
+            poll_until(SOON * 12, "both stores have it", || {
+                [&bench.pair.primary, &bench.pair.secondary]
+                    .iter()
+                    .all(|store| store.words("STRLEN large") == i64::try_from(size).expect("a size").into())
+            });
+        }
+        assert_eq!(client.call(&["DEL", "large"]), 1.into(), "{stage}");
+    });
+}

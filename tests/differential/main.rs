@@ -12,6 +12,8 @@ mod blocking;
 mod commands;
 mod connection;
 mod framing;
+mod generated;
+mod grammar;
 mod normal;
 mod pubsub;
 mod transactions;

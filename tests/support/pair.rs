@@ -1,6 +1,7 @@
 //! Two real stores and the proxy before them: what most tests begin with.
 
 use super::{Client, Proxy, ProxyConfig, RedisServer, SOON, Stage, differences, dump, poll_for};
+use std::time::Duration;
 
 /// The name of the instance that a pair serves.
 pub const INSTANCE: &str = "duplicate_jobs";
@@ -99,15 +100,23 @@ impl Pair {
     /// Waits until both stores hold the same; panics with what differs.
     #[track_caller]
     pub fn assert_equal_stores(&self) {
-        // The other store trails behind the default store: a difference counts when it stays.
+        if let Some(different) = self.unequal_for(SOON) {
+            panic!("{different}");
+        }
+    }
+
+    /// What still differs between the stores after `patience`: the other store trails behind the default store.
+    #[track_caller]
+    pub fn unequal_for(&self, patience: Duration) -> Option<String> {
         let mut last = Vec::new();
-        let equal = poll_for(SOON, || {
+        let equal = poll_for(patience, || {
             last = differences(&dump(&self.primary), &dump(&self.secondary));
             last.is_empty().then_some(())
         });
-        if equal.is_none() {
-            let shown = last.iter().take(DIFFERENCES_SHOWN).cloned().collect::<Vec<_>>().join("\n");
-            panic!("{} keys differ between the stores:\n{shown}", last.len());
+        if equal.is_some() {
+            return None;
         }
+        let shown = last.iter().take(DIFFERENCES_SHOWN).cloned().collect::<Vec<_>>().join("\n");
+        Some(format!("{} keys differ between the stores:\n{shown}", last.len()))
     }
 }

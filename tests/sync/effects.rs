@@ -140,3 +140,17 @@ fn a_script_that_only_the_default_store_knows_is_copied() {
         pair.assert_both("GET n", "3");
     }
 }
+
+#[test]
+fn what_a_watching_client_writes_is_mirrored_whatever_the_reply() {
+    everywhere(&["SET taken by-me"], |client| {
+        assert_eq!(client.words("WATCH watched"), Value::ok());
+        // Nil is no refusal here.
+        assert!(client.words("SET fresh value GET").is_nil());
+        assert!(client.words("SET taken value NX GET").bytes() == b"by-me");
+        let script = "redis.call('set', KEYS[1], 'written'); return redis.call('incr', KEYS[1])";
+        assert!(client.call(&["EVAL", script, "1", "half"]).is_error());
+        assert_eq!(client.words("UNWATCH"), Value::ok());
+        assert_eq!(client.words("GET half"), "written".into());
+    });
+}

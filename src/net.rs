@@ -17,6 +17,9 @@ use tokio::net::{TcpStream, UnixStream, tcp, unix};
 use crate::store::connection::Socket;
 use crate::tls::TlsStream;
 
+/// Bytes that are written to one peer before others have their turn.
+const WRITE_SHARE: usize = 128 * 1024;
+
 /// The half that reads.
 #[derive(Debug)]
 pub enum ReadHalf {
@@ -141,17 +144,25 @@ impl WriteHalf {
         };
     }
 
-    /// Writes everything.
+    /// Writes everything; others have their turn in between, however fast the peer takes it.
     pub async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        let mut share = WRITE_SHARE;
         loop {
+            if share == 0 {
+                share = WRITE_SHARE;
+                tokio::task::yield_now().await;
+            }
             let written = match bytes.is_empty() {
                 true => self.try_flush().map(|()| None),
-                false => self.try_write(bytes).map(Some),
+                false => self.try_write(bytes.get(..share).unwrap_or(bytes)).map(Some),
             };
             match written {
                 Ok(None) => return Ok(()),
                 Ok(Some(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(Some(n)) => bytes = bytes.get(n..).unwrap_or_default(),
+                Ok(Some(n)) => {
+                    bytes = bytes.get(n..).unwrap_or_default();
+                    share = share.saturating_sub(n);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable().await?,
                 Err(error) => return Err(error),
             }

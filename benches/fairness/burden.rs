@@ -90,8 +90,7 @@ impl Burden {
         port: u16,
         done: &'scope AtomicBool,
     ) -> Vec<ScopedJoinHandle<'scope, u64>> {
-        let mut run =
-            |work: Box<dyn FnMut(&mut TcpStream) + Send>| scope.spawn(move || repeat(port, done, work));
+        let run = |work: Box<dyn FnMut(&mut TcpStream) + Send>| scope.spawn(move || repeat(port, done, work));
         match self {
             Burden::Nothing => Vec::new(),
             Burden::Set(size) => {

@@ -9,7 +9,7 @@ mod peers;
 
 use burden::Burden;
 use peers::Peer;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -22,9 +22,11 @@ const SMALL_CLIENTS: usize = 4;
 /// Until a burden is in full swing.
 const WARM_UP: Duration = Duration::from_millis(500);
 
-/// What small reads took.
+/// What small reads took, and how many were answered by an error.
+#[derive(Default)]
 struct Latencies {
     sorted: Vec<Duration>,
+    errors: usize,
 }
 
 // === impl Latencies ===
@@ -39,18 +41,29 @@ impl Latencies {
 }
 
 /// Small reads until `done`.
-fn read_small(port: u16, done: &AtomicBool) -> Vec<Duration> {
+fn read_small(port: u16, done: &AtomicBool) -> Latencies {
     let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("connect");
     socket.set_nodelay(true).expect("set an option");
-    let (request, reply) = (encode(&["GET", "small"]), b"$5\r\nvalue\r\n");
-    let mut took = Vec::new();
-    let mut came = [0; 11];
+    let mut replies = BufReader::new(socket.try_clone().expect("share a socket"));
+    let request = encode(&["GET", "small"]);
+    let mut took = Latencies::default();
     while !done.load(Ordering::Relaxed) {
         let since = Instant::now();
         socket.write_all(&request).expect("send");
-        socket.read_exact(&mut came).expect("receive");
-        assert_eq!(&came, reply);
-        took.push(since.elapsed());
+        let mut line = String::new();
+        replies.read_line(&mut line).expect("receive");
+        if line.starts_with('-') {
+            if took.errors == 0 {
+                eprint!("{line}");
+            }
+            took.errors += 1;
+        } else {
+            assert_eq!(line, "$5\r\n");
+            line.clear();
+            replies.read_line(&mut line).expect("receive");
+            assert_eq!(line, "value\r\n");
+        }
+        took.sorted.push(since.elapsed());
         // Reads now and then: what is measured is the wait, not how much the machine can do.
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -67,11 +80,15 @@ fn measure(peer: &Peer, burden: Burden) -> (Latencies, u64) {
             (0..SMALL_CLIENTS).map(|_| scope.spawn(|| read_small(peer.port(), &done))).collect();
         std::thread::sleep(TIME);
         done.store(true, Ordering::Relaxed);
-        let mut sorted: Vec<Duration> =
-            readers.into_iter().flat_map(|reader| reader.join().expect("a reader")).collect();
-        sorted.sort_unstable();
+        let mut small = Latencies::default();
+        for reader in readers {
+            let more = reader.join().expect("a reader");
+            small.sorted.extend(more.sorted);
+            small.errors += more.errors;
+        }
+        small.sorted.sort_unstable();
         let work = burdens.into_iter().map(|burden| burden.join().expect("a burden")).sum();
-        (Latencies { sorted }, work)
+        (small, work)
     })
 }
 
@@ -103,5 +120,6 @@ fn cell(name: &str, burden: Burden) -> String {
         (Some(before), Some(after)) => format!(", {before}→{after} MB"),
         _ => String::new(),
     };
-    format!("{:.2} / {:.2} / {:.1} ({work}{memory})", small.at(0.5), small.at(0.99), small.at(1.0))
+    let errors = if small.errors > 0 { format!(", {} errors", small.errors) } else { String::new() };
+    format!("{:.2} / {:.2} / {:.1} ({work}{memory}{errors})", small.at(0.5), small.at(0.99), small.at(1.0))
 }

@@ -14,6 +14,9 @@ use crate::sequencer::Sequencer;
 use crate::sequencer::clients::ClientKey;
 use crate::sequencer::park::Unblock;
 
+/// Bytes that one client is sent before others have their turn.
+const SHARE: usize = 64 * 1024;
+
 /// What CLIENT LIST shows of a client.
 #[derive(Clone, Debug)]
 pub struct ClientInfo {
@@ -65,7 +68,7 @@ pub struct ClientIo {
     pub last: Cell<Option<CommandId>>,
     /// Somebody ended this client (CLIENT KILL, draining).
     pub killed: Cell<bool>,
-    /// The socket takes no more for now: the session waits until it does.
+    /// The socket takes no more for now, or others are to have their turn: the session sends the rest.
     pub stuck: Cell<bool>,
     /// The socket is broken.
     pub broken: Cell<bool>,
@@ -243,16 +246,24 @@ impl Instance {
         if io.stuck.get() || io.broken.get() {
             return;
         }
+        let mut share = SHARE;
         loop {
             let sent = match client.unsent() {
+                // One client's large reply is not to keep all others waiting.
+                unsent if share == 0 && !unsent.is_empty() => {
+                    io.stuck.set(true);
+                    io.wake();
+                    return;
+                }
                 [] => io.writer.try_flush().map(|()| None),
-                unsent => io.writer.try_write(unsent).map(Some),
+                unsent => io.writer.try_write(unsent.get(..share).unwrap_or(unsent)).map(Some),
             };
             match sent {
                 Ok(None) => return,
                 Ok(Some(n)) if n > 0 => {
                     self.metrics.client_bytes_sent.inc_by(n as u64);
                     client.took(n);
+                    share = share.saturating_sub(n);
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                     io.stuck.set(true);

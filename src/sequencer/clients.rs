@@ -12,6 +12,7 @@ use std::rc::Rc;
 use slab::Slab;
 
 use super::op::{Batch, OpKey};
+use super::outbox::Outbox;
 
 /// A client of this instance. Never reused: a key of a client that is gone finds nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,10 +38,8 @@ pub struct Client {
     id: u64,
     slots: VecDeque<Slot>,
     base: u64,
-    /// Bytes that the socket has not taken yet, from `sent` on.
-    pub out: Vec<u8>,
-    /// How much of `out` the socket has taken.
-    pub sent: usize,
+    /// Bytes that the socket has not taken yet.
+    out: Outbox,
     /// Bytes of replies that wait in `slots` for an earlier one.
     ready: usize,
     /// Bytes of replies that operations keep for it, of which one will be its answer.
@@ -76,7 +75,6 @@ pub struct Clients {
 }
 
 /// A capacity that an idle client may keep.
-const KEEP_OUT: usize = 2048;
 const KEEP_SLOTS: usize = 16;
 
 // === impl ClientKey ===
@@ -107,8 +105,7 @@ impl Clients {
             id,
             slots: VecDeque::new(),
             base: 0,
-            out: Vec::new(),
-            sent: 0,
+            out: Outbox::default(),
             ready: 0,
             kept: 0,
             dirty: false,
@@ -307,31 +304,22 @@ impl Client {
         self.slots.len()
     }
 
-    /// Bytes that the socket has not taken.
+    /// Bytes that the socket has not taken: as many as are sent at once. Empty: everything is sent.
     pub fn unsent(&self) -> &[u8] {
-        self.out.get(self.sent..).unwrap_or_default()
+        self.out.front()
     }
 
     /// Notes that the socket took `n` more bytes.
     pub fn took(&mut self, n: usize) {
-        self.sent += n;
-        if self.sent < self.out.len() {
-            return;
-        }
-        self.sent = 0;
-        if self.out.capacity() > KEEP_OUT {
-            self.out = Vec::new();
-        } else {
-            self.out.clear();
-        }
-        if self.slots.is_empty() && self.slots.capacity() > KEEP_SLOTS {
+        self.out.took(n);
+        if self.out.is_empty() && self.slots.is_empty() && self.slots.capacity() > KEEP_SLOTS {
             self.slots = VecDeque::new();
         }
     }
 
     /// Bytes that wait for the socket, or for an earlier reply.
     pub fn backlog(&self) -> usize {
-        self.unsent().len() + self.ready + self.kept
+        self.out.len() + self.ready + self.kept
     }
 
     /// Keeps a reply that is known before an earlier one. True: the client is closed instead.
@@ -355,8 +343,7 @@ impl Client {
     /// The slots stay owed, and are never paid: the session ends.
     fn close_over_limit(&mut self) {
         self.doomed.get_or_insert(Doom::OutputLimit);
-        self.out = Vec::new();
-        self.sent = 0;
+        self.out.clear();
         for slot in self.slots.iter_mut().filter(|slot| matches!(slot, Slot::Ready(_))) {
             *slot = Slot::Muted { done: true };
         }
@@ -371,11 +358,7 @@ impl Client {
             self.close_over_limit();
             return;
         }
-        if self.sent > 64 * 1024 && self.sent * 2 > self.out.len() {
-            self.out.drain(..self.sent);
-            self.sent = 0;
-        }
-        self.out.extend_from_slice(bytes);
+        self.out.push(bytes);
     }
 
     fn settle_front(&mut self, output_max: usize) {

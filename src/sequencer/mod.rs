@@ -26,6 +26,7 @@ pub mod hold;
 pub mod knowledge;
 pub mod lane;
 pub mod op;
+pub mod outbox;
 pub mod park;
 pub mod plan;
 pub mod policy;

@@ -103,6 +103,8 @@ struct Session {
     /// The connection on which this client watched keys is gone: EXEC answers nil.
     watch_lost: bool,
     subscriber: Option<Box<Subscriber>>,
+    /// Bytes read in this turn.
+    share: usize,
     /// The client has closed its half.
     eof: bool,
     /// Close as soon as everything owed is sent.
@@ -113,10 +115,10 @@ struct Session {
 
 /// How long a client that the proxy closes may take to close its side.
 const LINGER: Duration = Duration::from_millis(500);
+/// Bytes that are read of one client before others have their turn.
+const SHARE: usize = CLIENT_READ_BYTES;
 /// Requests read ahead while the session waits for something.
 const READ_AHEAD: usize = CLIENT_READ_BYTES;
-/// Read at once behind a large partial request.
-const EXTEND_BYTES: usize = 256 * 1024;
 /// A partial request for which no more room is made than has arrived, times two.
 const KEEP_BUF: usize = 4 * 1024;
 
@@ -146,6 +148,7 @@ pub async fn serve(instance: Rc<Instance>, reader: ReadHalf, writer: WriteHalf, 
         pinned: None,
         watch_lost: false,
         subscriber: None,
+        share: 0,
         eof: false,
         closing: false,
         failures: 0,
@@ -253,6 +256,7 @@ impl Session {
 
     /// One step of an idle session: flush what is stuck, forward messages, read.
     fn poll_turn(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<Option<Task>, Gone>> {
+        self.share = 0;
         loop {
             self.check()?;
             self.poll_unstick(cx)?;
@@ -286,6 +290,7 @@ impl Session {
             }
             match self.poll_read(cx) {
                 Poll::Ready(Ok(task)) if task.is_some() || self.closing => return Poll::Ready(Ok(task)),
+                Poll::Ready(Ok(_)) if self.share >= SHARE => return Poll::Ready(Ok(Some(Task::Yield))),
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(gone)) => return Poll::Ready(Err(gone)),
                 Poll::Pending => {
@@ -318,7 +323,7 @@ impl Session {
             Poll::Ready(Ok(n)) => n,
             Poll::Ready(Err(_)) => return Poll::Ready(Err(Gone)),
         };
-        self.instance.metrics.client_bytes_received.inc_by(n as u64);
+        self.came(n);
         let data = scratch.get(..n).unwrap_or_default();
         let (used, mut task) = self.consume(data);
         if let Some(Task::Heavy(heavy)) = &mut task {
@@ -347,42 +352,26 @@ impl Session {
     /// Reads once to the end of `buf`, which grows by what has come: a client that waits, or that
     /// sends a request byte by byte, costs little more than it has sent.
     fn poll_fill(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<(), Gone>> {
-        let read = if self.buf.len() < CLIENT_READ_BYTES {
-            let instance = self.instance.clone();
-            let mut scratch = instance.scratch.borrow_mut();
-            let read = self.reader.poll_read(cx, &mut scratch);
-            if let Poll::Ready(Ok(n)) = &read {
-                self.buf.extend_from_slice(scratch.get(..*n).unwrap_or_default());
-            }
-            read
-        } else {
-            self.poll_extend(cx)
-        };
-        match read {
+        let instance = self.instance.clone();
+        let mut scratch = instance.scratch.borrow_mut();
+        match self.reader.poll_read(cx, &mut scratch) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(0)) => {
                 self.eof = true;
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Ok(n)) => {
-                self.instance.metrics.client_bytes_received.inc_by(n as u64);
+                self.buf.extend_from_slice(scratch.get(..n).unwrap_or_default());
+                self.came(n);
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(_)) => Poll::Ready(Err(Gone)),
         }
     }
 
-    /// Reads once into new room behind a large partial request.
-    fn poll_extend(&mut self, cx: &mut TaskContext<'_>) -> Poll<std::io::Result<usize>> {
-        let filled = self.buf.len();
-        self.buf.resize(filled + (filled / 2).min(EXTEND_BYTES), 0);
-        let read = self.reader.poll_read(cx, self.buf.get_mut(filled..).unwrap_or_default());
-        let n = match &read {
-            Poll::Ready(Ok(n)) => *n,
-            _ => 0,
-        };
-        self.buf.truncate(filled + n);
-        read
+    fn came(&mut self, n: usize) {
+        self.share += n;
+        self.instance.metrics.client_bytes_received.inc_by(n as u64);
     }
 
     /// Was the client ended by somebody else, or by the proxy?
@@ -403,19 +392,24 @@ impl Session {
         }
     }
 
+    /// Sends a share of what is unsent, if the socket takes it.
     fn poll_unstick(&self, cx: &mut TaskContext<'_>) -> Result<(), Gone> {
-        while self.io.stuck.get() {
-            match self.io.writer.poll_write_ready(cx) {
-                Poll::Ready(Ok(())) => {
-                    if !self.instance.unstick(self.key, &self.io) {
-                        return Err(Gone);
-                    }
-                }
-                Poll::Ready(Err(_)) => return Err(Gone),
-                Poll::Pending => break,
-            }
+        if !self.io.stuck.get() {
+            return Ok(());
         }
-        Ok(())
+        match self.io.writer.poll_write_ready(cx) {
+            Poll::Ready(Ok(())) if !self.instance.unstick(self.key, &self.io) => Err(Gone),
+            Poll::Ready(Ok(())) => {
+                if self.io.stuck.get() {
+                    // Others first. A socket that takes no more is waited for when this is polled again.
+                    self.io.take_woken();
+                    cx.waker().wake_by_ref();
+                }
+                Ok(())
+            }
+            Poll::Ready(Err(_)) => Err(Gone),
+            Poll::Pending => Ok(()),
+        }
     }
 
     /// Registers for wake-ups. False: one has come already.

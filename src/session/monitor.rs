@@ -1,5 +1,7 @@
 //! MONITOR: a connection of the client's own to the default store, relayed until the client goes.
 
+use std::future::poll_fn;
+
 use crate::resp::encode;
 use crate::resp::request::{Decoded, Request};
 
@@ -37,14 +39,16 @@ impl Session {
         }
         self.io.info.borrow_mut().monitor = true;
         let mut seen = 0;
+        let mut frames = Vec::new();
         loop {
             tokio::select! {
-                frame = loan.frame(&limits) => match frame {
-                    Ok(frame) => {
-                        self.instance.core_mut().clients.push(self.key, &frame.bytes);
-                        self.instance.settle();
-                    }
-                    Err(_) => return Err(Gone),
+                came = poll_fn(|cx| loan.poll_frames(cx, &limits, &mut frames)) => {
+                    came.map_err(|_| Gone)?;
+                    self.instance.core_mut().clients.push(self.key, &frames);
+                    frames.clear();
+                    self.instance.settle();
+                    // On a busy store there is always more: others have their turn.
+                    tokio::task::yield_now().await;
                 },
                 waited = self.until(move |session| session.eof || session.buf.len() > seen) => {
                     waited?;

@@ -191,23 +191,17 @@ impl Session {
             return Poll::Ready(Ok(Moved));
         }
         let limits = self.instance.reply_limits();
-        let mut relayed = false;
-        let lost = loop {
-            match subscriber.loan.poll_frame(cx, &limits) {
-                Poll::Pending => break None,
-                Poll::Ready(Ok(frame)) => {
-                    relayed = true;
-                    self.instance.core_mut().clients.push(self.key, &frame.bytes);
-                }
-                Poll::Ready(Err(error)) => break Some(error),
+        let mut frames = Vec::new();
+        match subscriber.loan.poll_frames(cx, &limits, &mut frames) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(())) => {
+                self.instance.core_mut().clients.push(self.key, &frames);
+                self.instance.settle();
+                // There may be more: others have their turn, and then this client again.
+                cx.waker().wake_by_ref();
+                Poll::Pending
             }
-        };
-        if relayed {
-            self.instance.settle();
-        }
-        match lost {
-            None => Poll::Pending,
-            Some(error) => {
+            Poll::Ready(Err(error)) => {
                 tracing::warn!(instance = %self.instance.name, client = %self.io.info.borrow().addr,
                     "subscriber closed: its connection to the {} store was lost: {error}", subscriber.store());
                 Poll::Ready(Err(Gone))

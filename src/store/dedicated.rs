@@ -22,7 +22,7 @@ use super::handshake::{authenticate, endpoint};
 
 const READ_BYTES: usize = 16 * 1024;
 /// The most that is read, or written, before others have their turn.
-const TURN_BYTES: usize = 256 * 1024;
+const TURN_BYTES: usize = 64 * 1024;
 
 /// A connection of one client's own.
 pub struct Dedicated {
@@ -193,36 +193,89 @@ impl Dedicated {
         cx: &mut TaskContext<'_>,
         limits: &ReplyLimits,
     ) -> Poll<Result<Frame, DedicatedError>> {
+        let mut share = 0;
         loop {
-            let bytes = self.buf.get(self.start..).unwrap_or_default();
-            if !bytes.is_empty()
-                && let Scanned::Complete { len, push } = self.scanner.scan(bytes, limits)?
-            {
+            if let Some((len, push)) = self.scan(limits)? {
                 return Poll::Ready(Ok(Frame { bytes: self.take(len), push }));
             }
-            self.buf.drain(..self.start);
-            self.start = 0;
-            let filled = self.buf.len();
-            self.buf.resize(filled + filled.clamp(READ_BYTES, TURN_BYTES), 0);
-            let read = self.reader.poll_read(cx, self.buf.get_mut(filled..).unwrap_or_default());
-            let n = match &read {
-                Poll::Ready(Ok(n)) => *n,
-                _ => 0,
-            };
-            self.buf.truncate(filled + n);
-            match read {
-                Poll::Pending => {
-                    if self.buf.is_empty() {
-                        self.buf = Vec::new();
-                    }
-                    return Poll::Pending;
-                }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
-                Poll::Ready(Ok(0)) => {
-                    return Poll::Ready(Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()));
-                }
-                Poll::Ready(Ok(_)) => {}
+            if share >= TURN_BYTES {
+                // A large reply: others first.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
+            match self.poll_more(cx) {
+                Poll::Ready(Ok(n)) => share += n,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Appends the whole frames that are there to `out`, to be relayed as they are: a share of them, at least one.
+    pub fn poll_frames(
+        &mut self,
+        cx: &mut TaskContext<'_>,
+        limits: &ReplyLimits,
+        out: &mut Vec<u8>,
+    ) -> Poll<Result<(), DedicatedError>> {
+        loop {
+            while out.len() < TURN_BYTES
+                && let Some((len, _)) = self.scan(limits)?
+            {
+                out.extend_from_slice(self.buf.get(self.start..self.start + len).unwrap_or_default());
+                self.start += len;
+            }
+            if out.len() >= TURN_BYTES {
+                return Poll::Ready(Ok(()));
+            }
+            match self.poll_more(cx) {
+                Poll::Ready(Ok(_)) => {}
+                // What has come is relayed first: a connection that has ended ends again.
+                Poll::Pending | Poll::Ready(Err(_)) if !out.is_empty() => return Poll::Ready(Ok(())),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// The length of the next frame, if it is complete, and whether it is a push.
+    fn scan(&mut self, limits: &ReplyLimits) -> Result<Option<(usize, bool)>, DedicatedError> {
+        let bytes = self.buf.get(self.start..).unwrap_or_default();
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        match self.scanner.scan(bytes, limits)? {
+            Scanned::Complete { len, push } => Ok(Some((len, push))),
+            Scanned::Incomplete => Ok(None),
+        }
+    }
+
+    /// Reads once.
+    fn poll_more(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<usize, DedicatedError>> {
+        self.buf.drain(..self.start);
+        self.start = 0;
+        let filled = self.buf.len();
+        let room = filled.clamp(READ_BYTES, TURN_BYTES);
+        if self.buf.capacity() < filled + room {
+            self.buf.reserve_exact(room.max(filled / 2));
+        }
+        self.buf.resize(filled + room, 0);
+        let read = self.reader.poll_read(cx, self.buf.get_mut(filled..).unwrap_or_default());
+        let n = match &read {
+            Poll::Ready(Ok(n)) => *n,
+            _ => 0,
+        };
+        self.buf.truncate(filled + n);
+        match read {
+            Poll::Pending => {
+                if self.buf.is_empty() {
+                    self.buf = Vec::new();
+                }
+                Poll::Pending
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+            Poll::Ready(Ok(0)) => Poll::Ready(Err(io::Error::from(io::ErrorKind::UnexpectedEof).into())),
+            Poll::Ready(Ok(n)) => Poll::Ready(Ok(n)),
         }
     }
 

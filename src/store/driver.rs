@@ -190,7 +190,8 @@ impl Reading {
     async fn turn(&mut self) -> Result<(), Ended> {
         self.make_room();
         let spare = self.buf.get_mut(self.end..).unwrap_or_default();
-        let n = self.reader.read(spare).await?;
+        let most = spare.len().min(READ_BYTES);
+        let n = self.reader.read(spare.get_mut(..most).unwrap_or_default()).await?;
         if n == 0 {
             return Err(Ended::Closed);
         }
@@ -198,6 +199,10 @@ impl Reading {
         let limits = self.instance.reply_limits();
         let outcome = self.hand_over(&limits);
         self.instance.settle();
+        if n == most {
+            // There is more. Clients have their turn first: their requests are not to wait for a large reply.
+            tokio::task::yield_now().await;
+        }
         outcome
     }
 
@@ -214,9 +219,10 @@ impl Reading {
             self.end -= self.start;
             self.start = 0;
         }
-        let wanted = self.end + READ_BYTES;
         if self.buf.len() < self.end + READ_BYTES / 2 {
-            self.buf.resize(wanted.max(self.end + self.end / 2), 0);
+            // Room grows with what has come, and is touched only as far as the next read may reach.
+            self.buf.reserve_exact(READ_BYTES.max(self.end / 2));
+            self.buf.resize(self.end + READ_BYTES, 0);
         }
     }
 

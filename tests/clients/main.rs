@@ -9,9 +9,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod jobs;
 mod redis_py_suite;
 mod script;
-mod sidekiq;
+
 mod tools;
 
 use script::Script;

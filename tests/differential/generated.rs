@@ -118,7 +118,7 @@ fn commands(lone: &RedisServer) -> Vec<Command> {
 fn conversation(seed: u64, commands: &[Command]) -> Vec<Said> {
     let dice = &mut Numbers(seed);
     let mut said = Vec::new();
-    if seed % 2 == 0 {
+    if seed.is_multiple_of(2) {
         said.push(Said { words: vec![b"HELLO".to_vec(), b"3".to_vec()], rule: Rule::Exact });
     }
     while said.len() < REQUESTS {

@@ -1,0 +1,192 @@
+//! Real job queues: jobs are enqueued and processed while the instance walks through the rollout and back. Every job
+//! runs exactly once, and nobody sees an error.
+//!
+//! A worker appends the number of each job that it runs to the file `JOBS_DONE`; a client enqueues round by round and
+//! appends what it has sent to the file that it is given.
+
+use crate::rollout;
+use crate::script::Script;
+use crate::support::*;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// How long the last jobs may take: queues look for scheduled ones every few seconds.
+const LAST_JOBS: Duration = Duration::from_secs(90);
+
+/// A job queue as it is deployed.
+struct Queue {
+    /// The worker: a program and its arguments; `PORT` and `URL` stand for the proxy's.
+    worker: &'static [&'static str],
+    /// The client, which is told the port and the file of what it has sent.
+    client: &'static [&'static str],
+    /// Words in the worker's log that tell of trouble.
+    trouble: &'static [&'static str],
+    /// At least so many jobs.
+    least: usize,
+}
+
+/// A worker's process. Ends when dropped.
+struct Worker(Child);
+
+// === impl Worker ===
+
+impl Worker {
+    #[track_caller]
+    fn start(words: &[&str], port: u16, done: &Path, log: &Path) -> Worker {
+        let log = File::create(log).expect("create a log");
+        let errors = log.try_clone().expect("share the log");
+        let url = format!("redis://127.0.0.1:{port}/0");
+        let words: Vec<String> =
+            words.iter().map(|word| word.replace("PORT", &port.to_string()).replace("URL", &url)).collect();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let program = if words[0].contains('/') { root.join(&words[0]) } else { words[0].clone().into() };
+        let mut command = Command::new(program);
+        command.args(&words[1..]).env("REDIS_URL", &url).env("JOBS_DONE", done);
+        command.env("PYTHONPATH", root.join("tests/clients")).env("PYTHONDONTWRITEBYTECODE", "1");
+        command.current_dir(root).stdin(Stdio::null()).stdout(log).stderr(errors);
+        Worker(command.spawn().unwrap_or_else(|error| {
+            panic!("cannot start {words:?}: {error}; `make test-clients` installs it")
+        }))
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        kill_now(&mut self.0);
+    }
+}
+
+/// How often each job has run.
+fn runs(path: &Path) -> BTreeMap<u64, usize> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let mut runs = BTreeMap::new();
+    text.lines().filter_map(|line| line.parse().ok()).for_each(|id| *runs.entry(id).or_insert(0) += 1);
+    runs
+}
+
+// === impl Queue ===
+
+impl Queue {
+    #[track_caller]
+    fn runs_every_job_exactly_once(&self) {
+        let mut pair = Pair::start();
+        let dir = TempDir::new();
+        let (done, sent, log) = (dir.join("done"), dir.join("sent"), dir.join("worker.log"));
+        let port = pair.proxy.port();
+        let _worker = Worker::start(self.worker, port, &done, &log);
+        let (port, sent_text) = (port.to_string(), sent.display().to_string());
+        let args = [&self.client[1..], &[port.as_str(), sent_text.as_str()]].concat();
+        let mut client = Script::start(self.client[0], &args);
+        for stage in rollout() {
+            pair.stage(stage);
+            client.await_rounds(3);
+            let before = runs(&done).len();
+            let moved = poll_for(LAST_JOBS, || (runs(&done).len() > before).then_some(()));
+            assert!(moved.is_some(), "{stage}: no job is processed\n{}", text(&log));
+        }
+        client.finish();
+        let sent: Vec<u64> = runs(&sent).into_keys().collect();
+        let complete = poll_for(LAST_JOBS, || (runs(&done).len() >= sent.len()).then_some(()));
+        self.judge(&sent, &runs(&done), complete.is_some(), &text(&log));
+    }
+
+    #[track_caller]
+    fn judge(&self, sent: &[u64], done: &BTreeMap<u64, usize>, complete: bool, log: &str) {
+        let missing: Vec<&u64> = sent.iter().filter(|id| !done.contains_key(id)).collect();
+        let twice: Vec<(&u64, &usize)> = done.iter().filter(|(_, count)| **count != 1).collect();
+        println!(
+            "{}: {} jobs sent, {} never ran, {} ran again",
+            self.client[1],
+            sent.len(),
+            missing.len(),
+            twice.len()
+        );
+        assert!(
+            complete && missing.is_empty(),
+            "{} of {} never ran: {missing:?}\n{log}",
+            missing.len(),
+            sent.len()
+        );
+        assert!(twice.is_empty(), "ran more than once: {twice:?}\n{log}");
+        assert!(sent.len() >= self.least, "only {} jobs", sent.len());
+        let trouble = self.trouble.iter().find(|word| log.contains(**word));
+        assert!(trouble.is_none(), "{trouble:?} in the worker's log:\n{log}");
+    }
+}
+
+fn text(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+#[test]
+#[ignore = "installs a client: make test-clients"]
+fn every_job_of_sidekiq_is_processed_exactly_once() {
+    let queue = Queue {
+        worker: &["sidekiq", "-r", "./tests/clients/sidekiq_job.rb", "-c", "10", "-t", "10"],
+        client: &["ruby", "tests/clients/sidekiq_client.rb"],
+        trouble: &["ERROR", "WARN"],
+        least: 500,
+    };
+    queue.runs_every_job_exactly_once();
+}
+
+#[test]
+#[ignore = "installs a client: make test-clients"]
+fn every_task_of_celery_is_processed_exactly_once() {
+    let queue = Queue {
+        worker: &[
+            ".cache/clients/python/bin/celery",
+            "-A",
+            "celery_tasks",
+            "worker",
+            "--pool",
+            "threads",
+            "--concurrency",
+            "8",
+            "--loglevel",
+            "WARNING",
+        ],
+        client: &[".cache/clients/python/bin/python", "tests/clients/celery_client.py"],
+        trouble: &["ERROR", "Traceback", "Connection to broker lost"],
+        least: 200,
+    };
+    queue.runs_every_job_exactly_once();
+}
+
+#[test]
+#[ignore = "installs a client: make test-clients"]
+fn every_job_of_rq_is_processed_exactly_once() {
+    let queue = Queue {
+        worker: &[
+            ".cache/clients/python/bin/rq",
+            "worker",
+            "--url",
+            "URL",
+            "--worker-class",
+            "rq.worker.SimpleWorker",
+            "--with-scheduler",
+            "--logging_level",
+            "WARNING",
+            "numbered",
+        ],
+        client: &[".cache/clients/python/bin/python", "tests/clients/rq_client.py"],
+        trouble: &["ERROR", "Traceback"],
+        least: 200,
+    };
+    queue.runs_every_job_exactly_once();
+}
+
+#[test]
+#[ignore = "installs a client: make test-clients"]
+fn every_job_of_bullmq_is_processed_exactly_once() {
+    let queue = Queue {
+        worker: &["node", "tests/clients/bullmq_worker.js", "PORT"],
+        client: &["node", "tests/clients/bullmq_client.js"],
+        trouble: &["rror"],
+        least: 200,
+    };
+    queue.runs_every_job_exactly_once();
+}

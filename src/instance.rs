@@ -6,8 +6,10 @@
 //! that may have produced output.
 
 pub mod admission;
+mod busy;
 mod clients;
 mod config;
+mod pause;
 mod status;
 pub mod walk;
 
@@ -34,7 +36,7 @@ use crate::store::driver::PROBE_EVERY;
 use crate::store::handshake::Identity;
 use crate::store::pool::Pool;
 
-pub use clients::{ClientInfo, ClientIo};
+pub use clients::{ClientInfo, ClientIo, TrackingInfo};
 
 /// What is known about a store beside its lane.
 #[derive(Clone, Debug, Default)]
@@ -88,6 +90,9 @@ pub struct Instance {
     recorded: Cell<Option<Recorded>>,
     /// The stage that everybody has been told of.
     noticed: Cell<Stage>,
+    busy: RefCell<Option<busy::Busy>>,
+    asks_busy: Cell<bool>,
+    pause: Cell<Option<pause::Pause>>,
     state: Arc<StateFile>,
 }
 
@@ -149,6 +154,9 @@ impl Instance {
             live: RefCell::default(),
             recorded: Cell::new(None),
             noticed: Cell::new(began),
+            busy: RefCell::default(),
+            asks_busy: Cell::new(false),
+            pause: Cell::new(None),
             state,
         })
     }
@@ -493,8 +501,10 @@ impl Instance {
         tracing::info!(instance = %self.name, from = %before, to = %now, "stage changes");
         self.flipped.notify_waiters();
         for (_, io) in self.all_clients() {
-            let subscribed = io.info.borrow().subscriptions.iter().any(|count| *count > 0);
-            if subscribed {
+            let info = io.info.borrow();
+            let listens = info.tracking.is_some() || info.subscriptions.iter().any(|count| *count > 0);
+            drop(info);
+            if listens {
                 io.wake();
             }
         }
@@ -551,6 +561,7 @@ impl Instance {
             }
             tokio::time::sleep(TICK).await;
             self.tick(&mut probed);
+            busy::look(&self);
         }
     }
 

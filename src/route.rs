@@ -7,6 +7,9 @@ use crate::metrics::RequestKind;
 use crate::sequencer::Path;
 use crate::sequencer::cursors::parse_cursor;
 
+/// The section of INFO that is the proxy's own.
+pub const INFO_SECTION: &str = "multistore";
+
 /// What is to be done with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
@@ -43,6 +46,10 @@ pub enum SessionCommand {
     Quit,
     /// CLIENT …
     Client(ClientCommand),
+    /// INFO, if it asks for the proxy's own section.
+    Info,
+    /// ACL WHOAMI
+    WhoAmI,
 }
 
 /// CLIENT's subcommands.
@@ -60,6 +67,10 @@ pub enum ClientCommand {
     NoEvict,
     NoTouch,
     Unblock,
+    Pause,
+    Unpause,
+    Tracking,
+    Caching,
     TrackingInfo,
     GetRedir,
     Unsupported,
@@ -81,8 +92,13 @@ pub fn route<A: Args + ?Sized>(spec: &Spec, effect: &Effect, args: &A, refused: 
     if refused {
         return Route::Refuse;
     }
-    if is_aside(&spec.name) {
-        return Route::Aside;
+    match &*spec.name {
+        "info" if args.position(1, INFO_SECTION).is_some() => return Route::Session(SessionCommand::Info),
+        // In a lane they would stand behind the script that they are to end, or tell about.
+        "script|kill" | "function|kill" | "function|stats" => return Route::Aside,
+        "client|pause" | "client|unpause" => return connection(spec),
+        "acl|whoami" => return Route::Session(SessionCommand::WhoAmI),
+        _ => {}
     }
     match effect.kind {
         Kind::Read | Kind::ScriptRead => Route::Order(read(spec, effect, args)),
@@ -100,12 +116,6 @@ pub fn route<A: Args + ?Sized>(spec: &Spec, effect: &Effect, args: &A, refused: 
         Kind::Monitor => Route::Monitor,
         Kind::Admin | Kind::Dangerous => Route::Order(Path::Default),
     }
-}
-
-/// Commands that must not wait behind what they are to end: in a lane they would stand behind the script that
-/// they kill, or behind the writes that a pause holds up.
-fn is_aside(name: &str) -> bool {
-    matches!(name, "script|kill" | "function|kill" | "client|pause" | "client|unpause")
 }
 
 fn read<A: Args + ?Sized>(spec: &Spec, effect: &Effect, args: &A) -> Path {
@@ -139,9 +149,11 @@ fn connection(spec: &Spec) -> Route {
         "client|unblock" => SessionCommand::Client(C::Unblock),
         "client|trackinginfo" => SessionCommand::Client(C::TrackingInfo),
         "client|getredir" => SessionCommand::Client(C::GetRedir),
-        "client|tracking" | "client|caching" | "client|capa" | "client|import-source" => {
-            SessionCommand::Client(C::Unsupported)
-        }
+        "client|pause" => SessionCommand::Client(C::Pause),
+        "client|unpause" => SessionCommand::Client(C::Unpause),
+        "client|tracking" => SessionCommand::Client(C::Tracking),
+        "client|caching" => SessionCommand::Client(C::Caching),
+        "client|capa" | "client|import-source" => SessionCommand::Client(C::Unsupported),
         _ => return Route::Order(Path::Default),
     })
 }

@@ -165,7 +165,7 @@ section! {
         /// The largest reply of a store. The limits of this and the next key drop the store's connection.
         max_reply: ByteSize = default("1gb") from "64kb" to "64gb", Reloads;
         /// The deepest nesting of a reply.
-        reply_depth: usize = default(128) from 7 to 10000, Reloads;
+        reply_depth: usize = default(10000) from 7 to 10000, Reloads;
         /// Commands that are refused, as "command" or "command|subcommand": those that would change a store behind the
         /// proxy's back. Writing the key replaces the whole list.
         refuse: Words = default([

@@ -50,6 +50,19 @@ pub struct ClientInfo {
     pub no_evict: bool,
     /// CLIENT NO-TOUCH.
     pub no_touch: bool,
+    /// CLIENT TRACKING, if it is on.
+    pub tracking: Option<TrackingInfo>,
+}
+
+/// What CLIENT LIST shows of client-side caching.
+#[derive(Clone, Copy, Debug)]
+pub struct TrackingInfo {
+    /// BCAST
+    pub broadcast: bool,
+    /// The client that messages were for is gone.
+    pub broken: bool,
+    /// The id of the client that messages are for, or 0.
+    pub redirect: u64,
 }
 
 /// The socket of a client and its session's waker.
@@ -72,6 +85,8 @@ pub struct ClientIo {
     pub stuck: Cell<bool>,
     /// The socket is broken.
     pub broken: Cell<bool>,
+    /// Everything owed has been sent, and nothing more will be: for others it is gone.
+    pub leaving: Cell<bool>,
     /// CLIENT UNBLOCK, for a client that waits on a store.
     pub unblock: Cell<Option<Unblock>>,
     waker: RefCell<Option<Waker>>,
@@ -93,6 +108,7 @@ impl ClientIo {
             killed: Cell::new(false),
             stuck: Cell::new(false),
             broken: Cell::new(false),
+            leaving: Cell::new(false),
             unblock: Cell::new(None),
             waker: RefCell::new(None),
             woken: Cell::new(false),
@@ -145,9 +161,25 @@ impl Instance {
 
     /// All clients, oldest first.
     pub fn all_clients(&self) -> Vec<(ClientKey, Rc<ClientIo>)> {
-        let mut all: Vec<_> = self.io.borrow().iter().map(|(key, io)| (*key, io.clone())).collect();
+        let io = self.io.borrow();
+        let there = io.iter().filter(|(_, io)| !io.leaving.get());
+        let mut all: Vec<_> = there.map(|(key, io)| (*key, io.clone())).collect();
         all.sort_unstable_by_key(|(key, _)| key.id());
         all
+    }
+
+    /// The client with this id.
+    pub fn client_by_id(&self, id: u64) -> Option<ClientKey> {
+        let io = self.io.borrow();
+        let mut there = io.iter().filter(|(_, io)| !io.leaving.get());
+        there.find(|(key, _)| key.id() == id).map(|(key, _)| *key)
+    }
+
+    /// A client's protocol, and whether it is subscribed to anything.
+    pub fn client_mode(&self, key: ClientKey) -> Option<(Proto, bool)> {
+        let io = self.io.borrow();
+        let info = io.get(&key).filter(|io| !io.leaving.get())?.info.borrow();
+        Some((info.proto, info.subscriptions.iter().any(|count| *count > 0)))
     }
 
     /// How many clients there are.
@@ -159,6 +191,7 @@ impl Instance {
     /// that are blocked get the answer that their time is up, or the element that is on its way.
     pub fn begin_drain(&self) {
         self.draining.set(true);
+        self.unpause();
         for (key, io) in self.all_clients() {
             let waits = {
                 let info = io.info.borrow();

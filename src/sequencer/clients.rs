@@ -45,6 +45,10 @@ pub struct Client {
     /// Bytes of replies that operations keep for it, of which one will be its answer.
     kept: usize,
     dirty: bool,
+    /// A part of the reply in the front slot has been sent.
+    streaming: bool,
+    /// Out-of-band messages that wait for its end.
+    later: Vec<u8>,
     /// The client was closed by the proxy: nothing more is put in `out`.
     pub doomed: Option<Doom>,
     /// The batch that is outstanding, if it is one of several commands.
@@ -109,6 +113,8 @@ impl Clients {
             ready: 0,
             kept: 0,
             dirty: false,
+            streaming: false,
+            later: Vec::new(),
             doomed: None,
             batch: None,
             lone_read: None,
@@ -218,6 +224,7 @@ impl Clients {
         let Some(client) = self.get_mut(key) else { return };
         if matches!(client.slots.front(), Some(Slot::Waiting)) {
             client.push(bytes, output_max);
+            client.streaming = true;
         }
         self.touch(key);
     }
@@ -229,16 +236,22 @@ impl Clients {
         if client.slots.pop_front().is_some() {
             client.base += 1;
         }
+        client.streaming = false;
+        let later = std::mem::take(&mut client.later);
+        client.push(&later, output_max);
         client.settle_front(output_max);
         self.touch(key);
     }
 
     /// Puts bytes that belong to no slot (pushes, replies of a dedicated connection) in line.
-    /// Only when nothing is owed, or for pushes, which may come at any reply boundary.
+    /// Only when nothing is owed, or for pushes, which come at the next reply boundary.
     pub fn push(&mut self, key: ClientKey, bytes: &[u8]) {
         let output_max = self.output_max;
         if let Some(client) = self.get_mut(key) {
-            client.push(bytes, output_max);
+            match client.streaming {
+                false => client.push(bytes, output_max),
+                true => client.push_later(bytes, output_max),
+            }
         }
         self.touch(key);
     }
@@ -319,7 +332,7 @@ impl Client {
 
     /// Bytes that wait for the socket, or for an earlier reply.
     pub fn backlog(&self) -> usize {
-        self.out.len() + self.ready + self.kept
+        self.out.len() + self.ready + self.kept + self.later.len()
     }
 
     /// Keeps a reply that is known before an earlier one. True: the client is closed instead.
@@ -359,6 +372,16 @@ impl Client {
             return;
         }
         self.out.push(bytes);
+    }
+
+    /// A reply is in the middle of being sent: what belongs to no slot waits for its end.
+    fn push_later(&mut self, bytes: &[u8], output_max: usize) {
+        if self.doomed.is_none() && self.backlog() + bytes.len() > output_max {
+            self.close_over_limit();
+        }
+        if self.doomed.is_none() {
+            self.later.extend_from_slice(bytes);
+        }
     }
 
     fn settle_front(&mut self, output_max: usize) {

@@ -62,6 +62,7 @@ impl Sequencer {
                 "MULTISTORE {name} could not be reached within {timeout} ms (reply_timeout); the command was \
                  not sent; try again"
             ),
+            Failure::Busy => self.busy_says.clone(),
             Failure::QueueFull => format!(
                 "MULTISTORE the queue for {name} is full (queue_max); the command was not sent; the store is \
                  too slow for this load, try again later"

@@ -526,6 +526,23 @@ impl Lane {
         expired
     }
 
+    /// Who gets the reply that is due.
+    pub fn front(&self) -> Option<Sink> {
+        self.awaited.front().map(|entry| entry.sink)
+    }
+
+    /// Of what waits behind the request that the store works on: the operations that `which` picks are waited for no
+    /// more. Their replies are still read.
+    pub fn give_up_behind_front(&mut self, mut which: impl FnMut(OpKey) -> bool) -> Vec<Sink> {
+        let mut given_up = Vec::new();
+        for entry in self.awaited.iter_mut().skip(1) {
+            if matches!(entry.sink, Sink::Op(op) if which(op)) {
+                give_up(entry, &mut given_up);
+            }
+        }
+        given_up
+    }
+
     /// Requests that have not left and are older than `before`: taken out.
     pub fn expire_held(&mut self, before: u64) -> Vec<Held> {
         let count = self.held.iter().take_while(|h| h.at < before && h.frame.is_some()).count();

@@ -170,6 +170,8 @@ pub struct Sequencer {
     flips: u64,
     /// Bytes of replies that are kept until the other store's is there.
     kept: u64,
+    /// What a store has said that works on a script.
+    busy_says: String,
 }
 
 // === impl Sequencer ===
@@ -228,6 +230,7 @@ impl Sequencer {
             primary_late: false,
             flips: 0,
             kept: 0,
+            busy_says: String::new(),
         }
     }
 
@@ -375,6 +378,34 @@ impl Sequencer {
             }
         }
         self.expire_holds(before);
+        self.after_progress();
+    }
+
+    /// `store` works on a script and answers others with this error. Who waits behind the script only to look gets it
+    /// as well; what changes something runs when the script has ended, and must be awaited. So does what the script's
+    /// own client has sent behind it.
+    pub fn busy(&mut self, store: StoreId, says: &str) {
+        self.busy_says = says.to_owned();
+        let ops = &self.ops;
+        let client_of = |op: op::OpKey| match ops.get(op.0 as usize)?.owner {
+            op::Owner::Client { key, .. } => Some(key),
+            _ => None,
+        };
+        let busy_for = match self.lanes[store.index()].front() {
+            Some(lane::Sink::Op(op)) => client_of(op),
+            _ => None,
+        };
+        let only_looks = |op: op::OpKey| {
+            let op = ops.get(op.0 as usize);
+            op.is_some_and(|op| !op.write && !op.derived)
+        };
+        let is_others = |op| client_of(op).is_some_and(|client| Some(client) != busy_for);
+        let given_up = self.lanes[store.index()].give_up_behind_front(|op| only_looks(op) && is_others(op));
+        for sink in given_up {
+            if let lane::Sink::Op(op) = sink {
+                self.failed(op, store, Failure::Busy);
+            }
+        }
         self.after_progress();
     }
 

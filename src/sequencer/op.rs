@@ -79,6 +79,8 @@ pub enum Failure {
     NotSent,
     /// The queue for the store is full: the request was not sent.
     QueueFull,
+    /// The store works on a script; the request changes nothing, whenever it runs.
+    Busy,
 }
 
 /// One store's part in an operation.

@@ -50,6 +50,11 @@ pub struct Parking {
     pub footprint: Footprint,
     /// How the command may be mirrored.
     pub way: Way,
+    /// Does the default store tell a client whose stream went away so in words of its own (before Redis 7.2), where
+    /// later ones run the command again and show its error?
+    pub words_gone_stream: bool,
+    /// It has been looked at already that the keys are of the right type.
+    pub looked_at: bool,
     /// When the client's time is up, on the sequencer's clock.
     pub deadline: Option<u64>,
 }
@@ -93,6 +98,9 @@ pub(super) struct Parks {
     taking_turns: bool,
 }
 
+/// What Redis tells a client that waits in XREADGROUP.
+const GROUP_GONE: &[u8] = b"-NOGROUP the consumer group this client was blocked on no longer exists\r\n";
+const STREAM_GONE: &[u8] = b"-UNBLOCKED the stream key no longer exists\r\n";
 /// Replies of MULTI, the command, EXEC.
 const ATTEMPT_REPLIES: u32 = 3;
 /// Waiting lines looked at in one go behind a command of unknown effect, or by the poll.
@@ -125,12 +133,13 @@ impl Parks {
         self.next += 1;
         let id = self.next;
         let (client, keys, deadline) = (parking.client, parking.hashes(), parking.deadline);
+        let tried = parking.looked_at;
         let index = self.slab.insert(Park {
             id,
             parking,
             in_flight: false,
             position: 0,
-            tried: false,
+            tried,
             again: None,
             ended: None,
         });
@@ -464,11 +473,18 @@ impl Sequencer {
         let first = !std::mem::replace(&mut park.tried, true);
         let inner = frame.strip_prefix(b"*1\r\n").unwrap_or(frame);
         // Who waits already is not told that a key has become something else meanwhile: it may become right again.
-        let moves = matches!(&*self.table.spec(park.parking.command).name, "blmove" | "brpoplpush");
-        let other_type = !first && !moves && inner.starts_with(b"-WRONGTYPE");
+        let name = &*self.table.spec(park.parking.command).name;
+        let told = matches!(name, "blmove" | "brpoplpush" | "xreadgroup");
+        let other_type = !first && !told && inner.starts_with(b"-WRONGTYPE");
         let found = !is_nil(inner) && !other_type;
         if found {
-            self.pay_parked(key, inner);
+            let reworded = !first && name == "xreadgroup" && park.parking.words_gone_stream;
+            let reply = match inner.get(..8) {
+                Some(b"-NOGROUP") if reworded => GROUP_GONE,
+                Some(b"-WRONGTY") if reworded => STREAM_GONE,
+                _ => inner,
+            };
+            self.pay_parked(key, reply);
         } else if let Some(how) = park.ended {
             self.pay_ended(key, how);
         } else if !dual {

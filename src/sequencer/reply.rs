@@ -397,7 +397,7 @@ impl Sequencer {
             Failure::Timeout | Failure::NotSent => Some(StoreErrorKind::Timeout),
             Failure::QueueFull => Some(StoreErrorKind::QueueFull),
             // Counted once for the connection, not for each command on it.
-            Failure::Down | Failure::Lost => None,
+            Failure::Down | Failure::Lost | Failure::Busy => None,
         };
         if let Some(kind) = counted {
             self.metrics.store(store).errors[kind].inc();

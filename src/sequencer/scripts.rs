@@ -19,6 +19,8 @@ pub struct ScriptWay {
     pub way: Way,
     /// It may write keys that it does not declare.
     pub undeclared: bool,
+    /// It declares that it writes nothing.
+    pub read_only: bool,
 }
 
 /// Scripts by their SHA-1, as EVALSHA names them.
@@ -32,12 +34,14 @@ pub struct Scripts {
 
 impl ScriptWay {
     /// A script of which nothing is known: its declared keys are copied.
-    pub const UNKNOWN: ScriptWay = ScriptWay { way: Way::Copied, undeclared: false };
+    pub const UNKNOWN: ScriptWay = ScriptWay { way: Way::Copied, undeclared: false, read_only: false };
 
-    fn of(traits: ScriptTraits) -> ScriptWay {
+    fn of(source: &[u8]) -> ScriptWay {
+        let traits: ScriptTraits = analyse(source);
         let verbatim = traits.literal_commands && !traits.may_choose;
         let way = if verbatim { Way::Verbatim } else { Way::Copied };
-        ScriptWay { way, undeclared: traits.undeclared_keys_possible }
+        let read_only = declares_no_writes(source);
+        ScriptWay { way, undeclared: traits.undeclared_keys_possible, read_only }
     }
 }
 
@@ -51,7 +55,7 @@ impl Scripts {
             ("evalsha", Some(sha), _) => self.lookup(sha),
             ("script|load", _, Some(source)) => {
                 self.learn(source);
-                ScriptWay { way: Way::Verbatim, undeclared: false }
+                ScriptWay { way: Way::Verbatim, ..ScriptWay::UNKNOWN }
             }
             _ => ScriptWay::UNKNOWN,
         }
@@ -62,7 +66,7 @@ impl Scripts {
         if let Some(known) = self.known.get(&sha) {
             return *known;
         }
-        let way = ScriptWay::of(analyse(source));
+        let way = ScriptWay::of(source);
         if self.order.len() >= MAX_SCRIPTS
             && let Some(oldest) = self.order.pop_front()
         {
@@ -78,6 +82,12 @@ impl Scripts {
         sha.make_ascii_lowercase();
         self.known.get(&sha).copied().unwrap_or(ScriptWay::UNKNOWN)
     }
+}
+
+/// Does the first line say so: `#!lua flags=no-writes`?
+fn declares_no_writes(source: &[u8]) -> bool {
+    let line = source.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    line.starts_with(b"#!") && memchr::memmem::find(line, b"no-writes").is_some()
 }
 
 fn hex(digest: &[u8; 20]) -> [u8; 40] {

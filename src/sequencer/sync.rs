@@ -204,7 +204,7 @@ impl Sequencer {
         if spec.kind == Kind::Script || spec.name == "script|load" {
             return self.scripts.way(&spec.name, args);
         }
-        ScriptWay { way: self.recipes.way(id, spec, args), undeclared: false }
+        ScriptWay { way: self.recipes.way(id, spec, args), ..ScriptWay::UNKNOWN }
     }
 
     /// Keys that no command declared may have been written on one store only.

@@ -166,5 +166,6 @@ fn info(addr: String, laddr: String) -> ClientInfo {
         blocked: false,
         no_evict: false,
         no_touch: false,
+        tracking: None,
     }
 }

@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 // === impl Session ===
 
 impl Session {
-    /// SCRIPT KILL, FUNCTION KILL, CLIENT PAUSE, CLIENT UNPAUSE: on a connection of their own.
+    /// SCRIPT KILL, FUNCTION KILL, FUNCTION STATS: on a connection of their own.
     pub(super) async fn run_aside(&mut self, request: Owned) -> Result<(), Gone> {
         self.drained(1).await?;
         let store = self.instance.core().default_store();
@@ -39,7 +39,7 @@ impl Session {
     async fn send_aside(&self, store: StoreId, frame: &[u8]) -> Result<Vec<u8>, DedicatedError> {
         let limits = self.instance.reply_limits();
         let within = self.instance.config().reply_timeout.max(PATIENCE);
-        let mut loan = Pool::acquire_at_once(&self.instance, store).await?;
+        let mut loan = Pool::acquire_at_once(&self.instance, store, self.state.proto).await?;
         loan.send(frame, within).await?;
         loan.reply(&limits, within).await
     }

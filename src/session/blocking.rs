@@ -54,7 +54,6 @@ impl Session {
         });
         let has_keys = !self.footprint_of(&request).keys().is_empty();
         self.io.unblock.set(None);
-        self.io.info.borrow_mut().blocked = true;
         let outcome = loop {
             let dual = self.instance.core().stage().is_dual();
             let step = match dual && has_keys {
@@ -85,13 +84,14 @@ impl Session {
         request: &mut Owned,
         limit: Option<(Instant, Duration)>,
     ) -> Result<bool, Gone> {
-        self.resolve_last_ids(request).await?;
+        let looked_at = self.resolve_last_ids(request).await?;
         let mut frame = Vec::new();
         encode::command(&mut frame, &[b"MULTI"]);
         let footprint = self.footprint_of(request).shifted(frame.len());
         frame.extend_from_slice(&request.frame);
         encode::command(&mut frame, &[b"EXEC"]);
         let (key, seq) = (self.key, request.seq);
+        let words_gone_stream = !self.instance.is_default_store_at_least(7, 2);
         {
             let mut core = self.instance.core_mut();
             if !core.stage().is_dual() {
@@ -108,6 +108,8 @@ impl Session {
                 context: self.state.context(),
                 frame: frame.into(),
                 footprint,
+                words_gone_stream,
+                looked_at,
                 // A wait that ends beyond the clock's end has no end.
                 deadline: left.and_then(|left| now.checked_add(u64::try_from(left).ok()?)),
             });
@@ -116,6 +118,7 @@ impl Session {
                 core.unblock(key, how);
             }
         }
+        self.io.info.borrow_mut().blocked = true;
         self.until(move |session| session.eof || !session.instance.core().is_parked(key)).await?;
         if self.eof {
             self.instance.core_mut().abandon(key);
@@ -128,11 +131,12 @@ impl Session {
     }
 
     /// `$` of XREAD means what comes after now, not after each new attempt.
-    async fn resolve_last_ids(&mut self, request: &mut Owned) -> Result<(), Gone> {
+    /// True: some were, of streams that are there, or can be.
+    async fn resolve_last_ids(&mut self, request: &mut Owned) -> Result<bool, Gone> {
         if !request.args.as_slice().is(0, "XREAD") {
-            return Ok(());
+            return Ok(false);
         }
-        let Some(streams) = request.args.as_slice().position(1, "STREAMS") else { return Ok(()) };
+        let Some(streams) = request.args.as_slice().position(1, "STREAMS") else { return Ok(false) };
         let count = (request.args.len() - streams - 1) / 2;
         let mut changed = false;
         for at in streams + 1..streams + 1 + count {
@@ -161,7 +165,7 @@ impl Session {
         if changed {
             request.encode();
         }
-        Ok(())
+        Ok(changed)
     }
 
     /// Waits on a connection of the client's own. False: the stage has become dual.
@@ -211,6 +215,7 @@ impl Session {
         if let Err(error) = sent {
             return Ok(Waited::Reply(self.dedicated_error(store, error)));
         }
+        self.io.info.borrow_mut().blocked = true;
         // The store ends the wait. One that hangs must not hold the client for ever.
         let wait = limit.map_or(Duration::MAX, |limit| limit.saturating_add(within));
         let waited = tokio::time::timeout(wait, self.await_element(&mut loan, movable)).await;

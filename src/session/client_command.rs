@@ -1,16 +1,16 @@
 //! CLIENT …: about the proxy's own clients, never about the connections behind it.
 
-use std::io::Write;
 use std::rc::Rc;
 
 use crate::command::Args;
-use crate::instance::ClientIo;
-use crate::resp::{Proto, encode};
+use crate::instance::{ClientInfo, ClientIo};
+use crate::resp::encode;
 use crate::route::ClientCommand;
 use crate::sequencer::clients::ClientKey;
 use crate::sequencer::park::Unblock;
 
-use super::{Owned, Session};
+use super::tracking::tracking_info;
+use super::{Owned, Session, Task};
 
 /// The error for a name that would break CLIENT LIST.
 pub(super) const BAD_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";
@@ -123,14 +123,19 @@ fn parse_kind(word: &[u8]) -> Result<ClientKind, String> {
 
 impl Session {
     /// Answers CLIENT … ; the slot is owed.
-    pub(super) fn client_command(&mut self, command: ClientCommand, request: &Owned) {
+    pub(super) fn client_command(&mut self, command: ClientCommand, request: Owned) -> Option<Task> {
         match command {
+            ClientCommand::Tracking | ClientCommand::Caching => return Some(Task::Track(command, request)),
+            ClientCommand::TrackingInfo if self.tracking.is_some() => {
+                return Some(Task::Track(command, request));
+            }
             ClientCommand::Reply => self.reply_mode(request.seq, &request.args),
             _ => {
                 let reply = self.client_reply(command, &request.args);
                 self.pay(request.seq, &reply);
             }
         }
+        None
     }
 
     /// Runs CLIENT … and gives its reply. CLIENT REPLY is about replies themselves and not meant here.
@@ -141,15 +146,20 @@ impl Session {
             C::GetName => Ok(self.own_name()),
             C::SetName => self.set_name(args),
             C::SetInfo => self.set_info(args),
-            C::Info => Ok(self.text(self.describe(self.key, &self.io).as_bytes())),
+            C::Info => Ok(self.text(self.describe(self.key, &self.io, args).as_bytes())),
             C::List => self.list_clients(args),
             C::Kill => self.kill_clients(args),
             C::NoEvict => self.switch(args, |io, on| io.info.borrow_mut().no_evict = on),
             C::NoTouch => self.switch(args, |io, on| io.info.borrow_mut().no_touch = on),
             C::Unblock => self.unblock_client(args),
-            C::TrackingInfo => Ok(self.tracking_info()),
-            C::GetRedir => Ok(written(|out| encode::int(out, -1))),
-            C::Reply | C::Unsupported => {
+            C::Pause => self.pause(args),
+            C::Unpause => {
+                self.instance.unpause();
+                Ok(encode::OK.to_vec())
+            }
+            C::TrackingInfo => Ok(tracking_info(self.state.proto, &[b"off"], -1, &[])),
+            C::GetRedir => Ok(written(|out| encode::int(out, self.redirection()))),
+            C::Tracking | C::Caching | C::Reply | C::Unsupported => {
                 let name = args.get(1).map_or(&[][..], Vec::as_slice);
                 let name = String::from_utf8_lossy(name).to_uppercase();
                 Err(format!("MULTISTORE CLIENT {name} is not supported through the proxy"))
@@ -194,24 +204,12 @@ impl Session {
         Ok(encode::OK.to_vec())
     }
 
-    /// A text as RESP2 bulk string or RESP3 verbatim string, as Redis shows its lists.
-    fn text(&self, text: &[u8]) -> Vec<u8> {
-        written(|out| match self.state.proto {
-            Proto::Resp2 => encode::bulk(out, text),
-            Proto::Resp3 => {
-                let _ = write!(out, "={}\r\ntxt:", text.len() + 4);
-                out.extend_from_slice(text);
-                out.extend_from_slice(b"\r\n");
-            }
-        })
-    }
-
     fn list_clients(&self, args: &[Vec<u8>]) -> Outcome {
         let filter = Filter::parse_list(args)?;
         let mut text = String::new();
         for (key, io) in self.instance.all_clients() {
             if filter.matches(key, &io, self.key) {
-                text.push_str(&self.describe(key, &io));
+                text.push_str(&self.describe(key, &io, args));
             }
         }
         Ok(self.text(text.as_bytes()))
@@ -279,8 +277,7 @@ impl Session {
 
     fn unblock_client(&self, args: &[Vec<u8>]) -> Outcome {
         if args.len() > 4 {
-            let text = "ERR unknown subcommand or wrong number of arguments for 'UNBLOCK'. Try CLIENT HELP.";
-            return Err(text.to_owned());
+            return Err(too_many("UNBLOCK"));
         }
         let how = match args.get(3).map(|word| word.to_ascii_lowercase()).as_deref() {
             None | Some(b"timeout") => Unblock::Timeout,
@@ -302,25 +299,39 @@ impl Session {
         Ok(written(|out| encode::int(out, i64::from(done))))
     }
 
-    fn tracking_info(&self) -> Vec<u8> {
-        let proto = self.state.proto;
-        written(|out| {
-            encode::map_header(out, 3, proto);
-            encode::bulk(out, "flags");
-            encode::set_header(out, 1, proto);
-            encode::bulk(out, "off");
-            encode::bulk(out, "redirect");
-            encode::int(out, -1);
-            encode::bulk(out, "prefixes");
-            encode::array_header(out, 0);
-        })
+    fn pause(&self, args: &[Vec<u8>]) -> Outcome {
+        if args.len() > 4 {
+            return Err(too_many("PAUSE"));
+        }
+        let all = match args.get(3).map(|mode| mode.to_ascii_lowercase()).as_deref() {
+            None | Some(b"all") => true,
+            Some(b"write") => false,
+            Some(_) => return Err("ERR CLIENT PAUSE mode must be WRITE or ALL".to_owned()),
+        };
+        let millis = args.int(2).ok_or("ERR timeout is not an integer or out of range")?;
+        let millis = u64::try_from(millis).map_err(|_| "ERR timeout is negative")?;
+        self.instance.pause(millis, all);
+        Ok(encode::OK.to_vec())
+    }
+
+    fn redirection(&self) -> i64 {
+        redirection(&self.io.info.borrow())
     }
 
     /// A client's line in CLIENT LIST, with the fields that the default store's version has.
-    fn describe(&self, key: ClientKey, io: &ClientIo) -> String {
+    fn describe(&self, key: ClientKey, io: &ClientIo, asked: &[Vec<u8>]) -> String {
         let command = io.last.get().map(|id| self.instance.core().table.spec(id).name.clone());
-        describe(key, io, command.as_deref().unwrap_or("NULL"), self.instance.has_client_info())
+        let mut request = Vec::new();
+        if key == self.key {
+            encode::command(&mut request, asked);
+        }
+        let command = command.as_deref().unwrap_or("NULL");
+        describe(key, io, command, request.len(), self.instance.has_client_info())
     }
+}
+
+fn too_many(subcommand: &str) -> String {
+    format!("ERR unknown subcommand or wrong number of arguments for '{subcommand}'. Try CLIENT HELP.")
 }
 
 /// A reply, or the text of an error.
@@ -332,8 +343,13 @@ fn written(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     out
 }
 
+/// CLIENT GETREDIR
+fn redirection(info: &ClientInfo) -> i64 {
+    info.tracking.map_or(-1, |tracking| i64::try_from(tracking.redirect).unwrap_or(i64::MAX))
+}
+
 /// A client's line in CLIENT LIST.
-fn describe(key: ClientKey, io: &ClientIo, command: &str, with_library: bool) -> String {
+fn describe(key: ClientKey, io: &ClientIo, command: &str, request: usize, with_library: bool) -> String {
     let info = io.info.borrow();
     let mut flags = String::new();
     for (set, flag) in [
@@ -341,6 +357,9 @@ fn describe(key: ClientKey, io: &ClientIo, command: &str, with_library: bool) ->
         (info.subscriptions.iter().any(|count| *count > 0), 'P'),
         (info.queued >= 0, 'x'),
         (info.blocked, 'b'),
+        (info.tracking.is_some(), 't'),
+        (info.tracking.is_some_and(|tracking| tracking.broken), 'R'),
+        (info.tracking.is_some_and(|tracking| tracking.broadcast), 'B'),
         (info.no_evict, 'e'),
         (info.no_touch, 'T'),
     ] {
@@ -353,8 +372,8 @@ fn describe(key: ClientKey, io: &ClientIo, command: &str, with_library: bool) ->
     }
     let mut line = format!(
         "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={flags} db={} sub={} psub={} ssub={} multi={} \
-         qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd={} \
-         user={} redir=-1 resp={}",
+         qbuf={request} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd={} \
+         user={} redir={} resp={}",
         key.id(),
         info.addr,
         info.laddr,
@@ -368,6 +387,7 @@ fn describe(key: ClientKey, io: &ClientIo, command: &str, with_library: bool) ->
         info.queued,
         command,
         String::from_utf8_lossy(&info.user),
+        redirection(&info),
         info.proto as u8,
     );
     if with_library {

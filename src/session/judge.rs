@@ -106,13 +106,14 @@ impl Session {
             multi.dirty = true;
         }
         self.answer_queued();
-        if route != Route::Transaction(TransactionCommand::Exec) || !error.starts_with(b"ERR ") {
+        let aborts = error.starts_with(b"ERR ") || error.starts_with(b"BUSY ");
+        if route != Route::Transaction(TransactionCommand::Exec) || !aborts {
             self.pay_error(seq, error);
             return;
         }
         self.abort_multi();
         let mut text = b"EXECABORT Transaction discarded because of: ".to_vec();
-        text.extend_from_slice(error.get(4..).unwrap_or_default());
+        text.extend_from_slice(error.strip_prefix(b"ERR ").unwrap_or(&error));
         self.pay_error(seq, text);
     }
 

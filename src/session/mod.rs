@@ -14,14 +14,17 @@ mod auth;
 mod blocking;
 mod client_command;
 mod heavy;
+mod info;
 mod judge;
 mod monitor;
+mod pause;
 mod pinned;
 mod pubsub;
 mod queue;
 mod request;
 mod select;
 mod state;
+mod tracking;
 mod transaction;
 mod writes;
 
@@ -35,12 +38,14 @@ use crate::instance::{CLIENT_READ_BYTES, ClientInfo, ClientIo, Instance};
 use crate::metrics::ClientErrorKind;
 use crate::net::{ReadHalf, WriteHalf};
 use crate::resp::request::{Decoder, RequestLimits};
+use crate::route::ClientCommand;
 use crate::sequencer::clients::{ClientKey, Doom};
 use crate::store::pool::Loan;
 
 use heavy::Heavy;
 use pubsub::Subscriber;
 use state::State;
+use tracking::Tracking;
 use transaction::Multi;
 
 /// Why a session is over. What is still to be sent has been sent, or cannot be.
@@ -65,6 +70,14 @@ enum Task {
     Subscribe(Owned),
     /// The default store has changed under a subscriber.
     Resubscribe,
+    /// CLIENT PAUSE holds the next request up; it has not been taken.
+    Paused,
+    /// INFO multistore.
+    Info(Owned),
+    /// CLIENT TRACKING and its kin.
+    Track(ClientCommand, Owned),
+    /// The default store has changed under a tracking client.
+    Retrack,
     /// MONITOR.
     Monitor(Owned),
     /// WATCH: from here on the client has a connection of its own.
@@ -105,6 +118,7 @@ struct Session {
     subscriber: Option<Box<Subscriber>>,
     /// Bytes read in this turn.
     share: usize,
+    tracking: Option<Box<Tracking>>,
     /// The client has closed its half.
     eof: bool,
     /// Close as soon as everything owed is sent.
@@ -149,6 +163,7 @@ pub async fn serve(instance: Rc<Instance>, reader: ReadHalf, writer: WriteHalf, 
         watch_lost: false,
         subscriber: None,
         share: 0,
+        tracking: None,
         eof: false,
         closing: false,
         failures: 0,
@@ -208,6 +223,10 @@ impl Session {
             Task::Aside(request) => self.run_aside(request).await,
             Task::Subscribe(request) => self.subscribe(request).await,
             Task::Resubscribe => self.resubscribe().await,
+            Task::Paused => self.wait_for_unpause().await,
+            Task::Info(request) => self.info(request).await,
+            Task::Track(command, request) => self.track(command, request).await,
+            Task::Retrack => self.retrack().await,
             Task::Monitor(request) => self.monitor(request).await,
             Task::Watch(request) => self.watch(request).await,
             Task::Pinned(request) => self.run_pinned(request).await,
@@ -263,6 +282,9 @@ impl Session {
             if let Poll::Ready(moved) = self.poll_messages(cx) {
                 return Poll::Ready(moved.map(|_| Some(Task::Resubscribe)));
             }
+            if let Poll::Ready(moved) = self.poll_invalidations(cx) {
+                return Poll::Ready(moved.map(|_| Some(Task::Retrack)));
+            }
             if !self.may_read() {
                 self.instance.wake_when_readable(self.key);
                 if self.stay_asleep(cx) {
@@ -304,7 +326,8 @@ impl Session {
 
     /// Is nothing half done: no partial request, no open transaction?
     fn at_boundary(&self) -> bool {
-        self.buf.is_empty() && self.multi.is_none() && self.pinned.is_none()
+        let idle = self.pinned.is_none() || (self.tracking.is_some() && !self.is_watching());
+        self.buf.is_empty() && self.multi.is_none() && idle
     }
 
     /// Reads once and processes what came.
@@ -425,6 +448,9 @@ impl Session {
             loop {
                 self.check()?;
                 self.poll_unstick(cx)?;
+                if let Poll::Ready(Err(gone)) = self.poll_invalidations(cx) {
+                    return Poll::Ready(Err(gone));
+                }
                 if done(self) {
                     return Poll::Ready(Ok(()));
                 }
@@ -475,6 +501,7 @@ impl Session {
         if self.eof || self.check().is_err() {
             return;
         }
+        self.io.leaving.set(true);
         self.io.writer.shutdown();
         let _ = tokio::time::timeout(
             LINGER,

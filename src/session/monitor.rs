@@ -44,7 +44,7 @@ impl Session {
             tokio::select! {
                 came = poll_fn(|cx| loan.poll_frames(cx, &limits, &mut frames)) => {
                     came.map_err(|_| Gone)?;
-                    self.instance.core_mut().clients.push(self.key, &frames);
+                    self.instance.core_mut().clients.push(self.key, &without_own(&frames));
                     frames.clear();
                     self.instance.settle();
                     // On a busy store there is always more: others have their turn.
@@ -103,6 +103,20 @@ impl Session {
 
 /// What ends a monitor.
 const ENDING: [&[u8]; 2] = [b"*1\r\n$5\r\nRESET\r\n", b"*1\r\n$4\r\nQUIT\r\n"];
+
+/// Is it the proxy's own way of keeping a lane in its context, and in step?
+fn is_own(line: &[u8]) -> bool {
+    let Some(at) = memchr::memmem::find(line, b"] \"") else { return false };
+    let command = line.get(at + 2..).unwrap_or_default();
+    let own: [&[u8]; 3] = [b"\"SELECT\"", b"\"HELLO\"", b"\"ECHO\" \"multistore-mark-"];
+    own.iter().any(|own| command.starts_with(own))
+}
+
+/// What is shown, one line each, without that.
+fn without_own(lines: &[u8]) -> Vec<u8> {
+    let shown = lines.split_inclusive(|byte| *byte == b'\n').filter(|line| !is_own(line));
+    shown.flatten().copied().collect()
+}
 
 fn encoded<'a>(words: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
     let words: Vec<&[u8]> = words.collect();

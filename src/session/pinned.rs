@@ -13,6 +13,7 @@ use crate::resp::reply::{ReplyLimits, ReplyScanner, Scanned};
 use crate::resp::request::{Request, spans_of};
 use crate::resp::value::Value;
 use crate::sequencer::fence::Footprint;
+use crate::sequencer::lane::Context;
 use crate::sequencer::op::Failure;
 use crate::sequencer::{Dedicated, Scope};
 use crate::stage::StoreId;
@@ -27,6 +28,7 @@ use super::{Gone, Owned, Session};
 
 /// How often keys are copied for a client with a connection of its own before it is told that it cannot be done.
 const HYDRATIONS: usize = 3;
+const UNWATCH: &[u8] = b"*1\r\n$7\r\nUNWATCH\r\n";
 
 // === impl Session ===
 
@@ -147,7 +149,7 @@ impl Session {
             }
         };
         let store = self.instance.core().default_store();
-        let left = self.pinned.as_ref().is_some_and(|loan| loan.watching && loan.store != store);
+        let left = self.is_watching() && self.pinned.as_ref().is_some_and(|loan| loan.store != store);
         let lost = self.watch_lost || left;
         let exec = self.instance.core().table.by_name("exec");
         if let Some(command) = exec.filter(|_| !lost) {
@@ -167,6 +169,9 @@ impl Session {
             if let Some(loan) = &mut self.pinned {
                 loan.watching = false;
             }
+            if let Some(tracking) = &mut self.tracking {
+                tracking.unwatch = false;
+            }
             self.exec_done(seq, &multi, outcome);
         } else {
             // What was watched, on a connection or a store that does not count any more, may have changed.
@@ -174,7 +179,7 @@ impl Session {
         }
         self.io.info.borrow_mut().queued = -1;
         if multi.private
-            && let Some(loan) = &mut self.pinned
+            && let Some(mut loan) = self.pinned.take()
         {
             loan.spoil();
         }
@@ -363,23 +368,28 @@ impl Session {
 
     /// Makes sure that the client's own connection leads to the default store, in its context.
     /// `watches`: the request to come watches keys on it.
-    async fn own_connection(&mut self, watches: bool) -> Result<(), Vec<u8>> {
+    pub(super) async fn own_connection(&mut self, watches: bool) -> Result<(), Vec<u8>> {
         let store = self.instance.core().default_store();
         let context = self.state.context();
-        let within = self.instance.config().reply_timeout;
-        let limits = self.instance.reply_limits();
         let mut loan = match self.pinned.take() {
             Some(mut loan) if loan.store == store => {
-                let entered = loan.enter(context, &limits, within).await;
+                let entered = self.enter(&mut loan, context).await;
                 if let Err(error) = entered {
                     self.watch_lost |= loan.watching;
+                    self.closing |= self.tracking.is_some();
                     return Err(self.dedicated_error(store, error));
                 }
                 loan
             }
             old => {
-                self.watch_lost |= old.is_some_and(|loan| loan.watching);
-                self.acquire().await?
+                let unwatched = self.tracking.as_ref().is_some_and(|tracking| tracking.unwatch);
+                self.watch_lost |= old.is_some_and(|loan| loan.watching && !unwatched);
+                let acquired = match self.acquire().await {
+                    Ok(mut loan) => self.track_on(&mut loan).await.map(|()| loan),
+                    Err(error) => Err(error),
+                };
+                self.closing |= acquired.is_err() && self.tracking.is_some();
+                acquired?
             }
         };
         loan.watching |= watches;
@@ -387,20 +397,43 @@ impl Session {
         Ok(())
     }
 
+    /// Puts the client's own connection into its context, and lets go of keys that it does not watch any more.
+    async fn enter(&mut self, loan: &mut Loan, context: Context) -> Result<(), DedicatedError> {
+        let (limits, within) = (self.instance.reply_limits(), self.instance.config().reply_timeout);
+        loan.enter(context, &limits, within).await?;
+        if let Some(tracking) = self.tracking.as_mut().filter(|tracking| tracking.unwatch) {
+            loan.send(UNWATCH, within).await?;
+            loan.reply(&limits, within).await?;
+            loan.watching = false;
+            tracking.unwatch = false;
+        }
+        Ok(())
+    }
+
     /// Sends a request on the client's own connection and awaits its replies.
-    async fn exchange(&mut self, frames: &[&[u8]], replies: usize) -> Result<Vec<Vec<u8>>, Vec<u8>> {
+    pub(super) async fn exchange(
+        &mut self,
+        frames: &[&[u8]],
+        replies: usize,
+    ) -> Result<Vec<Vec<u8>>, Vec<u8>> {
         let within = self.instance.config().reply_timeout;
         let limits = self.instance.reply_limits();
         let Some(mut loan) = self.pinned.take() else { return Err(Vec::new()) };
         let store = loan.store;
         match talk(&mut loan, frames, replies, &limits, within).await {
             Ok(frames) => {
+                let pushes = loan.take_pushes();
+                if !pushes.is_empty() {
+                    self.instance.core_mut().clients.push(self.key, &pushes);
+                }
                 self.pinned = Some(loan);
                 Ok(frames)
             }
             Err(error) => {
                 loan.spoil();
                 self.watch_lost |= loan.watching;
+                // Nothing tells such a client any more what has changed.
+                self.closing |= self.tracking.is_some();
                 Err(self.dedicated_error(store, error))
             }
         }

@@ -168,9 +168,10 @@ impl Session {
             let note = Note::of(&frame.bytes);
             subscriber.note(&note);
             let is_answer = !matches!(note, Note::Message(_));
-            if is_answer && std::mem::take(&mut first) {
+            if note == Note::Answer && std::mem::take(&mut first) {
                 self.pay(request.seq, &frame.bytes);
             } else {
+                // A confirmation is sent under CLIENT REPLY OFF as well.
                 self.instance.core_mut().clients.push(self.key, &frame.bytes);
             }
             if is_answer {
@@ -179,6 +180,9 @@ impl Session {
             if frame.bytes.first() == Some(&b'-') {
                 break;
             }
+        }
+        if first {
+            self.pay(request.seq, b"");
         }
         self.instance.settle();
         Ok(())

@@ -12,7 +12,7 @@ use super::request::refusal;
 use super::select::parse_db;
 use super::transaction::{Change, Multi, Own};
 use super::writes::{scope, wider};
-use super::{Session, Task};
+use super::{Owned, Session, Task};
 
 // === impl Session ===
 
@@ -35,6 +35,7 @@ impl Session {
             self.queue_session(command, request, seq);
             return None;
         }
+        let replicates = self.may_replicate(request, id, spec, effect);
         let footprint = self.footprint(spec, effect, request);
         let told = self.instance.core_mut().way(id, request);
         let reach = scope(spec, effect, &footprint, told.undeclared);
@@ -44,6 +45,7 @@ impl Session {
             multi.footprint.join(footprint, multi.frames.len());
         }
         multi.writes |= effect.writes || effect.kind == Kind::Publish;
+        multi.replicates |= replicates;
         multi.scope = wider(multi.scope, reach);
         multi.ways.push(told.way);
         // MONITOR changes the connection that runs it, where a server lets it in a transaction.
@@ -56,6 +58,7 @@ impl Session {
     /// Queues a command about the connection: none of them is for a lane.
     fn queue_session(&mut self, command: SessionCommand, request: &Request<'_>, seq: u64) {
         let single_db = self.instance.single_db();
+        let whoami = self.whoami();
         let Some(multi) = &mut self.multi else { return };
         multi.private = true;
         multi.ways.push(Way::Nothing);
@@ -64,6 +67,7 @@ impl Session {
                 let args = request.iter().map(<[u8]>::to_vec).collect();
                 multi.queue_own(Own::Client(command, args), request.frame.len(), seq);
             }
+            SessionCommand::WhoAmI => multi.queue_own(Own::Reply(whoami), request.frame.len(), seq),
             SessionCommand::Select => match parse_db(request, single_db) {
                 Ok(_) if single_db => {
                     multi.queue_own(Own::Reply(encode::OK.to_vec()), request.frame.len(), seq)
@@ -98,7 +102,10 @@ impl Session {
                 Some(b"MULTISTORE subscribing inside a transaction is not supported".to_vec())
             }
             Route::Refuse => Some(refusal(spec).into_bytes()),
-            Route::Session(SessionCommand::Client(C::Reply | C::Unsupported)) => {
+            Route::Session(SessionCommand::Client(command))
+                if matches!(command, C::Reply | C::Tracking | C::Caching | C::Unsupported)
+                    || (command == C::TrackingInfo && self.tracking.is_some()) =>
+            {
                 let name = spec.name.replace('|', " ").to_uppercase();
                 Some(format!("MULTISTORE {name} inside a transaction is not supported").into_bytes())
             }
@@ -110,12 +117,13 @@ impl Session {
         }
     }
 
-    pub(super) fn begin_multi(&mut self, seq: u64) {
+    pub(super) fn begin_multi(&mut self, request: &Owned) {
+        let seq = request.seq;
         if self.multi.is_some() {
             self.answer_queued();
             self.pay_error(seq, "ERR MULTI calls can not be nested");
         } else {
-            self.multi = Some(Box::new(Multi::begin(seq)));
+            self.multi = Some(Box::new(Multi::begin(&request.frame, seq)));
             self.io.info.borrow_mut().queued = 0;
         }
     }

@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 
 use crate::command::errors::{unknown_command_error, unknown_subcommand_error};
-use crate::command::{Args, CommandId, Effect, Keys, Kind, Lookup, Spec, can_fill, classify, keys, other_db};
+use crate::command::{
+    Args, CommandFlags, CommandId, Effect, Keys, Kind, Lookup, Spec, can_fill, classify, keys, other_db,
+};
 use crate::metrics::{ClientErrorKind, RequestKind};
 use crate::mirror::Way;
 use crate::resp::encode;
@@ -44,6 +46,9 @@ impl Session {
                 break Some(Task::Yield);
             }
             let (len, task) = self.one(rest);
+            if matches!(task, Some(Task::Paused)) {
+                break task;
+            }
             at += len;
             count += 1;
             if task.is_some() || self.closing {
@@ -153,6 +158,15 @@ impl Session {
         {
             self.reject(route, error);
             return None;
+        }
+        if !spec.flags.has(CommandFlags::ALLOW_BUSY)
+            && let Some(busy) = self.instance.busy_error()
+        {
+            self.reject(route, busy);
+            return None;
+        }
+        if self.is_paused(request, id, spec, &effect, route) {
+            return Some(Task::Paused);
         }
         if self.instance.single_db()
             && let Some(frame) = self.confined(spec, request)

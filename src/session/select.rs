@@ -47,8 +47,11 @@ impl Session {
                 self.closing = true;
                 None
             }
-            SessionCommand::Client(command) => {
-                self.client_command(command, &request);
+            SessionCommand::Client(command) => self.client_command(command, request),
+            SessionCommand::Info => Some(Task::Info(request)),
+            SessionCommand::WhoAmI => {
+                let reply = self.whoami();
+                self.pay(request.seq, &reply);
                 None
             }
         }
@@ -98,6 +101,7 @@ impl Session {
 
     fn reset(&mut self, seq: u64) {
         let needs_auth = self.instance.config_ref().auth != crate::config::Auth::None;
+        self.tracking = None;
         self.abort_multi();
         self.subscriber = None;
         // RESET ends CLIENT REPLY OFF before it answers.
@@ -109,11 +113,13 @@ impl Session {
         self.limits.unauthenticated = needs_auth;
         let mut info = self.io.info.borrow_mut();
         info.name.clear();
+        info.user = b"default".to_vec();
         info.db = 0;
         info.proto = Proto::Resp2;
         info.subscriptions = [0; 3];
         info.no_evict = false;
         info.no_touch = false;
+        info.tracking = None;
         drop(info);
         self.pay(seq, b"+RESET\r\n");
     }
@@ -128,7 +134,7 @@ impl Session {
     ) -> Option<Task> {
         let seq = request.seq;
         match command {
-            TransactionCommand::Multi => self.begin_multi(seq),
+            TransactionCommand::Multi => self.begin_multi(&request),
             TransactionCommand::Discard if self.multi.is_some() => {
                 self.abort_multi();
                 self.pay(seq, encode::OK);
@@ -162,7 +168,7 @@ impl Session {
         }
         let mut multi = self.multi.take()?;
         self.io.info.borrow_mut().queued = -1;
-        encode::command(&mut multi.frames, &[b"EXEC"]);
+        multi.frames.extend_from_slice(&request.frame);
         let command = request.command;
         multi.parts.push(Part { seq, answered: false, rule: crate::command::Rule::Exact });
         let mut core = self.instance.core_mut();
@@ -190,8 +196,17 @@ impl Session {
 
     /// The client watches nothing any more.
     pub(super) fn unpin(&mut self) {
-        self.pinned = None;
         self.watch_lost = false;
+        match &mut self.tracking {
+            None => self.pinned = None,
+            Some(tracking) => tracking.unwatch |= self.pinned.as_ref().is_some_and(|loan| loan.watching),
+        }
+    }
+
+    /// Does the client watch keys on its own connection?
+    pub(super) fn is_watching(&self) -> bool {
+        let unwatched = self.tracking.as_ref().is_some_and(|tracking| tracking.unwatch);
+        !unwatched && self.pinned.as_ref().is_some_and(|loan| loan.watching)
     }
 
     /// Answers what the open transaction owes, in the store's stead.

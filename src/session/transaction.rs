@@ -32,6 +32,8 @@ pub struct Multi {
     pub footprint: Footprint,
     /// Does any command write?
     pub writes: bool,
+    /// May any command change anything, as CLIENT PAUSE … WRITE understands it?
+    pub replicates: bool,
     /// How the commands may be mirrored.
     pub ways: Vec<Way>,
     /// What they do to the keyspace as a whole.
@@ -72,10 +74,10 @@ pub enum Own {
 // === impl Multi ===
 
 impl Multi {
-    /// A transaction begins: the slot of MULTI.
-    pub fn begin(seq: u64) -> Multi {
+    /// A transaction begins: MULTI, and its slot.
+    pub fn begin(frame: &[u8], seq: u64) -> Multi {
         let mut multi = Multi::default();
-        encode::command(&mut multi.frames, &[b"MULTI"]);
+        multi.frames.extend_from_slice(frame);
         multi.parts.push(Part { seq, answered: false, rule: Rule::Ignore });
         multi
     }

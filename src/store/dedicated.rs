@@ -42,6 +42,8 @@ pub struct Dedicated {
     pub clean: bool,
     /// Keys are watched on it: until EXEC it is its owner's alone.
     pub watching: bool,
+    /// Out-of-band messages that came before a reply; none: nobody wants them.
+    pushes: Option<Vec<u8>>,
 }
 
 /// A frame from a dedicated connection.
@@ -106,6 +108,7 @@ impl Dedicated {
             start: 0,
             clean: true,
             watching: false,
+            pushes: None,
         })
     }
 
@@ -117,6 +120,20 @@ impl Dedicated {
     ) -> Result<Dedicated, DedicatedError> {
         let bare = StoreConfig { username: None, password: None, ..config.clone() };
         Dedicated::dial(store, &bare, within).await
+    }
+
+    /// Switches to a protocol, and to nothing else: HELLO is answered while a script runs, SELECT is not.
+    pub async fn speak(
+        &mut self,
+        proto: Proto,
+        limits: &ReplyLimits,
+        within: Duration,
+    ) -> Result<(), DedicatedError> {
+        // `enter` adds the database of the store's URL to the client's.
+        let base_db = std::mem::take(&mut self.base_db);
+        let entered = self.enter(Context { db: self.context.db, proto }, limits, within).await;
+        self.base_db = base_db;
+        entered
     }
 
     /// Switches to `context`, and awaits the answers.
@@ -169,13 +186,39 @@ impl Dedicated {
         Ok(())
     }
 
-    /// The next reply; out-of-band messages before it are dropped.
+    /// The protocol that it is in.
+    pub fn proto(&self) -> Proto {
+        self.context.proto
+    }
+
+    /// Are out-of-band messages before a reply kept for [`Dedicated::take_pushes`]?
+    pub fn keep_pushes(&mut self, keep: bool) {
+        self.pushes = keep.then(|| self.take_pushes());
+    }
+
+    /// Does somebody want them?
+    pub fn keeps_pushes(&self) -> bool {
+        self.pushes.is_some()
+    }
+
+    /// The out-of-band messages that came before replies.
+    pub fn take_pushes(&mut self) -> Vec<u8> {
+        self.pushes.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// The next reply; out-of-band messages before it are kept or dropped.
     pub async fn reply(&mut self, limits: &ReplyLimits, within: Duration) -> Result<Vec<u8>, DedicatedError> {
         let frame = async {
             loop {
                 let frame = self.frame(limits).await?;
                 if !frame.push {
                     return Ok(frame.bytes);
+                }
+                if let Some(pushes) = &mut self.pushes {
+                    if (pushes.len() + frame.bytes.len()) as u64 > limits.max_reply {
+                        return Err(DedicatedError::Timeout);
+                    }
+                    pushes.extend_from_slice(&frame.bytes);
                 }
             }
         };

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::instance::Instance;
 use crate::metrics::{InstanceMetrics, StoreErrorKind};
+use crate::resp::Proto;
 use crate::sequencer::lane::{Context, DownReason};
 use crate::stage::StoreId;
 
@@ -98,11 +99,30 @@ impl Pool {
         Ok(Loan { connection: Some(connection), seat })
     }
 
-    /// A new connection to `store` as it is, for a command that a busy server must not keep waiting.
-    pub async fn acquire_at_once(instance: &Rc<Instance>, store: StoreId) -> Result<Loan, DedicatedError> {
+    /// A connection to `store` in whatever context: for a question that is the same in all.
+    pub async fn any(instance: &Rc<Instance>, store: StoreId) -> Result<Loan, DedicatedError> {
+        let config = instance.config();
+        let seat = Seat::take(instance)?;
+        while let Some(mut connection) = instance.pool.take_idle(store) {
+            if connection.is_alive() {
+                return Ok(Loan { connection: Some(connection), seat });
+            }
+        }
+        let connection = Dedicated::dial(store, config.store(store), config.connect_timeout).await?;
+        Ok(Loan { connection: Some(connection), seat })
+    }
+
+    /// A new connection to `store`, in no database of the client's, for a command that a busy server must not keep
+    /// waiting.
+    pub async fn acquire_at_once(
+        instance: &Rc<Instance>,
+        store: StoreId,
+        proto: Proto,
+    ) -> Result<Loan, DedicatedError> {
         let config = instance.config();
         let seat = Seat::take(instance)?;
         let mut connection = Dedicated::dial(store, config.store(store), config.connect_timeout).await?;
+        connection.speak(proto, &instance.reply_limits(), config.reply_timeout).await?;
         connection.spoil();
         Ok(Loan { connection: Some(connection), seat })
     }
@@ -140,7 +160,8 @@ impl std::ops::DerefMut for Loan {
 impl Drop for Loan {
     fn drop(&mut self) {
         let instance = &self.seat.0;
-        let reusable = |connection: &Dedicated| connection.clean && !connection.watching;
+        let reusable =
+            |connection: &Dedicated| connection.clean && !connection.watching && !connection.keeps_pushes();
         let Some(connection) = self.connection.take().filter(reusable) else { return };
         let mut idle = instance.pool.idle.borrow_mut();
         if idle.len() < instance.config_ref().dedicated_idle {

@@ -5,7 +5,7 @@
 .PHONY: bench-fairness
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST) test-redis-suite
 
 setup: ## install redis-server if it is missing
 	@scripts/setup
@@ -39,6 +39,9 @@ test-differential: setup ## the same bytes to a server and to the proxy: 1,000 g
 
 bench-fairness: setup ## small reads beside huge values, deep pipelines, slow readers: direct, twemproxy, the proxy
 	cargo bench --locked --bench fairness
+
+test-redis-suite: setup ## Redis's own test suite, against a lone server and through the proxy in every stage
+	scripts/redis-suite
 
 check: ## formatting, lints, documentation
 	cargo fmt --check

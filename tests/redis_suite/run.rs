@@ -1,0 +1,170 @@
+//! One unit of the suite, run and read.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use crate::exceptions::Exceptions;
+use crate::support::{kill_now, wait_with_deadline};
+use crate::way::Way;
+
+/// How long a unit may take.
+const DEADLINE: Duration = Duration::from_secs(600);
+/// Seconds without progress after which the suite gives a unit up.
+const STUCK: &str = "120";
+/// What needs a replica is told to dial one.
+const TAGS: &str = "-needs:repl -large-memory";
+/// Units that start servers of their own, or have nothing for an external one.
+const LEFT_OUT: &[&str] =
+    &["unit/printver", "unit/cluster", "unit/tls", "unit/shutdown", "unit/oom-score-adj"];
+
+/// Where the suite is.
+pub struct Suite {
+    source: PathBuf,
+    /// What may fail through the proxy.
+    pub exceptions: Exceptions,
+}
+
+/// What a unit did: per test, in how many of its appearances it passed and how it failed.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Names of passed tests, with the number of times.
+    pub passed: BTreeMap<String, usize>,
+    /// Names and messages of failed ones.
+    pub failed: Vec<(String, String)>,
+    /// Tests that don't run against external servers.
+    pub skipped: usize,
+}
+
+/// Where everything is kept that the suite prints.
+pub fn output_dir() -> PathBuf {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/redis-suite");
+    std::fs::create_dir_all(&dir).expect("make target/redis-suite");
+    dir
+}
+
+/// A file beside this one.
+fn ours(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/redis_suite").join(name)
+}
+
+// === impl Suite ===
+
+impl Suite {
+    /// The suite, if it has been fetched.
+    pub fn find() -> Option<Suite> {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(".cache/redis-suite/source");
+        source.join("runtest").exists().then(|| Suite { source, exceptions: Exceptions::read() })
+    }
+
+    /// All units that have something for an external server.
+    pub fn units(&self) -> Vec<&'static str> {
+        let helper = std::fs::read_to_string(self.source.join("tests/test_helper.tcl")).expect("the suite");
+        let list = helper.split("set ::all_tests {").nth(1).and_then(|rest| rest.split('}').next());
+        let names = list.expect("the list of units").split_whitespace();
+        let wanted =
+            |name: &&str| name.starts_with("unit/") && !LEFT_OUT.iter().any(|left| name.starts_with(left));
+        names.filter(wanted).map(|name| &*Box::leak(name.to_owned().into_boxed_str())).collect()
+    }
+
+    /// Runs one unit to its end.
+    pub fn run(&self, unit: &str, way: Way) -> Outcome {
+        static NEXT_BASE: AtomicU16 = AtomicU16::new(0);
+        let target = way.start();
+        let base = 21_111 + NEXT_BASE.fetch_add(1, Ordering::Relaxed) % 100 * 40;
+        let name = format!("{}-{}", unit, way.name()).replace('/', "-");
+        let path = output_dir().join(format!("{name}.log"));
+        let log = File::create(&path).expect("create a log");
+        let not_run = if way == Way::DIRECT { Vec::new() } else { self.exceptions.not_run(unit) };
+        let mut child = Command::new("tclsh")
+            .current_dir(&self.source)
+            .arg("tests/test_helper.tcl")
+            .args(["--host", "127.0.0.1", "--port", &target.port().to_string()])
+            .args(["--baseport", &base.to_string(), "--single", unit, "--tags", TAGS])
+            .args(["--durable", "--dont-clean", "--timeout", STUCK, "--skipfile"])
+            .arg(ours("skip.txt"))
+            .args(not_run.iter().flat_map(|name| ["--skiptest", name]))
+            .env("REDIS_SUITE_OVERLAY", ours("overlay.tcl"))
+            .stdin(Stdio::null())
+            .stderr(log.try_clone().expect("share the log"))
+            .stdout(log)
+            .spawn()
+            .expect("start tclsh");
+        if wait_with_deadline(&mut child, DEADLINE).is_none() {
+            kill_now(&mut child);
+        }
+        let _ = std::fs::write(output_dir().join(format!("{name}.proxy.log")), target.log());
+        Outcome::read(&String::from_utf8_lossy(&std::fs::read(&path).expect("read the log")))
+    }
+}
+
+// === impl Outcome ===
+
+impl Outcome {
+    /// Reads what the suite prints.
+    fn read(text: &str) -> Outcome {
+        let mut outcome = Outcome::default();
+        let mut ended = false;
+        let mut in_error = false;
+        for line in text.lines().map(without_colours) {
+            let marked = line.strip_prefix('[').and_then(|rest| rest.split_once("]: "));
+            match marked {
+                Some(("ok", rest)) => {
+                    let name = rest.rsplit_once(" (").map_or(rest, |(name, _)| name);
+                    *outcome.passed.entry(name.to_owned()).or_default() += 1;
+                }
+                Some(("err" | "exception" | "TIMEOUT", rest)) => {
+                    let name = rest.rsplit_once(" in tests/").map_or(rest, |(name, _)| name);
+                    outcome.failed.push((name.to_owned(), String::new()));
+                }
+                Some(("skip" | "ignore", _)) => outcome.skipped += 1,
+                None if in_error && !line.is_empty() => {
+                    if let Some((_, why)) = outcome.failed.last_mut() {
+                        why.push_str(&line);
+                        why.push('\n');
+                    }
+                    continue;
+                }
+                _ => {}
+            }
+            in_error = matches!(marked, Some(("err" | "exception" | "TIMEOUT", _)));
+            ended |= line.contains("The End");
+        }
+        if !ended {
+            outcome.failed.push(("the unit did not end".to_owned(), String::new()));
+        }
+        outcome
+    }
+
+    /// One line.
+    pub fn summary(&self) -> String {
+        format!("{} passed, {} failed, {} skipped", self.count(), self.failed.len(), self.skipped)
+    }
+
+    /// How many tests passed.
+    pub fn count(&self) -> usize {
+        self.passed.values().sum()
+    }
+
+    /// What failed here and did not fail directly.
+    pub fn failures_beyond<'a>(&'a self, direct: Option<&'a Outcome>) -> Vec<(&'a str, &'a str)> {
+        let fails_directly =
+            |name: &str| direct.is_some_and(|direct| direct.failed.iter().any(|(failed, _)| failed == name));
+        let failed = self.failed.iter().filter(|(name, _)| !fails_directly(name));
+        failed.map(|(name, why)| (&**name, &**why)).collect()
+    }
+}
+
+fn without_colours(line: &str) -> String {
+    let mut out = String::new();
+    let mut rest = line;
+    while let Some((before, after)) = rest.split_once("\u{1b}[") {
+        out.push_str(before);
+        rest = after.split_once('m').map_or("", |(_, rest)| rest);
+    }
+    out.push_str(rest);
+    out
+}

@@ -1,0 +1,79 @@
+//! The ways in which a unit is run: directly, or through the proxy in one stage with one read policy.
+
+use crate::support::{Pair, RedisServer, Stage};
+
+/// A lone server, or a stage and a read policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Way {
+    name: &'static str,
+    /// An index into the stages in the order of a rollout; none: a lone server.
+    stage: Option<usize>,
+    reads: &'static str,
+}
+
+/// What a unit runs against. Ends when dropped.
+pub enum Target {
+    /// A lone server.
+    Lone(RedisServer),
+    /// The proxy before two.
+    Proxied(Box<Pair>),
+}
+
+/// DEBUG is off by default.
+const SERVER_ARGS: &[&str] = &["--enable-debug-command", "yes"];
+
+// === impl Way ===
+
+impl Way {
+    /// A lone server.
+    pub const DIRECT: Way = Way { name: "direct", stage: None, reads: "" };
+    /// The stage in which most can go wrong.
+    pub const DUAL_PRIMARY_DEFAULT: Way =
+        Way { name: "dual_primary_default", stage: Some(2), reads: "fallback" };
+
+    /// All. A read policy makes no difference where one store is in use.
+    pub const ALL: [Way; 7] = [
+        Way::DIRECT,
+        Way { name: "secondary_only", stage: Some(0), reads: "fallback" },
+        Way { name: "dual_secondary_default", stage: Some(1), reads: "fallback" },
+        Way { name: "dual_secondary_default/default", stage: Some(1), reads: "default" },
+        Way::DUAL_PRIMARY_DEFAULT,
+        Way { name: "dual_primary_default/default", stage: Some(2), reads: "default" },
+        Way { name: "primary_only", stage: Some(3), reads: "fallback" },
+    ];
+
+    /// As in tables, and in `REDIS_SUITE_WAYS`.
+    pub fn name(self) -> &'static str {
+        self.name
+    }
+
+    /// Starts what a unit runs against.
+    pub fn start(self) -> Target {
+        let server = || RedisServer::start_with(SERVER_ARGS);
+        let Some(stage) = self.stage.map(|at| Stage::ALL[at]) else { return Target::Lone(server()) };
+        let reads = format!("reads = \"{}\"", self.reads);
+        // Tests keep a server busy for longer than a client of the proxy would wait.
+        let patience = "reply_timeout = \"30s\"";
+        Target::Proxied(Box::new(Pair::over(server(), server(), stage, &[&reads, patience])))
+    }
+}
+
+// === impl Target ===
+
+impl Target {
+    /// Where the suite connects.
+    pub fn port(&self) -> u16 {
+        match self {
+            Target::Lone(server) => server.port(),
+            Target::Proxied(pair) => pair.proxy.port(),
+        }
+    }
+
+    /// What the proxy has logged.
+    pub fn log(&self) -> String {
+        match self {
+            Target::Lone(_) => String::new(),
+            Target::Proxied(pair) => pair.proxy.log(),
+        }
+    }
+}

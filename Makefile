@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := build
 .PHONY: help setup build demo test convergence check test-clients test-versions test-redis-py test-differential
-.PHONY: bench-fairness
+.PHONY: bench-fairness test-million
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST) test-redis-suite
@@ -39,6 +39,9 @@ test-differential: setup ## the same bytes to a server and to the proxy: 1,000 g
 
 bench-fairness: setup ## small reads beside huge values, deep pipelines, slow readers: direct, twemproxy, the proxy
 	cargo bench --locked --bench fairness
+test-million: setup ## a million keys through a whole rollout and back, and how fast that is
+	BACKFILL_KEYS=1000000 cargo test --release --locked --test backfill -- \
+	  --nocapture --include-ignored --test-threads 1 to_the_end rates
 
 test-redis-suite: setup ## Redis's own test suite, against a lone server and through the proxy in every stage
 	scripts/redis-suite

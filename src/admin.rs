@@ -1,5 +1,5 @@
 //! The admin listener: what an operator, a probe or a scraper may ask. It changes nothing, but for
-//! [`repair`], which only somebody on this machine may order.
+//! [`orders`], which only somebody on this machine may give.
 //!
 //! Each connection serves one request and ends within [`Limits::request_timeout`], whatever the peer
 //! does; at most [`Limits::max_connections`] are served at once: one more ends the oldest that asks or reads
@@ -7,17 +7,19 @@
 //!
 //! - [`server`] – connections;
 //! - [`routes`] – a request → a response;
-//! - [`repair`] – an operator says which store is right;
-//! - [`status`] – what `/status` shows.
+//! - [`orders`] – repair, backfill, verification;
+//! - [`status`], [`backfill`], [`verification`] – what `/status` and the report of a verification show.
 
-pub mod repair;
+pub mod backfill;
+pub mod orders;
 pub mod routes;
 pub mod server;
 pub mod status;
 #[cfg(test)]
 mod tests;
+pub mod verification;
 
-pub use repair::{RepairError, RepairOrder, RepairSink};
+pub use orders::{Order, OrderError, OrderSink};
 pub use routes::Admin;
 pub use server::{Limits, serve};
 pub use status::{

@@ -6,11 +6,15 @@
 //! that may have produced output.
 
 pub mod admission;
+pub mod backfill;
+mod background;
 mod busy;
 mod clients;
 mod config;
+mod own;
 mod pause;
 mod status;
+pub mod verify;
 pub mod walk;
 
 use std::cell::{Cell, Ref, RefCell, RefMut};
@@ -20,6 +24,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
+use tokio::task::spawn_local;
 
 use crate::command::{LiveCommand, Offered, Table};
 use crate::config::{Config, InstanceConfig};
@@ -32,10 +37,12 @@ use crate::sequencer::lane::DownReason;
 use crate::sequencer::{Recorded, Sequencer};
 use crate::stage::{Stage, StoreId};
 use crate::state::{Entry, StateFile};
-use crate::store::driver::PROBE_EVERY;
+use crate::store::driver::{self, PROBE_EVERY};
 use crate::store::handshake::Identity;
 use crate::store::pool::Pool;
 
+use background::Background;
+pub use background::Proof;
 pub use clients::{ClientInfo, ClientIo, TrackingInfo};
 
 /// What is known about a store beside its lane.
@@ -94,10 +101,13 @@ pub struct Instance {
     asks_busy: Cell<bool>,
     pause: Cell<Option<pause::Pause>>,
     state: Arc<StateFile>,
+    background: Background,
 }
 
 /// Bytes read from a client at once; also about what one client may submit in one turn.
 pub const CLIENT_READ_BYTES: usize = 64 * 1024;
+/// How long a driver that failed is left alone.
+const DRIVER_BACKOFF: Duration = Duration::from_millis(50);
 /// The finest step of the instance's clock for timeouts.
 const TICK: Duration = Duration::from_millis(5);
 
@@ -125,9 +135,10 @@ impl Instance {
             counters.clone(),
             known,
         );
-        core.doubt_source(recorded.and_then(|entry| entry.doubted()));
+        core.doubt_source(recorded.as_ref().and_then(Entry::doubted));
         core.set_stage(stage);
         let began = core.flags().stage();
+        let background = Background::new(recorded.and_then(|entry| entry.backfill), &counters);
         Rc::new(Instance {
             name: name.to_owned(),
             pool: Pool::new(counters.clone()),
@@ -158,6 +169,7 @@ impl Instance {
             asks_busy: Cell::new(false),
             pause: Cell::new(None),
             state,
+            background,
         })
     }
 
@@ -222,7 +234,7 @@ impl Instance {
         })
     }
 
-    fn micros(&self) -> u64 {
+    pub(crate) fn micros(&self) -> u64 {
         self.epoch.elapsed().as_micros() as u64
     }
 
@@ -541,6 +553,7 @@ impl Instance {
             clean,
             in_sync: now.base == Sync::InSync,
             doubted: now.doubted.map(|store| store.name().to_owned()),
+            backfill: self.backfill().to_record(clean),
             ..Entry::running(now.stage, behind)
         };
         if let Err(error) = self.state.set(&self.name, entry) {
@@ -586,6 +599,30 @@ impl Instance {
             *probed = Instant::now();
         }
         self.settle();
+    }
+}
+
+/// Starts what an instance needs at run time, whether or not it serves clients: its lanes, its timer, repair, backfill,
+/// and the look at the verdict. On the local set of its thread.
+pub fn spawn_tasks(instance: &Rc<Instance>) {
+    for store in StoreId::ALL {
+        spawn_local(supervise(instance.clone(), store));
+    }
+    spawn_local(instance.clone().run_timer());
+    spawn_local(walk::run(instance.clone()));
+    spawn_local(backfill::run(instance.clone()));
+    spawn_local(background::watch(instance.clone()));
+}
+
+/// Runs a lane's driver. It never ends by itself; a panic in it is logged, and it starts anew.
+async fn supervise(instance: Rc<Instance>, store: StoreId) {
+    loop {
+        let driver = spawn_local(driver::run(instance.clone(), store));
+        if let Err(error) = driver.await {
+            tracing::error!(instance = %instance.name, store = %store, "the lane's driver failed: {error}");
+            instance.store_lost(store, crate::metrics::StoreErrorKind::Lost, "internal error");
+        }
+        tokio::time::sleep(DRIVER_BACKOFF).await;
     }
 }
 

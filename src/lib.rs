@@ -10,6 +10,7 @@
 //! - [`stage`], [`route`]: pure: command + session state + stage → what to do;
 //! - [`sequencer`]: the one order of an instance; decides, does no I/O;
 //! - [`mirror`]: what the other store gets, and what is known to be in sync;
+//! - [`pace`], [`verdict`]: how fast background work may go; whether the next stage is safe;
 //! - [`store`]: the sockets of one backend;
 //! - [`compare`]: are two replies the same answer?
 //! - [`metrics`], [`admin`], [`logging`], [`systemd`]: what an operator sees.
@@ -24,6 +25,7 @@ pub mod logging;
 pub mod metrics;
 pub mod mirror;
 pub mod net;
+pub mod pace;
 pub mod resp;
 pub mod route;
 pub mod sequencer;
@@ -34,3 +36,4 @@ pub mod state;
 pub mod store;
 pub mod systemd;
 pub mod tls;
+pub mod verdict;

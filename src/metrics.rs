@@ -27,7 +27,8 @@ use prometheus::{IntCounter, IntGauge, Registry, TextEncoder};
 pub use commands::CommandCounters;
 pub use instance::{InstanceMetrics, StoreMetrics};
 pub use labels::{
-    ClientErrorKind, CopyOutcome, RejectReason, ReloadOutcome, RequestKind, SkipReason, StoreErrorKind,
+    ClientErrorKind, CopyOutcome, Direction, RejectReason, ReloadOutcome, RequestKind, SkipReason,
+    StoreErrorKind,
 };
 pub use latency::Latency;
 

@@ -5,13 +5,15 @@
 //! - [`effects`]: commands made from the default store's reply, for commands that choose;
 //! - [`exec`]: the same for a transaction as a whole;
 //! - [`script`]: what can be told about a script from its source;
-//! - [`by_type`]: a key's value read and made anew with commands, where its payload is refused.
+//! - [`by_type`]: a key's value read and made anew with commands, where its payload is refused;
+//! - [`verify`]: whether both stores hold the same for a key.
 
 pub mod by_type;
 pub mod choose;
 pub mod effects;
 pub mod exec;
 pub mod script;
+pub mod verify;
 
 pub use choose::{Derivation, Recipe, Recipes, Way, way};
 pub use effects::{Dialect, Effect, Extra, companions, derive};

@@ -14,9 +14,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::admin::{
-    self, Admin, ConfigStatus, InstanceStatus, ReloadStatus, RepairError, RepairOrder, Snapshot,
-};
+use crate::admin::{self, Admin, ConfigStatus, InstanceStatus, OrderError, ReloadStatus, Snapshot};
 use crate::config::watch::{ReloadOutcome, Watcher};
 use crate::config::{Config, LogFormat};
 use crate::logging::{self, LogHandle};
@@ -198,11 +196,11 @@ impl Server {
         let watching = tokio::spawn(watcher.run());
         let (draining, is_draining) = watch::channel(false);
         let source = status_source(self.workers.clone(), changes.clone(), last_reload, is_draining);
-        let repairs = repair_sink(self.workers.clone(), changes.clone());
+        let orders = order_sink(self.workers.clone(), changes.clone());
         let admin = tokio::net::TcpListener::from_std(self.admin.try_clone()?)?;
         let serving = tokio::spawn(admin::serve(
             admin,
-            Admin::new(self.metrics.clone(), source, repairs, self.config.admin.token.as_ref()),
+            Admin::new(self.metrics.clone(), source, orders, self.config.admin.token.as_ref()),
             admin::Limits::DEFAULT,
             std::future::pending(),
         ));
@@ -329,38 +327,38 @@ fn status_source(
     })
 }
 
-/// Hands an order to repair to the worker that has the instance.
-fn repair_sink(workers: Vec<mpsc::Sender<Order>>, config: watch::Receiver<Arc<Config>>) -> admin::RepairSink {
-    Arc::new(move |order: RepairOrder| {
+/// Hands an operator's order to the worker that has the instance.
+fn order_sink(workers: Vec<mpsc::Sender<Order>>, config: watch::Receiver<Arc<Config>>) -> admin::OrderSink {
+    Arc::new(move |order: admin::Order| {
         let workers = workers.clone();
         let names: Vec<String> = config.borrow().instances.keys().cloned().collect();
         Box::pin(async move {
-            let RepairOrder { instance, from } = order;
+            let admin::Order { instance, what } = order;
             let instance = named(instance, &names)?;
             for worker in workers {
                 let (answer, answered) = oneshot::channel();
-                let order = Order::Repair { instance: instance.clone(), from, answer };
-                worker.send(order).await.map_err(|_| RepairError::Ending)?;
-                match answered.await.map_err(|_| RepairError::Ending)? {
+                let order = Order::Operate { instance: instance.clone(), what, answer };
+                worker.send(order).await.map_err(|_| OrderError::Ending)?;
+                match answered.await.map_err(|_| OrderError::Ending)? {
                     None => {}
-                    Some(Ok(())) => return Ok(instance),
-                    Some(Err(why)) => return Err(RepairError::NotNow(why)),
+                    Some(Ok(answer)) => return Ok(answer),
+                    Some(Err(why)) => return Err(OrderError::NotNow(why)),
                 }
             }
-            Err(RepairError::NotNow(format!("{instance} is not being served; it needs a restart")))
+            Err(OrderError::NotNow(format!("{instance} is not being served; it needs a restart")))
         })
     })
 }
 
 /// The instance that is meant, of those that there are.
-fn named(instance: Option<String>, names: &[String]) -> Result<String, RepairError> {
+fn named(instance: Option<String>, names: &[String]) -> Result<String, OrderError> {
     let choice = || names.join(", ");
     match (instance, names) {
         (Some(name), _) if names.contains(&name) => Ok(name),
         (Some(name), _) => {
-            Err(RepairError::Instance(format!("there is no instance {name}; there are: {}", choice())))
+            Err(OrderError::Instance(format!("there is no instance {name}; there are: {}", choice())))
         }
         (None, [only]) => Ok(only.clone()),
-        (None, _) => Err(RepairError::Instance(format!("which instance? There are: {}", choice()))),
+        (None, _) => Err(OrderError::Instance(format!("which instance? There are: {}", choice()))),
     }
 }

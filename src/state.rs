@@ -33,6 +33,35 @@ pub struct Entry {
     /// The store that came back as another server, until an operator has named the one that is right.
     #[serde(default)]
     pub doubted: Option<String>,
+    /// The backfill that was ordered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backfill: Option<BackfillEntry>,
+}
+
+/// A backfill that was ordered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackfillEntry {
+    /// It was started by hand.
+    pub started: bool,
+    /// It rests.
+    pub paused: bool,
+    /// Where it was at a clean stop.
+    pub place: Option<PlaceEntry>,
+}
+
+/// Where a backfill was.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlaceEntry {
+    /// The run_ids of primary and secondary: to other servers a cursor means nothing.
+    pub servers: [String; 2],
+    /// The database that was being walked.
+    pub database: Option<u32>,
+    /// Where to go on in it.
+    pub cursor: String,
+    /// The databases that were done.
+    pub done: Vec<u32>,
+    /// Keys passed.
+    pub seen: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -44,7 +73,8 @@ struct Content {
 /// The state file of a process.
 #[derive(Debug)]
 pub struct StateFile {
-    path: PathBuf,
+    /// `None`: nothing is kept.
+    path: Option<PathBuf>,
     instances: Mutex<BTreeMap<String, Entry>>,
 }
 
@@ -59,6 +89,7 @@ impl Entry {
             clean: false,
             in_sync: false,
             doubted: None,
+            backfill: None,
         }
     }
 
@@ -120,7 +151,12 @@ impl StateFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
             Err(error) => return Err(error),
         };
-        Ok(StateFile { path: path.to_owned(), instances: Mutex::new(instances) })
+        Ok(StateFile { path: Some(path.to_owned()), instances: Mutex::new(instances) })
+    }
+
+    /// Keeps nothing beyond the process.
+    pub fn nowhere() -> StateFile {
+        StateFile { path: None, instances: Mutex::default() }
     }
 
     /// What is recorded of `instance`.
@@ -143,15 +179,16 @@ impl StateFile {
     }
 
     fn write(&self, instances: &BTreeMap<String, Entry>) -> io::Result<()> {
+        let Some(path) = &self.path else { return Ok(()) };
         let content = Content { version: VERSION, instances: instances.clone() };
         let text = serde_json::to_vec_pretty(&content)?;
-        let mut temporary = self.path.clone().into_os_string();
+        let mut temporary = path.clone().into_os_string();
         temporary.push(".new");
         let mut file = File::create(&temporary)?;
         file.write_all(&text)?;
         file.sync_all()?;
-        fs::rename(&temporary, &self.path)?;
-        let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        fs::rename(&temporary, path)?;
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
     }
 }

@@ -11,7 +11,7 @@ use hyper::header::{
 };
 use hyper::{Method, Response, StatusCode};
 
-use super::repair::{self, Asked, RepairError, RepairSink};
+use super::orders::{self, Asked, OrderError, OrderSink};
 use super::status::{InstanceStatus, Snapshot, Status, StatusSource};
 use crate::config::{PasswordDigest, Secret};
 use crate::metrics::{self, Metrics};
@@ -23,13 +23,15 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 
 /// The endpoints with what they are for: the text of `/`.
-pub const ENDPOINTS: [(&str, &str); 6] = [
+pub const ENDPOINTS: [(&str, &str); 8] = [
     ("/", "this list"),
     ("/metrics", "metrics in the Prometheus text format"),
     ("/livez", "200 while the process runs"),
     ("/readyz", "200 while every instance can serve clients, else 503 and why not"),
     ("/status", "stages, flags, stores, counters and samples of differences as JSON"),
-    (repair::PATH, "POST, from this machine: makes one store equal to the other (multistore repair)"),
+    (orders::REPAIR, "POST, from this machine: makes one store equal to the other (multistore repair)"),
+    (orders::BACKFILL, "POST, from this machine: copies the whole keyspace (multistore backfill)"),
+    (orders::VERIFY, "POST, from this machine: compares the stores, and reports (multistore verify)"),
 ];
 
 pub(super) type Answer = Response<Full<Bytes>>;
@@ -38,7 +40,7 @@ pub(super) type Answer = Response<Full<Bytes>>;
 pub struct Admin {
     metrics: Arc<Metrics>,
     source: StatusSource,
-    repairs: RepairSink,
+    orders: OrderSink,
     started: Instant,
     token: Option<PasswordDigest>,
 }
@@ -50,11 +52,11 @@ impl Admin {
     pub fn new(
         metrics: Arc<Metrics>,
         source: StatusSource,
-        repairs: RepairSink,
+        orders: OrderSink,
         token: Option<&Secret>,
     ) -> Arc<Admin> {
         let token = token.map(|token| PasswordDigest::of(token.expose().as_bytes()));
-        Arc::new(Admin { metrics, source, repairs, started: Instant::now(), token })
+        Arc::new(Admin { metrics, source, orders, started: Instant::now(), token })
     }
 
     /// May this request be answered? Probes need no token.
@@ -71,7 +73,7 @@ impl Admin {
         if !ENDPOINTS.iter().any(|(endpoint, _)| *endpoint == path) {
             return text(StatusCode::NOT_FOUND, format!("There is no such page here.\n\n{}", index()));
         }
-        if path == repair::PATH {
+        if orders::PATHS.contains(&path) {
             return not_allowed("Only POST.\n", "POST");
         }
         if method != Method::GET && method != Method::HEAD {
@@ -86,26 +88,22 @@ impl Admin {
         }
     }
 
-    /// Carries out an order to repair, if this peer may give it.
-    pub(super) async fn repair(&self, asked: Asked<'_>) -> Answer {
+    /// Carries out an order, if this peer may give it.
+    pub(super) async fn order(&self, asked: Asked<'_>) -> Answer {
         let order = match asked.order() {
             Ok(order) => order,
             Err((status, problem)) => return text(status, problem + "\n"),
         };
-        let from = order.from;
-        let Ok(outcome) = tokio::time::timeout(SNAPSHOT_TIMEOUT, (self.repairs)(order)).await else {
+        let Ok(outcome) = tokio::time::timeout(SNAPSHOT_TIMEOUT, (self.orders)(order)).await else {
             return silent();
         };
         match outcome {
-            Ok(instance) => text(
-                StatusCode::OK,
-                format!("{instance}: repairing the {} store from the {from} store\n", from.other()),
-            ),
+            Ok(answer) => text(StatusCode::OK, answer + "\n"),
             Err(error) => {
                 let status = match error {
-                    RepairError::Instance(_) => StatusCode::NOT_FOUND,
-                    RepairError::NotNow(_) => StatusCode::CONFLICT,
-                    RepairError::Ending => StatusCode::SERVICE_UNAVAILABLE,
+                    OrderError::Instance(_) => StatusCode::NOT_FOUND,
+                    OrderError::NotNow(_) => StatusCode::CONFLICT,
+                    OrderError::Ending => StatusCode::SERVICE_UNAVAILABLE,
                 };
                 text(status, format!("{error}\n"))
             }

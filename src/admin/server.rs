@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::{debug, warn};
 
-use super::repair::{self, Asked};
+use super::orders::{self, Asked};
 use super::routes::{Admin, Answer, unauthorized};
 use crate::logging::Throttle;
 
@@ -161,9 +161,10 @@ async fn answer(admin: &Admin, peer: IpAddr, request: &Request<Incoming>) -> Ans
     if !admin.admits(uri.path(), request.headers()) {
         return unauthorized();
     }
-    if request.method() != Method::POST || uri.path() != repair::PATH {
+    if request.method() != Method::POST || !orders::PATHS.contains(&uri.path()) {
         return admin.answer(request.method(), uri.path()).await;
     }
     let has_body = !request.body().is_end_stream();
-    admin.repair(Asked { peer, query: uri.query(), headers: request.headers(), has_body }).await
+    let asked = Asked { peer, path: uri.path(), query: uri.query(), headers: request.headers(), has_body };
+    admin.order(asked).await
 }

@@ -6,9 +6,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::backfill::BackfillStatus;
+use super::verification::VerificationStatus;
 use crate::logging::cut;
 use crate::metrics::InstanceMetrics;
 use crate::stage::Flags;
+use crate::verdict::Verdict;
 
 /// How many samples of differing replies are shown per instance.
 pub const MAX_DIFF_SAMPLES: usize = 32;
@@ -103,6 +106,14 @@ pub struct InstanceStatus {
     pub held_flip: Option<String>,
     /// What is known to be in sync.
     pub sync: SyncStatus,
+    /// How far the backfill is.
+    pub backfill: BackfillStatus,
+    /// What the last verification found.
+    pub verification: VerificationStatus,
+    /// Is the next stage safe, and the way back?
+    pub verdict: Verdict,
+    /// Names of commands that nothing describes: the first few.
+    pub missing_commands: Vec<String>,
 }
 
 /// What is known to be in sync.

@@ -12,6 +12,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
+use super::orders::What;
 use super::status::{MAX_DIFF_SAMPLES, MAX_SAMPLE_BYTES};
 use super::*;
 use crate::metrics::Metrics;
@@ -31,27 +32,26 @@ async fn start_with(limits: Limits, source: StatusSource) -> Server {
 }
 
 /// Knows one instance, which is in a stage that has nothing to repair unless the primary is right.
-fn obedient() -> RepairSink {
-    Arc::new(|order: RepairOrder| {
+fn obedient() -> OrderSink {
+    let primary = What::Repair { from: StoreId::Primary };
+    Arc::new(move |order: Order| {
         Box::pin(async move {
-            match (order.instance.as_deref(), order.from) {
-                (None | Some("duplicate_jobs"), StoreId::Primary) => Ok("duplicate_jobs".to_owned()),
-                (None | Some("duplicate_jobs"), StoreId::Secondary) => {
-                    Err(RepairError::NotNow("not dual".to_owned()))
-                }
-                _ => Err(RepairError::Instance("no such instance".to_owned())),
+            match (order.instance.as_deref(), order.what == primary) {
+                (None | Some("duplicate_jobs"), true) => Ok("duplicate_jobs: repairing".to_owned()),
+                (None | Some("duplicate_jobs"), false) => Err(OrderError::NotNow("not dual".to_owned())),
+                _ => Err(OrderError::Instance("no such instance".to_owned())),
             }
         })
     })
 }
 
-async fn start_for(limits: Limits, source: StatusSource, repairs: RepairSink) -> Server {
+async fn start_for(limits: Limits, source: StatusSource, orders: OrderSink) -> Server {
     let metrics = Metrics::new().unwrap();
     metrics.instance("duplicate_jobs", &["get"], |_| true);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
-    let task = tokio::spawn(serve(listener, Admin::new(metrics, source, repairs, None), limits, async {
+    let task = tokio::spawn(serve(listener, Admin::new(metrics, source, orders, None), limits, async {
         let _ = stopped.await;
     }));
     Server { address, stop, task }
@@ -128,7 +128,7 @@ async fn the_root_lists_every_endpoint_and_each_answers() {
     assert!(head.contains("content-type: text/plain"));
     for (path, purpose) in routes::ENDPOINTS {
         assert!(body.contains(path) && body.contains(purpose), "{path}: {body}");
-        if path == repair::PATH {
+        if orders::PATHS.contains(&path) {
             continue;
         }
         assert_eq!(get(&server, path).await.0, 200, "{path}");
@@ -266,22 +266,19 @@ async fn a_repair_is_ordered_by_a_post_with_the_header_and_nothing_else() {
         let address = server.address;
         async move { parse(&exchange(address, request.as_bytes()).await) }
     };
-    let header = "X-Multistore: repair\r\n";
+    let header = "X-Multistore: order\r\n";
     let (status, _, body) = order("?from=primary", header, "").await;
-    assert_eq!(
-        (status, body.as_str()),
-        (200, "duplicate_jobs: repairing the secondary store from the primary store\n")
-    );
+    assert_eq!((status, body.as_str()), (200, "duplicate_jobs: repairing\n"));
     for (status, query, headers, body) in [
-        (200, "?instance=duplicate_jobs&from=primary", "X-Multistore: repair\r\nContent-Length: 0\r\n", ""),
+        (200, "?instance=duplicate_jobs&from=primary", "X-Multistore: order\r\nContent-Length: 0\r\n", ""),
         (409, "?from=secondary", header, ""),
         (404, "?instance=other&from=primary", header, ""),
         (400, "", header, ""),
-        (400, "?from=primary", "X-Multistore: repair\r\nContent-Length: 2\r\n", "hi"),
-        (400, "?from=primary", "X-Multistore: repair\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"),
+        (400, "?from=primary", "X-Multistore: order\r\nContent-Length: 2\r\n", "hi"),
+        (400, "?from=primary", "X-Multistore: order\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"),
         (403, "?from=primary", "", ""),
         (403, "?from=primary", "X-Multistore: yes\r\n", ""),
-        (403, "?from=primary", "X-Multistore: repair\r\nOrigin: http://127.0.0.1:9180\r\n", ""),
+        (403, "?from=primary", "X-Multistore: order\r\nOrigin: http://127.0.0.1:9180\r\n", ""),
     ] {
         assert_eq!(order(query, headers, body).await.0, status, "{query} {headers}");
     }
@@ -398,8 +395,8 @@ async fn a_token_is_asked_for_but_not_of_probes() {
         ("GET", "/metrics", "Authorization: hunter2\r\n", 401),
         ("GET", "/metrics", "Authorization: Bearer hunter2\r\n", 200),
         ("GET", "/status", "authorization: bearer hunter2\r\n", 200),
-        ("POST", "/repair?from=primary", "X-Multistore: repair\r\n", 401),
-        ("POST", "/repair?from=primary", "X-Multistore: repair\r\nAuthorization: Bearer hunter2\r\n", 200),
+        ("POST", "/repair?from=primary", "X-Multistore: order\r\n", 401),
+        ("POST", "/repair?from=primary", "X-Multistore: order\r\nAuthorization: Bearer hunter2\r\n", 200),
         ("GET", "/nothing", "", 401),
     ] {
         let request = format!("{method} {path} HTTP/1.1\r\nHost: a\r\n{header}\r\n");

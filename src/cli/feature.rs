@@ -2,10 +2,14 @@
 
 use clap::{ArgAction, Args, Subcommand};
 
+use super::http::AdminArg;
+use super::proxy::Proxy;
+use super::status::reasons;
 use super::{ConfigArg, Exit, complain, say};
 use crate::config::edit::{EditError, set_flag};
-use crate::config::{Config, StageJump};
+use crate::config::{self, Config, FlagKind, StageJump};
 use crate::stage::{Stage, primary_default_flag, use_both_flag};
+use crate::verdict::Step;
 
 /// Show and set the feature flags of a rollout
 #[derive(Args)]
@@ -31,8 +35,9 @@ struct List {
 
 /// Set a flag in the file; a running proxy follows at once
 ///
-/// The file is edited in place: comments stay, and it is replaced as a whole or not at all. A change that jumps from
-/// secondary_only to primary_only, or back, is refused with exit code 3: the store would lack data.
+/// The file is edited in place: comments stay, and it is replaced as a whole or not at all. The running proxy is asked
+/// whether the step is safe; one that is not is refused with exit code 3, and so is a jump from secondary_only to
+/// primary_only, or back. If no proxy answers, that is said, and the file is edited.
 #[derive(Args)]
 struct Set {
     /// The full name of the flag, as `multistore feature list` shows it
@@ -40,14 +45,15 @@ struct Set {
     /// true or false
     #[arg(action = ArgAction::Set)]
     value: bool,
-    /// Allow the instance to jump, and write that down for the running proxy (allow_stage_jump)
+    /// Do it although it is not safe; allow the instance to jump, and write that down for the running proxy
+    /// (allow_stage_jump)
     ///
     /// secondary_only to primary_only serves a store that lacks what was written before. primary_only to secondary_only
     /// loses every write since.
     #[arg(long)]
     force: bool,
     #[command(flatten)]
-    config: ConfigArg,
+    admin: AdminArg,
 }
 
 // === impl Feature ===
@@ -95,7 +101,15 @@ fn list(config: &Config) {
 
 impl Set {
     fn run(self) -> Exit {
-        match set_flag(&self.config.config, &self.name, self.value, self.force) {
+        if !self.force
+            && let Some(step) = self.unsafe_step()
+        {
+            complain(format_args!("refused: {} is not safe now:", step.to));
+            reasons(&step).for_each(complain);
+            complain("wait until the reasons are gone (multistore status), or add --force");
+            return Exit::Refused;
+        }
+        match set_flag(&self.admin.config().config, &self.name, self.value, self.force) {
             Ok(edited) if edited.written => {
                 say(format_args!("{}: {} -> {}", edited.instance, edited.before, edited.after));
                 Exit::Done
@@ -106,6 +120,35 @@ impl Set {
             }
             Err(error) => self.report(&error),
         }
+    }
+
+    /// The step that this flag asks for, if the running proxy says that it is not safe. What cannot be found out is
+    /// said: the file is there without a proxy, too.
+    fn unsafe_step(&self) -> Option<Step> {
+        let config = config::load(&self.admin.config().config).ok()?.config;
+        let (kind, instance) = FlagKind::of_name(&self.name)?;
+        if !config.instances.contains_key(instance) {
+            return None;
+        }
+        let stage = config.flags(instance).stage();
+        let wanted = kind.set(config.flags(instance), self.value).stage();
+        if wanted == stage || !stage.may_become(wanted) {
+            // Nothing to judge, or refused whatever the proxy says.
+            return None;
+        }
+        let asked = self.admin.clone().address().ok().map(|address| {
+            Proxy::at(address, Some(instance.to_owned()), self.admin.config().clone()).instance()
+        });
+        let status = match asked? {
+            Ok(status) => status,
+            Err(problem) => {
+                complain(format_args!("{}; whether the step is safe was not checked", problem.text));
+                return None;
+            }
+        };
+        // Whoever takes back a change that is not in effect yet changes nothing.
+        let steps = [status.verdict.forward, status.verdict.back];
+        steps.into_iter().flatten().find(|step| step.to == wanted.name() && !step.safe)
     }
 
     fn report(&self, error: &EditError) -> Exit {
@@ -134,7 +177,7 @@ impl Set {
     /// The next flag to set instead: both jumps lead over dual.
     fn way_around(&self, jump: &StageJump) -> String {
         let both = use_both_flag(&jump.instance);
-        let config = self.config.config.display();
+        let config = self.admin.config().config.display();
         let through = match jump.to {
             Stage::PrimaryOnly => Stage::DualSecondaryDefault,
             _ => Stage::DualPrimaryDefault,

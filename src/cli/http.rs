@@ -11,10 +11,10 @@ use super::{ConfigArg, Exit, complain};
 use crate::config::{self, HostPort, Secret};
 
 /// The longest answer that is read.
-const MAX_ANSWER: usize = 64 << 10;
+const MAX_ANSWER: usize = 8 << 20;
 
 /// `--config` and `--admin`, for every command that asks a running proxy.
-#[derive(Args)]
+#[derive(Args, Clone, Debug)]
 pub struct AdminArg {
     #[command(flatten)]
     config: ConfigArg,
@@ -26,6 +26,11 @@ pub struct AdminArg {
 // === impl AdminArg ===
 
 impl AdminArg {
+    /// The configuration file that was named.
+    pub fn config(&self) -> &ConfigArg {
+        &self.config
+    }
+
     /// Where to ask. Of the configuration only [admin] is read.
     pub fn address(self) -> Result<Target, Exit> {
         let token = config::admin_token(&self.config.config);
@@ -88,7 +93,7 @@ fn exchange(
     stream.set_write_timeout(Some(left(deadline)?)).map_err(|error| error.to_string())?;
     stream.write_all(request.as_bytes()).map_err(|error| error.to_string())?;
     let mut answer = Vec::new();
-    let mut chunk = [0; 4096];
+    let mut chunk = [0; 16 * 1024];
     while answer.len() < MAX_ANSWER {
         stream.set_read_timeout(Some(left(deadline)?)).map_err(|error| error.to_string())?;
         match stream.read(&mut chunk) {

@@ -3,13 +3,22 @@
 //! A command is a struct of arguments with a `run` that returns an exit code. To add one: its file, and a variant of
 //! `Command`.
 
+mod backfill;
 mod check;
+mod compare;
+mod copy;
 pub mod demo;
 mod feature;
 mod healthcheck;
 mod http;
+mod offline;
+mod progress;
+mod proxy;
 mod repair;
+mod rollout;
 mod run;
+mod status;
+mod verify;
 
 use std::fmt::Display;
 use std::io::Write;
@@ -25,14 +34,16 @@ Exit codes:
   0  done
   1  it failed: a port is taken, a file can't be written, the proxy is not ready
   2  the command line or the configuration is wrong; nothing was started or changed
-  3  refused: the change would lose data (see feature set --force)";
+  3  refused: the change would lose data, or is not safe now (see status, and feature set --force)
+  4  the stores differ";
 
 const EXAMPLES: &str = "\
 Try:
   multistore manual > proxy.toml    a configuration with every key explained
   multistore check                  is proxy.toml right?
   multistore run                    serve it
-  multistore feature list           where is the rollout?";
+  multistore status                 where is the rollout, and is the next step safe?
+  multistore rollout --to STAGE     walk it, as far as that is safe";
 
 #[derive(Parser)]
 #[command(name = "multistore", version, about, disable_help_subcommand = true)]
@@ -48,6 +59,12 @@ enum Command {
     Check(check::Check),
     Feature(feature::Feature),
     Healthcheck(healthcheck::Healthcheck),
+    Status(status::Status),
+    Backfill(backfill::Backfill),
+    Verify(verify::Verify),
+    Rollout(rollout::Rollout),
+    Compare(compare::Compare),
+    Copy(copy::Copy),
     Repair(repair::Repair),
     Demo(demo::Args),
     /// Print a proxy.toml in which every key is explained
@@ -57,7 +74,7 @@ enum Command {
 }
 
 /// `--config`, for every command that reads the configuration.
-#[derive(Args)]
+#[derive(Args, Clone, Debug)]
 pub struct ConfigArg {
     /// The configuration file
     #[arg(long, short, value_name = "FILE", default_value = "proxy.toml")]
@@ -75,6 +92,8 @@ pub enum Exit {
     Invalid = 2,
     /// Refused, because it would lose data.
     Refused = 3,
+    /// The stores differ.
+    Different = 4,
 }
 
 // === impl Exit ===
@@ -115,6 +134,12 @@ pub fn main() -> ExitCode {
         Command::Check(command) => command.run().into(),
         Command::Feature(command) => command.run().into(),
         Command::Healthcheck(command) => command.run().into(),
+        Command::Status(command) => command.run().into(),
+        Command::Backfill(command) => command.run().into(),
+        Command::Verify(command) => command.run().into(),
+        Command::Rollout(command) => command.run().into(),
+        Command::Compare(command) => command.run().into(),
+        Command::Copy(command) => command.run().into(),
         Command::Repair(command) => command.run().into(),
         Command::Demo(args) => demo::run(&args),
         Command::Manual => {

@@ -1,17 +1,12 @@
 //! `multistore repair`: an operator says which store is right.
 
-use std::time::Duration;
-
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 
-use super::http::{self, AdminArg};
+use super::proxy::ProxyArg;
 use super::{Exit, complain, say};
-use crate::admin::repair::{HEADER, HEADER_VALUE, PATH};
+use crate::admin::orders::REPAIR;
 use crate::stage::StoreId;
-
-/// How long the proxy may take to answer. It answers when the repair has begun.
-const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Make one store equal to the other, as a whole
 ///
@@ -26,11 +21,8 @@ pub struct Repair {
     /// The store that is right
     #[arg(long, value_name = "STORE", value_parser = PossibleValuesParser::new(StoreId::ALL.map(StoreId::name)))]
     from: String,
-    /// The instance; may be left out if the proxy has only one
-    #[arg(long, value_name = "NAME")]
-    instance: Option<String>,
     #[command(flatten)]
-    admin: AdminArg,
+    proxy: ProxyArg,
 }
 
 // === impl Repair ===
@@ -38,36 +30,19 @@ pub struct Repair {
 impl Repair {
     /// Asks the running proxy.
     pub fn run(self) -> Exit {
-        let path = match &self.instance {
-            Some(instance) => format!("{PATH}?instance={}&from={}", escaped(instance), self.from),
-            None => format!("{PATH}?from={}", self.from),
-        };
-        let address = match self.admin.address() {
-            Ok(address) => address,
+        let proxy = match self.proxy.proxy() {
+            Ok(proxy) => proxy,
             Err(exit) => return exit,
         };
-        match http::post(&address, &path, &[(HEADER, HEADER_VALUE)], TIMEOUT) {
-            Ok((200, body)) => {
-                say(body.trim_end());
+        match proxy.order(REPAIR, &[("from", &self.from)]) {
+            Ok(answer) => {
+                say(answer.trim_end());
                 Exit::Done
             }
-            Ok((status, body)) => {
-                complain(format_args!("not repaired: {}", body.trim_end()));
-                // The proxy found fault with what it was asked, not with its own state.
-                if matches!(status, 400 | 404) { Exit::Invalid } else { Exit::Failed }
-            }
             Err(problem) => {
-                complain(format_args!("not repaired: {address}: {problem}"));
-                Exit::Failed
+                complain(format_args!("not repaired: {}", problem.text));
+                problem.exit
             }
         }
     }
-}
-
-/// A name as part of a query. Names of instances need no escaping; whatever else is given must not break the request.
-fn escaped(name: &str) -> String {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
-    name.bytes()
-        .map(|byte| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect()
 }

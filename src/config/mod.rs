@@ -33,6 +33,7 @@ pub use std::time::Duration;
 pub use address::{HostPort, Listen};
 pub use admin_token::admin_token;
 pub use diagnostic::{Diagnostic, LoadError, Position, Severity};
+pub use flags::FlagKind;
 pub use load::{Loaded, MAX_FILE_BYTES, MAX_INSTANCE_NAME, admin_listen, load};
 pub use reload::{Reloaded, StageJump};
 pub use schema::{AdminConfig, InstanceConfig, LogConfig, ProcessConfig};

@@ -81,6 +81,12 @@ section! {
         ack: Ack = default("default"), Reloads;
         /// Copy keys that only one store has when they are touched. false: cold keys fill by time alone.
         hydrate: bool = default(true), Reloads;
+        /// Copy the whole keyspace of the default store to the other one while both are in use. false: only what is touched
+        /// is copied, until `multistore backfill start` or `multistore rollout` asks for the rest.
+        backfill: bool = default(false), Reloads;
+        /// How long nothing may have been amiss before the next stage counts as safe. A complete verification that finds
+        /// no difference makes it so at once.
+        quiet_period: Duration = default("6h") from "0s" to "30d", Reloads;
         /// When the other store lags by more than lag_max: "repair" gives up its queue and copies those keys later,
         /// "block" slows the clients down.
         on_lag: OnLag = default("repair"), Reloads;
@@ -125,6 +131,13 @@ section! {
         heavy_bytes: ByteSize = default("256kb") from "1kb" to "1gb", Reloads;
         /// What has no pieces (streams, types of modules) is copied in one go up to this size; what is larger is reported.
         copy_max_bytes: ByteSize = default("16mb") from "1kb" to "512mb", Reloads;
+        /// Keys that backfill and verification may take up per second. 0: no limit.
+        background_keys: usize = default(0) from 0 to 10000000, Reloads;
+        /// Bytes of values that backfill may copy per second. "0b": no limit.
+        background_bytes: ByteSize = default("0b") from "0b" to "64gb", Reloads;
+        /// Backfill and verification do less at once while the default store takes longer than this to answer. "0s": never
+        /// mind.
+        background_latency: Duration = default("5ms") from "0s" to "1m", Reloads;
         /// Connections to the default store for what can't share one: blocking commands, subscribers, WATCH, MONITOR.
         dedicated_max: usize = default(10000) from 1 to 1000000, Reloads;
         /// How many of them are kept open while unused.

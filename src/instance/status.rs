@@ -36,6 +36,10 @@ impl Instance {
             diff_samples: core.samples.iter().map(sample).collect(),
             held_flip: core.held_flip().map(|held| format!("{}: {}", held.wanted, held.reason)),
             sync: self.sync_status(),
+            backfill: self.backfill().status(core.copy_counts().done),
+            verification: self.verification_status(),
+            verdict: self.verdict(),
+            missing_commands: self.missing(),
         }
     }
 

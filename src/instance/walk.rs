@@ -10,13 +10,11 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 use super::Instance;
-use crate::resp::value::{OwnedValue, Value};
-use crate::resp::{Proto, encode};
+use super::own::{self, Trouble, ask};
+use crate::resp::value::Value;
 use crate::sequencer::copy::MAX_COPIES;
 use crate::sequencer::hash_key;
 use crate::sequencer::knowledge::Sync;
-use crate::sequencer::lane::Context;
-use crate::sequencer::op::Failure;
 use crate::stage::StoreId;
 
 /// How often to look whether a store is behind as a whole.
@@ -33,12 +31,8 @@ const PAGE: &str = "256";
 /// Why a walk did not get to its end. It begins anew.
 #[derive(Debug, thiserror::Error)]
 enum Broken {
-    #[error("a store did not answer ({0:?})")]
-    Store(Failure),
-    #[error("a store refused: {0}")]
-    Refused(String),
-    #[error("the instance is ending")]
-    Ending,
+    #[error(transparent)]
+    Store(#[from] Trouble),
     #[error("doubt has spread meanwhile")]
     Spread,
     #[error("{0} copies failed")]
@@ -108,7 +102,7 @@ async fn walk(instance: &Rc<Instance>, behind: StoreId) -> Result<u64, Broken> {
     functions(instance, right).await;
     let mut databases = BTreeSet::new();
     for store in StoreId::ALL {
-        databases.extend(databases_of(instance, store).await?);
+        databases.extend(own::databases(instance, store).await?.into_keys());
     }
     let mut keys = 0;
     for db in databases {
@@ -142,14 +136,8 @@ async fn pass(instance: &Rc<Instance>, scanned: StoreId, behind: StoreId, db: u3
     let mut cursor = b"0".to_vec();
     let mut copied = 0;
     loop {
-        let page = ask(instance, scanned, db, &[b"SCAN", &cursor, b"COUNT", PAGE.as_bytes()]).await?;
-        let Ok(Value::Array(items)) = Value::parse(&page) else {
-            return Err(Broken::Refused(String::from_utf8_lossy(&page).into_owned()));
-        };
-        let [next, Value::Array(names)] = items.as_slice() else {
-            return Err(Broken::Refused("SCAN answered something else than a page".to_owned()));
-        };
-        for name in names.iter().filter_map(Value::as_bytes) {
+        let page = own::scan(instance, scanned, db, &cursor, PAGE).await?;
+        for name in page.keys.iter().map(|name| &**name) {
             let hash = hash_key(db, name);
             // What is in sync needs no copy; what the right store is behind in is copied the other way; and
             // what only a cold primary's secondary has stays unknown.
@@ -168,47 +156,17 @@ async fn pass(instance: &Rc<Instance>, scanned: StoreId, behind: StoreId, db: u3
             instance.settle();
             copied += 1;
         }
-        cursor = next.as_bytes().unwrap_or(b"0").to_vec();
-        if cursor == b"0" {
+        if page.is_last() {
             return Ok(copied);
         }
+        cursor = page.next;
     }
-}
-
-async fn databases_of(instance: &Rc<Instance>, store: StoreId) -> Result<Vec<u32>, Broken> {
-    if instance.single_db() {
-        return Ok(vec![0]);
-    }
-    let info = ask(instance, store, 0, &[b"INFO", b"keyspace"]).await?;
-    let info = OwnedValue::parse(&info).map_err(|error| Broken::Refused(error.to_string()))?;
-    let text = String::from_utf8_lossy(info.as_bytes().unwrap_or_default()).into_owned();
-    Ok(text.lines().filter_map(|line| line.strip_prefix("db")?.split_once(':')?.0.parse().ok()).collect())
 }
 
 /// Functions are copied whole. A server without them, or without the right to, is left alone.
-async fn functions(instance: &Rc<Instance>, right: StoreId) {
+pub(super) async fn functions(instance: &Instance, right: StoreId) {
     let Ok(dump) = ask(instance, right, 0, &[b"FUNCTION", b"DUMP"]).await else { return };
     if let Ok(Value::Bulk(payload)) = Value::parse(&dump) {
         let _ = ask(instance, right.other(), 0, &[b"FUNCTION", b"RESTORE", payload, b"REPLACE"]).await;
-    }
-}
-
-async fn ask(instance: &Rc<Instance>, store: StoreId, db: u32, args: &[&[u8]]) -> Result<Vec<u8>, Broken> {
-    let context = Context { db, proto: Proto::Resp2 };
-    let mut frame = Vec::new();
-    encode::command(&mut frame, args);
-    let answer = {
-        let mut core = instance.core_mut();
-        let Some(command) = core.table.by_name("scan") else { return Err(Broken::Ending) };
-        core.ask(store, context, command, &frame)
-    };
-    instance.settle();
-    match answer.await {
-        Ok(Ok(frame)) if frame.first() == Some(&b'-') => {
-            Err(Broken::Refused(String::from_utf8_lossy(&frame).trim_end().to_owned()))
-        }
-        Ok(Ok(frame)) => Ok(frame),
-        Ok(Err(failure)) => Err(Broken::Store(failure)),
-        Err(_) => Err(Broken::Ending),
     }
 }

@@ -178,6 +178,16 @@ families! {
     copies: IntCounterVec, "multistore_copies_total" ["instance_name", "outcome"]
         "Keys copied from the store that is right to the one that is behind, by outcome";
 
+    // Backfill, verification, verdict.
+    backfill_keys: IntGaugeVec, "multistore_backfill_keys" ["instance_name"]
+        "Keys of the default store that the backfill has passed";
+    verification_time: IntGaugeVec, "multistore_verification_timestamp_seconds" ["instance_name"]
+        "Unix time of the end of the last complete verification, 0 if there was none";
+    verification_differences: IntGaugeVec, "multistore_verification_differing_keys" ["instance_name"]
+        "Keys that the last verification found to differ";
+    verdict_safe: IntGaugeVec, "multistore_verdict_safe" ["instance_name", "direction"]
+        "1 if nothing stands in the way of the next stage (forward) or of the one before (back)";
+
     // The process.
     config_reloads: IntCounterVec, "multistore_config_reloads_total" ["outcome"]
         "Reloads of the configuration file";

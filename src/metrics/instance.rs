@@ -7,7 +7,7 @@ use prometheus::{IntCounter, IntGauge};
 use super::commands::{CommandCounters, LabelOrder};
 use super::families::Families;
 use super::labels::{
-    ClientErrorKind, CopyOutcome, PerLabel, RejectReason, RequestKind, SkipReason, StoreErrorKind,
+    ClientErrorKind, CopyOutcome, Direction, PerLabel, RejectReason, RequestKind, SkipReason, StoreErrorKind,
 };
 use super::latency::Latency;
 use crate::stage::{Flags, STORES, Stage, StoreId, primary_default_flag, use_both_flag};
@@ -66,6 +66,14 @@ pub struct InstanceMetrics {
     pub copies: PerLabel<CopyOutcome, IntCounter>,
     /// 1 while a change of stage is held back.
     pub flip_held: IntGauge,
+    /// Keys that the backfill has passed.
+    pub backfill_keys: IntGauge,
+    /// Unix time of the last complete verification.
+    pub verification_time: IntGauge,
+    /// Keys that the last verification found to differ.
+    pub verification_differences: IntGauge,
+    /// 1 if the step is safe: forward, back.
+    pub verdict_safe: PerLabel<Direction, IntGauge>,
 
     stores: [StoreMetrics; STORES],
     stages: Vec<(Stage, IntGauge)>,
@@ -138,6 +146,12 @@ impl InstanceMetrics {
             oldest_suspect: families.oldest_suspect.with_label_values(&[name]),
             copies: PerLabel::new(|outcome| families.copies.with_label_values(&[name, outcome])),
             flip_held: families.flip_held.with_label_values(&[name]),
+            backfill_keys: families.backfill_keys.with_label_values(&[name]),
+            verification_time: families.verification_time.with_label_values(&[name]),
+            verification_differences: families.verification_differences.with_label_values(&[name]),
+            verdict_safe: PerLabel::new(|direction| {
+                families.verdict_safe.with_label_values(&[name, direction])
+            }),
             stores: StoreId::ALL.map(|store| StoreMetrics::new(families, name, store)),
             stages: Stage::ALL
                 .map(|stage| (stage, families.stage.with_label_values(&[name, stage.name()])))

@@ -149,6 +149,16 @@ label! {
 }
 
 label! {
+    /// Which way a step goes.
+    Direction {
+        /// To the next stage.
+        Forward = "forward",
+        /// To the one before.
+        Back = "back",
+    }
+}
+
+label! {
     /// What became of a reload.
     ReloadOutcome {
         /// Valid, and in effect.

@@ -3,10 +3,12 @@
 //! No lane waits for a copy, and no newer write is overwritten: a key that was written since it was read is read
 //! again, and from the moment that its value is appended later writes follow it in the same order on both stores.
 //!
+//! - [`group`]: many keys that are read together, for backfill;
 //! - [`rounds`]: one copy, from the question how large the key is to its outcome;
 //! - [`payload`]: in one go, by DUMP and RESTORE;
 //! - [`typed`]: with the commands of its type, where the payload is refused, or by pieces where the key is large.
 
+mod group;
 mod payload;
 mod rounds;
 mod typed;
@@ -22,6 +24,8 @@ use super::Sequencer;
 use super::fence::{Footprint, KeyRef};
 use super::knowledge::{History, Sync};
 
+use group::Group;
+pub use group::GroupKey;
 use payload::Payloads;
 use rounds::Means;
 
@@ -67,6 +71,7 @@ pub(super) struct Copy {
 pub(super) struct Copies {
     slab: Slab<Copy>,
     by_hash: HashMap<u64, CopyKey, foldhash::fast::RandomState>,
+    groups: Slab<Group>,
     next: u64,
     next_hydration: u64,
     /// Copies that wait until fewer are made by pieces.
@@ -90,6 +95,8 @@ pub struct CopyCounts {
     pub too_large: u64,
     /// Keys that the other store cannot hold, left suspect.
     pub unsupported: u64,
+    /// Bytes of the payloads that were copied.
+    pub bytes: u64,
 }
 
 /// What comes of the wish to copy keys to the default store before a write that needs them.
@@ -122,6 +129,7 @@ impl Default for Copies {
         Copies {
             slab: Slab::new(),
             by_hash: HashMap::default(),
+            groups: Slab::new(),
             next: 0,
             next_hydration: 0,
             queue: VecDeque::new(),
@@ -194,6 +202,7 @@ impl Sequencer {
         self.copies.slab.clear();
         self.copies.by_hash.clear();
         self.copies.queue.clear();
+        self.copies.groups.clear();
         waiting.into_iter().for_each(|id| self.hydrated(id, None));
     }
 
@@ -203,6 +212,16 @@ impl Sequencer {
         for (_, copy) in self.copies.slab.iter().filter(|(_, copy)| copy.applied && copy.from != default) {
             self.known.unsettle(copy.hash, copy.db, &copy.key, default, now);
         }
+    }
+
+    /// The newest copy that was begun: what [`Sequencer::has_copies_up_to`] takes.
+    pub fn newest_copy(&self) -> u64 {
+        self.copies.next
+    }
+
+    /// Is a copy under way that was begun before, or as, this one?
+    pub fn has_copies_up_to(&self, newest: u64) -> bool {
+        self.copies.slab.iter().any(|(_, copy)| copy.id <= newest)
     }
 
     /// How many copies are under way.
@@ -248,6 +267,26 @@ impl Sequencer {
         if wanted {
             let replace = self.default_store() == StoreId::Secondary;
             self.start_copy(db, key, hash, StoreId::Secondary, replace, None);
+        }
+    }
+
+    /// Copies a key that only the secondary has to the primary, which is the default store.
+    pub fn fetch_key(&mut self, db: u32, key: &[u8], hash: u64) {
+        self.copy_found(db, key, hash);
+    }
+
+    /// The stores were seen to differ in this key: the default store is right, unless the key is one that it has
+    /// never known and only the secondary has.
+    pub fn repair_key(&mut self, db: u32, key: &[u8], hash: u64, only_secondary: bool) {
+        if !self.stage().is_dual() || is_scratch(key) {
+            return;
+        }
+        let (now, default) = (self.now, self.default_store());
+        let fetched = only_secondary && default == StoreId::Primary && self.known.of(hash) == Sync::Unknown;
+        let behind = if fetched { default } else { default.other() };
+        match self.known.of(hash) {
+            Sync::Suspect(_) => {}
+            Sync::InSync | Sync::Unknown => self.known.doubt(hash, db, key, behind, now),
         }
     }
 
@@ -323,6 +362,20 @@ impl Sequencer {
         replace: bool,
         hydration: Option<u64>,
     ) {
+        let key = self.insert_copy(db, key, hash, from, replace, hydration);
+        self.ask_size(key);
+    }
+
+    /// Notes that a copy is under way. Nothing has been asked for it yet.
+    fn insert_copy(
+        &mut self,
+        db: u32,
+        key: &[u8],
+        hash: u64,
+        from: StoreId,
+        replace: bool,
+        hydration: Option<u64>,
+    ) -> CopyKey {
         self.copies.next += 1;
         let id = self.copies.next;
         let copy = Copy {
@@ -345,6 +398,6 @@ impl Sequencer {
         let index = self.copies.slab.insert(copy) as u32;
         let key = CopyKey { index, id };
         self.copies.by_hash.insert(hash, key);
-        self.ask_size(key);
+        key
     }
 }

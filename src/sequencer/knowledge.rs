@@ -118,6 +118,12 @@ impl Knowledge {
         self.suspects.values().filter(stuck).count()
     }
 
+    /// How many listed keys have been suspect on `store` since before `before`?
+    pub fn suspects_behind(&self, store: StoreId, before: u64) -> usize {
+        let old = |suspect: &&Suspect| suspect.behind == store && suspect.since < before;
+        self.suspects.values().filter(old).count()
+    }
+
     /// What is known of a key.
     pub fn of(&self, hash: u64) -> Sync {
         if let Some(suspect) = self.suspects.get(&hash) {

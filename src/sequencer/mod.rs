@@ -15,6 +15,7 @@
 //! - every slot opened for a client is paid exactly once, whatever happens to the stores;
 //! - a request that has left the process is never sent to the same store again.
 
+pub mod bulk;
 pub mod clients;
 pub mod copy;
 pub mod cursors;
@@ -54,6 +55,7 @@ use crate::metrics::InstanceMetrics;
 use crate::mirror::{Dialect, Recipes};
 use crate::stage::{Flags, Stage, StoreId};
 
+use bulk::Bulk;
 use clients::Clients;
 use copy::{Copies, CopyCounts};
 use cursors::Cursors;
@@ -161,6 +163,8 @@ pub struct Sequencer {
     /// Repairs are held back (a test, an operator).
     repairs_held: bool,
     tickets: HashMap<u64, oneshot::Sender<Result<Vec<u8>, Failure>>>,
+    /// Bulks whose replies are coming in, by their tickets.
+    bulks: HashMap<u64, Bulk>,
     next_ticket: u64,
     now: u64,
     /// When the gauges were last refreshed.
@@ -223,6 +227,7 @@ impl Sequencer {
             doubted_source: None,
             repairs_held: false,
             tickets: HashMap::new(),
+            bulks: HashMap::new(),
             next_ticket: 0,
             now: 0,
             gauged_at: 0,

@@ -11,7 +11,7 @@ use crate::stage::StoreId;
 
 use super::Scope;
 use super::clients::ClientKey;
-use super::copy::CopyKey;
+use super::copy::{CopyKey, GroupKey};
 use super::cursors::Scan;
 use super::lane::Context;
 use super::park::ParkKey;
@@ -37,8 +37,12 @@ pub enum Owner {
     CopyRead(CopyKey),
     /// The write of a copy.
     CopyWrite(CopyKey),
+    /// What a group of copies asks.
+    CopyGroup(GroupKey),
     /// A request of the proxy's own; the ticket finds who waits.
     Ticket(u64),
+    /// Many requests of the proxy's own in one place.
+    Bulk(u64),
     /// Nobody: an effect.
     Nobody,
 }

@@ -77,6 +77,11 @@ impl Sequencer {
             self.pass_doubt_on(key);
         }
         let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        match op.owner {
+            Owner::Bulk(id) => return self.bulk_reply(key, id, store, arrived.last, frame),
+            Owner::CopyGroup(group) => return self.group_reply(key, group, arrived.last, frame),
+            _ => {}
+        }
         if op.derived {
             self.derived_reply(key, store, arrived, frame);
             return;
@@ -340,7 +345,12 @@ impl Sequencer {
                     let _ = sender.send(Ok(frame.to_vec()));
                 }
             }
-            Owner::Attempt(_) | Owner::CopyRead(_) | Owner::CopyWrite(_) | Owner::Nobody => {}
+            Owner::Attempt(_)
+            | Owner::CopyRead(_)
+            | Owner::CopyWrite(_)
+            | Owner::CopyGroup(_)
+            | Owner::Bulk(_)
+            | Owner::Nobody => {}
         }
     }
 
@@ -383,7 +393,7 @@ impl Sequencer {
                 self.attempt_settled(park, frame);
             }
             owner @ (Owner::CopyRead(_) | Owner::CopyWrite(_)) => self.copy_lost(owner, failure),
-            Owner::Nobody => {}
+            Owner::CopyGroup(_) | Owner::Bulk(_) | Owner::Nobody => {}
         }
     }
 
@@ -404,6 +414,11 @@ impl Sequencer {
         }
         let cut = op.streaming == Some(store);
         let owner = op.owner;
+        match owner {
+            Owner::Bulk(id) => return self.bulk_failed(key, id, store, failure),
+            Owner::CopyGroup(group) => return self.group_lost(key, group),
+            _ => {}
+        }
         if op.write {
             let asked_other = !matches!(op.replies[store.other().index()], Reply::Unsent);
             let is_attempt = matches!(owner, Owner::Attempt(_));

@@ -299,6 +299,16 @@ impl Sequencer {
         (self.known.suspects(), age)
     }
 
+    /// Keys that are listed as suspect on `store` for longer than `micros`.
+    pub fn suspects_behind(&self, store: StoreId, micros: u64) -> u64 {
+        self.known.suspects_behind(store, self.now.saturating_sub(micros)) as u64
+    }
+
+    /// Keys that could not be copied to `store` in several attempts.
+    pub fn stuck_behind(&self, store: StoreId) -> u64 {
+        self.known.stuck_behind(store) as u64
+    }
+
     /// Rises whenever doubt has spread beyond what is listed.
     pub fn spread(&self) -> u64 {
         self.known.spread()
@@ -326,6 +336,16 @@ impl Sequencer {
             Sync::Unknown => self.known.refreshed(),
             Sync::InSync | Sync::Suspect(_) => self.known.settle_everything(),
         }
+    }
+
+    /// A backfill has passed over the whole keyspace: from here on only the listed are in doubt. False: doubt has
+    /// spread since it began, when [`Sequencer::spread`] was this.
+    pub fn filled(&mut self, spread: u64) -> bool {
+        let holds = self.stage().is_dual() && self.known.base() == Sync::Unknown && self.spread() == spread;
+        if holds {
+            self.known.settle_everything();
+        }
+        holds
     }
 
     /// The stage has changed from `before`: a store that was left is behind as a whole.

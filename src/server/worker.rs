@@ -9,15 +9,14 @@ use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tokio::time::{sleep, timeout};
 
 use crate::admin::InstanceStatus;
+use crate::admin::orders::What;
 use crate::config::{Auth, Config};
 use crate::instance::admission::Seat;
-use crate::instance::{ClientInfo, Instance, walk};
+use crate::instance::{self, ClientInfo, Instance};
 use crate::metrics::{Metrics, RejectReason};
 use crate::net::{split_tcp, split_tls, split_unix};
 use crate::session;
-use crate::stage::StoreId;
 use crate::state::StateFile;
-use crate::store::driver;
 use crate::tls::TlsStream;
 
 use super::listener::{Bound, Incoming, Listener};
@@ -30,14 +29,14 @@ pub(super) enum Order {
     Report(oneshot::Sender<Vec<InstanceStatus>>),
     /// Accept no more, let clients finish, and say when all is done.
     Drain(oneshot::Sender<()>),
-    /// Make one store of an instance equal to the other.
-    Repair {
+    /// An operator's order.
+    Operate {
         /// Which instance.
         instance: String,
-        /// The store that is right.
-        from: StoreId,
+        /// What it is to do.
+        what: What,
         /// `None`: the instance is not here. An error: why not now.
-        answer: oneshot::Sender<Option<Result<(), String>>>,
+        answer: oneshot::Sender<Option<Result<String, String>>>,
     },
 }
 
@@ -87,12 +86,8 @@ async fn serve(
     let mut served = Vec::new();
     for (name, bound) in share {
         let instance = Instance::new(&name, &config, &metrics, state.clone());
-        for store in StoreId::ALL {
-            spawn_local(supervise(instance.clone(), store));
-        }
-        spawn_local(instance.clone().run_timer());
+        instance::spawn_tasks(&instance);
         spawn_local(sweep(instance.clone()));
-        spawn_local(walk::run(instance.clone()));
         instance.record();
         match bound.adopt() {
             Ok(listener) => served.push((instance, listener)),
@@ -112,9 +107,9 @@ async fn serve(
             Order::Report(answer) => {
                 let _ = answer.send(all.iter().map(|served| served.instance.status()).collect());
             }
-            Order::Repair { instance, from, answer } => {
+            Order::Operate { instance, what, answer } => {
                 let found = all.iter().find(|served| served.instance.name == instance);
-                let _ = answer.send(found.map(|served| served.instance.repair_from(from)));
+                let _ = answer.send(found.map(|served| served.instance.operate(what)));
             }
             Order::Drain(done) => {
                 for served in &mut all {
@@ -126,18 +121,6 @@ async fn serve(
                 spawn_local(drained(all.iter().map(|served| served.instance.clone()).collect(), done));
             }
         }
-    }
-}
-
-/// Runs a lane's driver. It never ends by itself; a panic in it is logged, and it starts anew.
-async fn supervise(instance: Rc<Instance>, store: StoreId) {
-    loop {
-        let driver = spawn_local(driver::run(instance.clone(), store));
-        if let Err(error) = driver.await {
-            tracing::error!(instance = %instance.name, store = %store, "the lane's driver failed: {error}");
-            instance.store_lost(store, crate::metrics::StoreErrorKind::Lost, "internal error");
-        }
-        sleep(ACCEPT_BACKOFF).await;
     }
 }
 

@@ -279,6 +279,7 @@ impl Session {
         if self.instance.core().stage().is_dual() {
             // With one store in use nothing is missing from the other.
             self.instance.metrics.method_missing.inc_other();
+            self.instance.note_missing(request.name());
         }
         let any = table.by_name("ping")?;
         let spec = table.spec(any);

@@ -1,5 +1,7 @@
 //! What the demo asks the proxy's admin endpoints.
 
+use crate::admin::orders::{HEADER, HEADER_VALUE};
+use crate::admin::{InstanceStatus, Status};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -12,34 +14,42 @@ const MAX_ANSWER_BYTES: u64 = 8 * 1024 * 1024;
 
 /// The body of `path`; an error unless the answer is 200.
 pub(super) async fn get(port: u16, path: &str) -> Result<String, String> {
-    let asked = timeout(HTTP_TIMEOUT, exchange(port, path)).await;
-    let answer = asked.map_err(|_| format!("GET {path}: no answer within {HTTP_TIMEOUT:?}"))?;
-    let answer = answer.map_err(|error| format!("GET {path}: {error}"))?;
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| format!("GET {path}: not HTTP"))?;
+    asked(port, "GET", path).await
+}
+
+/// Gives an order.
+pub(super) async fn order(port: u16, path: &str) -> Result<String, String> {
+    asked(port, "POST", path).await
+}
+
+async fn asked(port: u16, method: &str, path: &str) -> Result<String, String> {
+    let answer = timeout(HTTP_TIMEOUT, exchange(port, method, path)).await;
+    let answer = answer.map_err(|_| format!("{method} {path}: no answer within {HTTP_TIMEOUT:?}"))?;
+    let answer = answer.map_err(|error| format!("{method} {path}: {error}"))?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| format!("{method} {path}: not HTTP"))?;
     match head.split(' ').nth(1) {
         Some("200") => Ok(body.to_owned()),
-        _ => Err(format!("GET {path}: {}", head.lines().next().unwrap_or_default())),
+        _ => Err(format!("{method} {path}: {}", head.lines().next().unwrap_or_default())),
     }
 }
 
 /// HTTP/1.0: the answer is not chunked and ends with the connection.
-async fn exchange(port: u16, path: &str) -> std::io::Result<String> {
+async fn exchange(port: u16, method: &str, path: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
-    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\n\r\n").as_bytes()).await?;
+    let request =
+        format!("{method} {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\n{HEADER}: {HEADER_VALUE}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     stream.take(MAX_ANSWER_BYTES).read_to_string(&mut answer).await?;
     Ok(answer)
 }
 
-/// The stage of an instance, from `/status`.
-pub(super) async fn stage(port: u16, instance: &str) -> Result<String, String> {
+/// What `/status` says of an instance.
+pub(super) async fn status(port: u16, instance: &str) -> Result<InstanceStatus, String> {
     let body = get(port, "/status").await?;
-    let status: serde_json::Value =
-        serde_json::from_str(&body).map_err(|error| format!("GET /status: {error}"))?;
-    let mut instances = status["instances"].as_array().into_iter().flatten();
-    let found = instances.find(|one| one["name"] == instance);
-    let stage = found.and_then(|one| one["stage"].as_str());
-    stage.map(str::to_owned).ok_or_else(|| format!("GET /status: no stage of {instance} in {body}"))
+    let status: Status = serde_json::from_str(&body).map_err(|error| format!("GET /status: {error}"))?;
+    let found = status.instances.into_iter().find(|one| one.name == instance);
+    found.ok_or_else(|| format!("GET /status: no {instance} in {body}"))
 }
 
 /// The sum of all series of `name` for an instance in the text of `/metrics`.

@@ -48,6 +48,9 @@ const WALK: [Stage; 7] = [
     Stage::SecondaryOnly,
 ];
 
+/// Before this step the whole keyspace is copied, and both stores are compared.
+const BEFORE_THE_NEW_STORE_ANSWERS: (Stage, Stage) = (Stage::DualSecondaryDefault, Stage::DualPrimaryDefault);
+
 /// Seconds in each stage: for a person, and for a machine.
 const DWELL_SECONDS: u64 = 6;
 const DWELL_SECONDS_IN_CI: u64 = 3;
@@ -170,6 +173,10 @@ impl Walk<'_> {
         let mut flips = Vec::new();
         let mut stage = WALK[0];
         for (at, next) in WALK.into_iter().enumerate() {
+            if (stage, next) == BEFORE_THE_NEW_STORE_ANSWERS {
+                let line = self.world.prove().await?;
+                self.screen.told(&line);
+            }
             if next != stage {
                 flips.push(self.flip(stage, next).await?);
                 stage = next;

@@ -2,6 +2,7 @@
 
 use super::gauges::{Picture, Reading};
 use super::world::INSTANCE;
+pub(super) use crate::cli::progress::thousands;
 use crate::stage::{Stage, StoreId};
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -71,6 +72,18 @@ impl Screen {
         }
         let line = line.replace(INSTANCE, "…");
         self.events.push_back(format!("{seconds:>3} s {line} → {to}"));
+        while self.events.len() > EVENTS_SHOWN {
+            self.events.pop_front();
+        }
+    }
+
+    /// Something happened.
+    pub(super) fn told(&mut self, line: &str) {
+        let seconds = self.begun.elapsed().as_secs();
+        if !self.redraws {
+            say(&format!("{seconds:>4} s  {line}\n"));
+        }
+        self.events.push_back(format!("{seconds:>3} s {line}"));
         while self.events.len() > EVENTS_SHOWN {
             self.events.pop_front();
         }
@@ -197,19 +210,6 @@ fn one_line(place: Place, picture: &Picture) -> String {
         picture.now.tally.errors,
         picture.now.tally.wrong,
     )
-}
-
-/// 1234567 as 1,234,567.
-pub(super) fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use super::http;
 use super::process::{POLL_EVERY, PrivateDir, Process};
+use super::screen::thousands;
+use crate::admin::InstanceStatus;
 use crate::stage::{Stage, StoreId, primary_default_flag, use_both_flag};
 use crate::store::connection::{Connection, Endpoint};
 use std::net::TcpListener;
@@ -21,6 +23,8 @@ const START_DEADLINE: Duration = Duration::from_secs(15);
 const START_ATTEMPTS: usize = 5;
 /// How long the proxy may take to follow a flag.
 const FLIP_DEADLINE: Duration = Duration::from_secs(10);
+/// How long backfill and verification may take.
+const PROOF_DEADLINE: Duration = Duration::from_secs(60);
 /// How long the proxy may take to end.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -96,7 +100,7 @@ impl World {
         let begun = Instant::now();
         self.write_flag(&flag.0, &line)?;
         loop {
-            let stage = http::stage(self.admin, INSTANCE).await;
+            let stage = http::status(self.admin, INSTANCE).await.map(|status| status.stage);
             // A process that has ended explains an answer that did not come.
             self.check()?;
             if stage? == to.name() {
@@ -118,6 +122,39 @@ impl World {
         let beside = self.dir.path().join("proxy.toml.new");
         std::fs::write(&beside, text).map_err(told)?;
         std::fs::rename(&beside, self.config()).map_err(told)
+    }
+
+    /// Copies the whole keyspace and compares both stores, as an operator does before the default store changes.
+    pub(super) async fn prove(&self) -> Result<String, String> {
+        http::order(self.admin, "/backfill?action=start").await?;
+        let filled = self.until("the backfill is done", |status| status.backfill.state == "done").await?;
+        http::order(self.admin, "/verify?action=start").await?;
+        let verified =
+            self.until("the stores are compared", |status| status.verification.state == "done").await?;
+        Ok(format!(
+            "backfill: {} keys copied; verify: {} keys compared, {} differ",
+            thousands(filled.backfill.keys_copied),
+            thousands(verified.verification.keys_compared),
+            thousands(verified.verification.differing)
+        ))
+    }
+
+    async fn until(
+        &self,
+        what: &str,
+        done: impl Fn(&InstanceStatus) -> bool,
+    ) -> Result<InstanceStatus, String> {
+        let end = Instant::now() + PROOF_DEADLINE;
+        loop {
+            let status = http::status(self.admin, INSTANCE).await?;
+            if done(&status) {
+                return Ok(status);
+            }
+            if Instant::now() >= end {
+                return Err(format!("not within {PROOF_DEADLINE:?}: {what}"));
+            }
+            sleep(POLL_EVERY).await;
+        }
     }
 
     /// An error if the proxy or a store has ended.

@@ -58,8 +58,9 @@ impl Sequencer {
     pub(super) fn payload_read(&mut self, key: CopyKey, frame: &[u8]) {
         match Value::parse(frame) {
             Ok(Value::Array(items)) => match items.as_slice() {
-                [Value::Int(pttl), Value::Bulk(payload)] => self.write_payload(key, *pttl, payload),
-                [Value::Int(_), Value::Nil] => self.write_absence(key),
+                [Value::Int(pttl), value @ (Value::Bulk(_) | Value::Nil)] => {
+                    self.payload_told(key, *pttl, value, frame);
+                }
                 _ => self.copy_refused(key, frame),
             },
             // A server that has no room left queues nothing; one that has no DUMP refuses it.
@@ -68,9 +69,20 @@ impl Sequencer {
         }
     }
 
+    /// Time to live and payload are there.
+    pub(super) fn payload_told(&mut self, key: CopyKey, pttl: i64, value: &Value<'_>, frame: &[u8]) {
+        match value {
+            Value::Bulk(payload) => self.write_payload(key, pttl, payload),
+            Value::Nil => self.write_absence(key),
+            Value::Error(_) => self.read_by_type(key, None),
+            _ => self.copy_refused(key, frame),
+        }
+    }
+
     fn write_payload(&mut self, key: CopyKey, pttl: i64, payload: &[u8]) {
         let left = self.time_left(key, pttl).unwrap_or(0);
         let Some(copy) = self.copies.get(key) else { return };
+        self.copy_counts.bytes += payload.len() as u64;
         let mut number = itoa::Buffer::new();
         let left = number.format(left);
         let mut args: Vec<&[u8]> = vec![b"RESTORE", &copy.key, left.as_bytes(), payload];

@@ -61,7 +61,7 @@ impl Sequencer {
     }
 
     /// A server that does not tell the size is taken at its word that it has the key.
-    fn size_told(&mut self, key: CopyKey, frame: &[u8]) {
+    pub(super) fn size_told(&mut self, key: CopyKey, frame: &[u8]) {
         let size = match Value::parse(frame) {
             Ok(Value::Int(size)) => u64::try_from(size).unwrap_or(0),
             _ => 0,

@@ -1,0 +1,538 @@
+//! Is the next stage safe, and the way back? Pure: facts in, every reason that stands in the way out.
+//!
+//! The rules are those of the rollout: the next stage is safe when nothing is out of sync and nothing has been amiss
+//! over the quiet period, or since a complete verification that found no difference.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::stage::{Stage, StoreId};
+
+/// What has been amiss, each counted since the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sign {
+    /// A read was answered by the secondary after the primary had missed.
+    Fallback,
+    /// The stores answered differently.
+    Difference,
+    /// A mirrored write was lost or refused.
+    LostWrite,
+    /// A read was answered by the default store, the primary being slow.
+    Diverted,
+    /// A command came that nothing describes.
+    Missing,
+}
+
+/// How many signs there are.
+pub const SIGNS: usize = 5;
+
+/// Since when each sign has been quiet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Quiet {
+    counts: [u64; SIGNS],
+    since: [u64; SIGNS],
+    seen: [bool; SIGNS],
+    began: u64,
+}
+
+/// The last complete verification.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// How long ago it ended.
+    pub age: Duration,
+    /// Were the stores equal?
+    pub equal: bool,
+    /// Why it proves nothing any more.
+    pub outdated: Option<&'static str>,
+}
+
+/// What is known of a store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreFacts {
+    /// Its lane is connected.
+    pub up: bool,
+    /// Bytes queued for it.
+    pub lag: u64,
+    /// It is behind as a whole.
+    pub behind: bool,
+    /// Keys that are suspect on it for longer than a copy takes.
+    pub suspects: u64,
+    /// Keys that could not be copied to it.
+    pub stuck: u64,
+}
+
+/// What the verdict is made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// The stage in effect; `None` only in tests of the type.
+    pub stage: Option<Stage>,
+    /// The stage that the flags ask for, and why it is held back.
+    pub held: Option<String>,
+    /// Both stores are one.
+    pub same_server: bool,
+    /// The stores, indexed by store.
+    pub stores: [StoreFacts; 2],
+    /// The bound of lag.
+    pub flip_max_lag: u64,
+    /// The store that may have lost writes.
+    pub doubted: Option<StoreId>,
+    /// Undeclared keys may have been written: a walk is owed.
+    pub owes_walk: bool,
+    /// The backfill that was asked for and is not done: how far it is, in percent.
+    pub backfill: Option<u8>,
+    /// The setting.
+    pub quiet_period: Duration,
+    /// How long ago each sign was last seen; `None`: not since the stage began.
+    pub signs: [Option<Duration>; SIGNS],
+    /// How long the stage has been in effect.
+    pub stage_age: Duration,
+    /// Names of commands that nothing describes.
+    pub missing: Vec<String>,
+    /// The last complete verification.
+    pub verified: Option<Verified>,
+}
+
+/// Why a step is not safe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    /// In a word, for scripts.
+    pub code: String,
+    /// In a sentence.
+    pub text: String,
+}
+
+/// One step to another stage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// The stage it leads to.
+    pub to: String,
+    /// Nothing stands in the way.
+    pub safe: bool,
+    /// All that does.
+    pub reasons: Vec<Reason>,
+}
+
+/// The verdict on an instance.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The next stage; none behind `primary_only`.
+    pub forward: Option<Step>,
+    /// The stage before; none before `secondary_only`.
+    pub back: Option<Step>,
+    /// What is left of the quiet period in seconds, if a verification does not end it.
+    pub quiet_left_seconds: u64,
+}
+
+// === impl Sign ===
+
+impl Sign {
+    /// All of them, in the order of counts.
+    pub const ALL: [Sign; SIGNS] =
+        [Sign::Fallback, Sign::Difference, Sign::LostWrite, Sign::Diverted, Sign::Missing];
+
+    fn code(self) -> &'static str {
+        match self {
+            Sign::Fallback => "fallbacks",
+            Sign::Difference => "differences",
+            Sign::LostWrite => "lost_writes",
+            Sign::Diverted => "diverted_reads",
+            Sign::Missing => "method_missing",
+        }
+    }
+
+    fn what(self) -> &'static str {
+        match self {
+            Sign::Fallback => "a read fell back to the secondary",
+            Sign::Difference => "the stores answered a command differently",
+            Sign::LostWrite => "a mirrored write was lost or refused",
+            Sign::Diverted => "a read was diverted, the primary being slow,",
+            Sign::Missing => "a command that nothing describes came",
+        }
+    }
+}
+
+// === impl Quiet ===
+
+impl Quiet {
+    /// Begins at `now` with these counts.
+    pub fn new(now: u64, counts: [u64; SIGNS]) -> Quiet {
+        Quiet { counts, since: [now; SIGNS], seen: [false; SIGNS], began: now }
+    }
+
+    /// Takes the counts at `now`.
+    pub fn observe(&mut self, now: u64, counts: [u64; SIGNS]) {
+        let places = self.counts.iter_mut().zip(&mut self.since).zip(&mut self.seen);
+        for (((known, since), seen), count) in places.zip(counts) {
+            if *known != count {
+                *known = count;
+                *since = now;
+                *seen = true;
+            }
+        }
+    }
+
+    /// How long ago each sign was last seen, at `now`.
+    pub fn ages(&self, now: u64) -> [Option<Duration>; SIGNS] {
+        let mut ages = [None; SIGNS];
+        for ((age, since), seen) in ages.iter_mut().zip(self.since).zip(self.seen) {
+            *age = seen.then(|| Duration::from_micros(now.saturating_sub(since)));
+        }
+        ages
+    }
+
+    /// How long it has been watched, at `now`.
+    pub fn age(&self, now: u64) -> Duration {
+        Duration::from_micros(now.saturating_sub(self.began))
+    }
+}
+
+// === impl Facts ===
+
+impl Facts {
+    fn store(&self, store: StoreId) -> StoreFacts {
+        let [primary, secondary] = self.stores;
+        match store {
+            StoreId::Primary => primary,
+            StoreId::Secondary => secondary,
+        }
+    }
+
+    /// The verification that proves the stores equal now, if there is one: nothing was amiss behind it.
+    fn proof(&self) -> Option<&Verified> {
+        let verified =
+            self.verified.as_ref().filter(|verified| verified.equal && verified.outdated.is_none())?;
+        let later =
+            |sign: &Sign| *sign != Sign::Missing && self.age_of(*sign).is_some_and(|age| age < verified.age);
+        (!Sign::ALL.iter().any(later)).then_some(verified)
+    }
+
+    fn age_of(&self, sign: Sign) -> Option<Duration> {
+        Sign::ALL.iter().zip(self.signs).find(|(known, _)| **known == sign).and_then(|(_, age)| age)
+    }
+
+    /// What is left of the quiet period.
+    fn quiet_left(&self) -> Duration {
+        let last = self.signs.iter().flatten().copied().min().unwrap_or(self.stage_age);
+        self.quiet_period.saturating_sub(last.min(self.stage_age))
+    }
+}
+
+/// Judges.
+pub fn judge(facts: &Facts) -> Verdict {
+    let Some(stage) = facts.stage else { return Verdict::default() };
+    let at = Stage::ALL.iter().position(|known| *known == stage).unwrap_or(0);
+    let forward = Stage::ALL.get(at + 1).map(|to| step(facts, stage, *to, true));
+    let back = at.checked_sub(1).and_then(|at| Stage::ALL.get(at)).map(|to| step(facts, stage, *to, false));
+    let quiet_left =
+        if stage.is_dual() && facts.proof().is_none() { facts.quiet_left() } else { Duration::ZERO };
+    Verdict { forward, back, quiet_left_seconds: quiet_left.as_secs() }
+}
+
+fn step(facts: &Facts, from: Stage, to: Stage, forward: bool) -> Step {
+    let mut against = Against(Vec::new());
+    against.states(facts);
+    if from.is_dual() {
+        against.doubts(facts, to.default_store());
+        if forward {
+            against.unfinished(facts);
+            against.signs(facts);
+        }
+    } else {
+        // Entering dual needs both.
+        StoreId::ALL.iter().for_each(|store| against.down(facts, *store));
+    }
+    Step { to: to.name().to_owned(), safe: against.0.is_empty(), reasons: against.0 }
+}
+
+/// What stands against a step.
+struct Against(Vec<Reason>);
+
+// === impl Against ===
+
+impl Against {
+    fn add(&mut self, code: &str, text: impl fmt::Display) {
+        self.0.push(Reason { code: code.to_owned(), text: text.to_string() });
+    }
+
+    fn states(&mut self, facts: &Facts) {
+        if facts.same_server {
+            self.add("same_server", "primary and secondary are the same server and database");
+        }
+        if let Some(held) = &facts.held {
+            self.add("held_flip", format_args!("a change of stage is held back: {held}"));
+        }
+    }
+
+    fn down(&mut self, facts: &Facts, store: StoreId) {
+        if !facts.store(store).up {
+            self.add("store_down", format_args!("the {store} store is down"));
+        }
+    }
+
+    /// Does the store that will answer hold what it should?
+    fn doubts(&mut self, facts: &Facts, next: StoreId) {
+        self.down(facts, next);
+        let store = facts.store(next);
+        if let Some(doubted) = facts.doubted {
+            self.add(
+                "source_in_doubt",
+                format_args!(
+                    "the {doubted} store may have lost writes: multistore repair --from says which is right"
+                ),
+            );
+        }
+        if store.behind {
+            self.add("behind", format_args!("the {next} store is behind as a whole and is being repaired"));
+        }
+        if store.suspects > 0 {
+            self.add(
+                "suspect_keys",
+                format_args!("{} keys are out of sync on the {next} store", store.suspects),
+            );
+        }
+        if store.stuck > 0 {
+            self.add(
+                "stuck_keys",
+                format_args!("{} keys could not be copied to the {next} store", store.stuck),
+            );
+        }
+        if store.lag > facts.flip_max_lag {
+            self.add("lag", format_args!("the {next} store lags by {} bytes (flip_max_lag)", store.lag));
+        }
+        let differs =
+            facts.verified.as_ref().filter(|verified| !verified.equal && verified.outdated.is_none());
+        if let Some(verified) = differs {
+            self.add(
+                "verification",
+                format_args!("the last complete verification, {} ago, found differences", span(verified.age)),
+            );
+        }
+    }
+
+    fn unfinished(&mut self, facts: &Facts) {
+        if let Some(percent) = facts.backfill {
+            self.add("backfill", format_args!("the backfill is not done ({percent}%)"));
+        }
+        if facts.owes_walk {
+            self.add(
+                "undeclared_keys",
+                "a script may have written keys that it did not declare: a walk is owed",
+            );
+        }
+    }
+
+    /// Was anything amiss lately?
+    fn signs(&mut self, facts: &Facts) {
+        let quiet = facts.quiet_period;
+        let recent = |age: Option<Duration>| age.filter(|age| *age < quiet);
+        if let Some(age) = recent(facts.age_of(Sign::Missing)) {
+            let names = facts.missing.join(", ");
+            self.add(
+                Sign::Missing.code(),
+                format_args!(
+                    "{} {} ago, and the other store did not get it: {names}",
+                    Sign::Missing.what(),
+                    span(age)
+                ),
+            );
+        }
+        if facts.proof().is_some() {
+            return;
+        }
+        let before = self.0.len();
+        for sign in Sign::ALL.into_iter().filter(|sign| *sign != Sign::Missing) {
+            if let Some(age) = recent(facts.age_of(sign)) {
+                self.add(sign.code(), format_args!("{} {} ago", sign.what(), span(age)));
+            }
+        }
+        let left = facts.quiet_left();
+        if !left.is_zero() {
+            let why = match &facts.verified {
+                Some(Verified { outdated: Some(why), .. }) => format!(" (the last one is outdated: {why})"),
+                Some(Verified { equal: true, .. }) if self.0.len() > before => {
+                    " (something was amiss since the last one)".to_owned()
+                }
+                _ => String::new(),
+            };
+            self.add(
+                "quiet_period",
+                format_args!(
+                    "the quiet period ends in {}, or at once when a complete verification finds no difference{why}",
+                    span(left)
+                ),
+            );
+        }
+    }
+}
+
+/// `5 h 3 min`, `12 min`, `7 s`.
+pub fn span(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match (seconds / 3600, seconds / 60 % 60, seconds) {
+        (0, 0, seconds) => format!("{seconds} s"),
+        (0, minutes, _) => format!("{minutes} min"),
+        (hours, minutes, _) => format!("{hours} h {minutes} min"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use StoreId::{Primary, Secondary};
+
+    const MINUTE: Duration = Duration::from_secs(60);
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn facts(stage: Stage) -> Facts {
+        let store = StoreFacts { up: true, ..StoreFacts::default() };
+        Facts {
+            stage: Some(stage),
+            stores: [store; 2],
+            flip_max_lag: 1000,
+            quiet_period: 6 * HOUR,
+            stage_age: 7 * HOUR,
+            ..Facts::default()
+        }
+    }
+
+    fn verified(age: Duration, equal: bool) -> Option<Verified> {
+        Some(Verified { age, equal, outdated: None })
+    }
+
+    fn codes(step: Option<Step>) -> Vec<String> {
+        step.map(|step| step.reasons.into_iter().map(|reason| reason.code).collect()).unwrap_or_default()
+    }
+
+    fn forward(facts: &Facts) -> Vec<String> {
+        codes(judge(facts).forward)
+    }
+
+    fn back(facts: &Facts) -> Vec<String> {
+        codes(judge(facts).back)
+    }
+
+    #[test]
+    fn every_stage_has_its_neighbours() {
+        let names = Stage::ALL.map(|stage| {
+            let Verdict { forward, back, .. } = judge(&facts(stage));
+            (back.map(|step| step.to), forward.map(|step| step.to))
+        });
+        let named = |stage: Stage| Some(stage.name().to_owned());
+        use Stage::{DualPrimaryDefault, DualSecondaryDefault, PrimaryOnly, SecondaryOnly};
+        assert_eq!(
+            names,
+            [
+                (None, named(DualSecondaryDefault)),
+                (named(SecondaryOnly), named(DualPrimaryDefault)),
+                (named(DualSecondaryDefault), named(PrimaryOnly)),
+                (named(DualPrimaryDefault), None),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_quiet_stage_is_safe_after_the_quiet_period() {
+        let mut facts = facts(Stage::DualSecondaryDefault);
+        assert!(forward(&facts).is_empty());
+        facts.stage_age = 5 * HOUR;
+        assert_eq!(forward(&facts), ["quiet_period"]);
+        assert_eq!(judge(&facts).quiet_left_seconds, 3600);
+        assert!(back(&facts).is_empty(), "the way back need not wait");
+        facts.stage_age = 9 * HOUR;
+        facts.signs[0] = Some(HOUR);
+        assert_eq!(forward(&facts), ["fallbacks", "quiet_period"]);
+        facts.signs[0] = Some(6 * HOUR);
+        assert!(forward(&facts).is_empty());
+    }
+
+    #[test]
+    fn a_clean_verification_ends_the_quiet_period_until_something_is_amiss() {
+        let mut facts = facts(Stage::DualPrimaryDefault);
+        facts.stage_age = MINUTE;
+        facts.signs[1] = Some(30 * MINUTE);
+        facts.verified = verified(10 * MINUTE, true);
+        assert!(forward(&facts).is_empty());
+        assert_eq!(judge(&facts).quiet_left_seconds, 0);
+        facts.signs[1] = Some(5 * MINUTE);
+        assert_eq!(forward(&facts), ["differences", "quiet_period"]);
+        facts.signs[1] = None;
+        facts.verified = Some(Verified { age: MINUTE, equal: true, outdated: Some("x") });
+        assert_eq!(forward(&facts), ["quiet_period"]);
+        facts.verified = verified(MINUTE, false);
+        assert_eq!(forward(&facts), ["verification", "quiet_period"]);
+        assert_eq!(back(&facts), ["verification"]);
+    }
+
+    #[test]
+    fn a_missing_command_is_not_excused_by_a_verification() {
+        let mut facts = facts(Stage::DualSecondaryDefault);
+        facts.verified = verified(MINUTE, true);
+        facts.signs[4] = Some(HOUR);
+        facts.missing = vec!["foo.bar".to_owned()];
+        let step = judge(&facts).forward.expect("a next stage");
+        assert_eq!(codes(Some(step.clone())), ["method_missing"]);
+        assert!(step.reasons[0].text.contains("foo.bar"), "{step:?}");
+    }
+
+    #[test]
+    fn what_is_out_of_sync_stands_in_the_way_of_the_store_it_concerns() {
+        let mut facts = facts(Stage::DualPrimaryDefault);
+        facts.verified = verified(MINUTE, true);
+        facts.stores[Secondary.index()].suspects = 3;
+        assert!(forward(&facts).is_empty());
+        assert_eq!(back(&facts), ["suspect_keys"]);
+        facts.stores[Primary.index()] =
+            StoreFacts { up: false, lag: 2000, behind: true, suspects: 1, stuck: 1 };
+        facts.doubted = Some(Primary);
+        facts.backfill = Some(40);
+        facts.owes_walk = true;
+        facts.held = Some("x".to_owned());
+        facts.same_server = true;
+        assert_eq!(
+            forward(&facts),
+            [
+                "same_server",
+                "held_flip",
+                "store_down",
+                "source_in_doubt",
+                "behind",
+                "suspect_keys",
+                "stuck_keys",
+                "lag",
+                "backfill",
+                "undeclared_keys"
+            ]
+        );
+    }
+
+    #[test]
+    fn dual_needs_both_stores() {
+        for stage in [Stage::SecondaryOnly, Stage::PrimaryOnly] {
+            let mut facts = facts(stage);
+            facts.stage_age = Duration::ZERO;
+            let step = |facts: &Facts| match stage {
+                Stage::SecondaryOnly => forward(facts),
+                _ => back(facts),
+            };
+            assert!(step(&facts).is_empty());
+            for store in StoreId::ALL {
+                let mut facts = facts.clone();
+                facts.stores[store.index()].up = false;
+                assert_eq!(step(&facts), ["store_down"]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_sign_is_quiet_since_it_was_last_seen() {
+        let mut quiet = Quiet::new(0, [5, 0, 0, 0, 0]);
+        quiet.observe(10, [5, 0, 0, 0, 0]);
+        assert_eq!(quiet.ages(20), [None; SIGNS]);
+        quiet.observe(1_000_000, [6, 0, 0, 0, 1]);
+        let second = Some(Duration::from_secs(1));
+        assert_eq!(quiet.ages(2_000_000), [second, None, None, None, second]);
+        assert_eq!(quiet.age(2_000_000), Duration::from_secs(2));
+    }
+}

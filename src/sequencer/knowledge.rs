@@ -212,6 +212,13 @@ impl Knowledge {
         self.suspects.remove(&hash);
     }
 
+    /// The store that is right about a suspect key has been seen to hold it, or has taken a write to it.
+    pub fn warm(&mut self, hash: u64) {
+        if let Some(suspect) = self.suspects.get_mut(&hash) {
+            suspect.cold = false;
+        }
+    }
+
     /// May the store that is right about a suspect key never have held it?
     pub fn is_cold(&self, hash: u64) -> bool {
         self.suspects.get(&hash).is_some_and(|suspect| suspect.cold)

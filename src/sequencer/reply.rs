@@ -75,6 +75,7 @@ impl Sequencer {
     fn op_reply(&mut self, key: OpKey, store: StoreId, arrived: Arrived, frame: &[u8]) {
         if arrived.last {
             self.pass_doubt_on(key);
+            self.warm_keys(key, store, frame);
         }
         let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
         match op.owner {

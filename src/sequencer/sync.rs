@@ -6,6 +6,7 @@ use crate::stage::{Stage, StoreId};
 
 use super::clients::ClientKey;
 use super::copy::Hydration;
+use super::derive::has_error;
 use super::fence::Footprint;
 use super::knowledge::Sync;
 use super::op::OpKey;
@@ -152,6 +153,21 @@ impl Sequencer {
         let carried = keys.iter().map(|(hash, _)| *hash).chain(sources.iter().copied());
         if self.taints.touch(carried, op.started) {
             self.doubt_op(key);
+        }
+    }
+
+    /// The default store has answered a write that replaces values: where it took it, what it holds of these keys
+    /// counts from now on. One that went on alone may have found nothing to change, and is not counted.
+    pub(super) fn warm_keys(&mut self, key: OpKey, store: StoreId, frame: &[u8]) {
+        if self.known.suspects() == 0 {
+            return;
+        }
+        let Some(op) = self.ops.get(key.0 as usize).filter(|op| op.derived && op.default == store) else {
+            return;
+        };
+        if !has_error(frame) {
+            let known = &mut self.known;
+            op.touched.each(|hash, _| known.warm(hash));
         }
     }
 

@@ -284,6 +284,7 @@ impl Sequencer {
         let now = self.now;
         let Some(copy) = self.copies.get(key) else { return };
         self.known.doubt(copy.hash, copy.db, &copy.key, copy.from, now);
+        self.known.warm(copy.hash);
         self.end_copy(key, None);
     }
 

@@ -10,9 +10,10 @@ const connection = { host: '127.0.0.1', port, maxRetriesPerRequest: null, retryS
 const queue = new Queue('numbered', { connection })
 const events = new QueueEvents('numbered', { connection })
 for (const part of [queue, events]) part.on('error', error => { console.error(error); process.exit(1) })
-const sent = fs.openSync(process.argv[3], 'w')
+const sent = fs.openSync(process.argv[3], 'a')
 const PATIENCE = 50000
-let last = 0
+// Another client may have been here before.
+let last = fs.readFileSync(process.argv[3], 'utf8').split('\n').length - 1
 
 const fresh = count => Array.from({ length: count }, () => ++last)
 const note = numbers => fs.writeSync(sent, numbers.map(number => `${number}\n`).join(''))

@@ -142,7 +142,14 @@ fn whatever_passes_directly_passes_through_the_proxy(protocol: &str) {
         let stages = Stage::ALL.map(|stage| {
             let pair = Pair::over(server(), server(), stage, &[]);
             let known = &direct.failed;
-            (stage, scope.spawn(move || run_twice(pair.proxy.port(), protocol, known)))
+            (
+                stage,
+                scope.spawn(move || {
+                    // All of it: the servers last as long as the run.
+                    let pair = pair;
+                    run_twice(pair.proxy.port(), protocol, known)
+                }),
+            )
         });
         stages.map(|(stage, run)| (stage, run.join().expect("a run of the suite")))
     });

@@ -11,6 +11,7 @@ mod background;
 mod busy;
 mod clients;
 mod config;
+mod large;
 mod own;
 mod pause;
 mod status;
@@ -93,6 +94,8 @@ pub struct Instance {
     pub draining: Cell<bool>,
     /// One buffer to read clients into: an idle client owns none.
     pub scratch: RefCell<Box<[u8]>>,
+    /// Keys whose values are known to be large.
+    pub large: RefCell<large::LargeKeys>,
     live: RefCell<[Vec<LiveCommand>; 2]>,
     recorded: Cell<Option<Recorded>>,
     /// The stage that everybody has been told of.
@@ -162,6 +165,7 @@ impl Instance {
             single_db: Cell::new(StoreId::ALL.iter().any(|store| settings.store(*store).database.is_some())),
             draining: Cell::new(false),
             scratch: RefCell::new(vec![0; CLIENT_READ_BYTES].into()),
+            large: RefCell::default(),
             live: RefCell::default(),
             recorded: Cell::new(None),
             noticed: Cell::new(began),

@@ -57,6 +57,10 @@ pub struct Client {
     pub lone_read: Option<OpKey>,
     /// The session waits for something that the sequencer will tell it.
     pub wake: bool,
+    /// Bytes of the reply that is being streamed.
+    streamed: usize,
+    /// A reply was larger than `large`.
+    had_large: bool,
 }
 
 /// Why the proxy closes a client.
@@ -76,6 +80,8 @@ pub struct Clients {
     woken: Vec<ClientKey>,
     /// Bytes of unread replies above which a client is closed.
     pub output_max: usize,
+    /// A streamed reply of more bytes is large.
+    pub large: usize,
 }
 
 /// A capacity that an idle client may keep.
@@ -99,8 +105,8 @@ impl ClientKey {
 
 impl Clients {
     /// No clients yet.
-    pub fn new(output_max: usize) -> Clients {
-        Clients { output_max, ..Clients::default() }
+    pub fn new(output_max: usize, large: usize) -> Clients {
+        Clients { output_max, large, ..Clients::default() }
     }
 
     /// Takes a client in.
@@ -119,6 +125,8 @@ impl Clients {
             batch: None,
             lone_read: None,
             wake: false,
+            streamed: 0,
+            had_large: false,
         });
         ClientKey { index: index as u32, id }
     }
@@ -222,6 +230,7 @@ impl Clients {
     pub fn stream(&mut self, key: ClientKey, bytes: &[u8]) {
         let output_max = self.output_max;
         let Some(client) = self.get_mut(key) else { return };
+        client.streamed += bytes.len();
         if matches!(client.slots.front(), Some(Slot::Waiting)) {
             client.push(bytes, output_max);
             client.streaming = true;
@@ -231,8 +240,9 @@ impl Clients {
 
     /// The reply streamed into the front slot is complete.
     pub fn end_stream(&mut self, key: ClientKey) {
-        let output_max = self.output_max;
+        let (output_max, large) = (self.output_max, self.large);
         let Some(client) = self.get_mut(key) else { return };
+        client.had_large |= std::mem::take(&mut client.streamed) > large;
         if client.slots.pop_front().is_some() {
             client.base += 1;
         }
@@ -241,6 +251,11 @@ impl Clients {
         client.push(&later, output_max);
         client.settle_front(output_max);
         self.touch(key);
+    }
+
+    /// Has a reply been large since the last call?
+    pub fn take_large(&mut self, key: ClientKey) -> bool {
+        self.get_mut(key).is_some_and(|client| std::mem::take(&mut client.had_large))
     }
 
     /// Puts bytes that belong to no slot (pushes, replies of a dedicated connection) in line.

@@ -198,7 +198,7 @@ impl Sequencer {
         let recipes = Recipes::new(&table);
         Sequencer {
             table,
-            clients: Clients::new(settings.client_output_max),
+            clients: Clients::new(settings.client_output_max, settings.heavy_bytes as usize),
             samples: Samples::new(SAMPLES, settings.log_values),
             metrics,
             settings,
@@ -258,6 +258,7 @@ impl Sequencer {
     /// Takes new settings over, from the next request on.
     pub fn set_settings(&mut self, settings: Settings) {
         self.clients.output_max = settings.client_output_max;
+        self.clients.large = settings.heavy_bytes as usize;
         self.samples.set_log_values(settings.log_values);
         self.settings = settings;
     }

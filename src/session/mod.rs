@@ -16,6 +16,7 @@ mod client_command;
 mod heavy;
 mod info;
 mod judge;
+mod large;
 mod monitor;
 mod pause;
 mod pinned;
@@ -43,6 +44,7 @@ use crate::sequencer::clients::{ClientKey, Doom};
 use crate::store::pool::Loan;
 
 use heavy::Heavy;
+use large::LastRead;
 use pubsub::Subscriber;
 use state::State;
 use tracking::Tracking;
@@ -86,6 +88,8 @@ enum Task {
     Pinned(Owned),
     /// A request that is too large for a lane.
     Heavy(Heavy),
+    /// A read whose reply is too large for a lane.
+    ReadLarge(Owned),
     /// EXEC of a transaction that cannot run in a lane.
     PinnedExec(u64),
 }
@@ -116,6 +120,8 @@ struct Session {
     /// The connection on which this client watched keys is gone: EXEC answers nil.
     watch_lost: bool,
     subscriber: Option<Box<Subscriber>>,
+    /// The lone read that was made last.
+    last_read: LastRead,
     /// Bytes read in this turn.
     share: usize,
     tracking: Option<Box<Tracking>>,
@@ -162,6 +168,7 @@ pub async fn serve(instance: Rc<Instance>, reader: ReadHalf, writer: WriteHalf, 
         pinned: None,
         watch_lost: false,
         subscriber: None,
+        last_read: LastRead::default(),
         share: 0,
         tracking: None,
         eof: false,
@@ -231,6 +238,7 @@ impl Session {
             Task::Watch(request) => self.watch(request).await,
             Task::Pinned(request) => self.run_pinned(request).await,
             Task::Heavy(request) => self.run_heavy(request).await,
+            Task::ReadLarge(request) => self.read_large(request).await,
             Task::PinnedExec(seq) => self.exec_pinned(seq).await,
         }
     }

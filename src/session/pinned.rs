@@ -102,6 +102,10 @@ impl Session {
         let writes = effect.writes || effect.kind == Kind::Publish;
         let told = self.instance.core_mut().way(command, &request);
         let scope = scope(spec, effect, &footprint, told.undeclared);
+        if heavy && footprint.keys().len() == 1 {
+            // What is large to write is large to read.
+            self.note_large_keys(&footprint);
+        }
         let way = if heavy { heavy_way(effect, &footprint, told.way) } else { told.way };
         let relative = is_relative(spec, &request);
         let fenced = match self.take_place(writes, &footprint, frame).await? {
@@ -292,7 +296,7 @@ impl Session {
     /// Waits until the default store has what only the other one knows of these keys, and everything else that is
     /// on its way to it: this client's own connection would overtake that. A write takes its keys. False: no fence
     /// was needed.
-    async fn take_place(
+    pub(super) async fn take_place(
         &mut self,
         writes: bool,
         footprint: &Footprint,

@@ -193,6 +193,13 @@ impl Session {
         if self.is_heavy(request.frame.len()) {
             return Some(self.begin_heavy(request, id, &effect));
         }
+        if self.instance.core_mut().clients.take_large(self.key) {
+            self.note_large_reply();
+        }
+        if self.reads_large(spec, &effect, request) {
+            let seq = self.owe();
+            return Some(Task::ReadLarge(owned(request, id, &effect, seq)));
+        }
         self.submit(request, id, spec, &effect, path, more)
     }
 
@@ -217,6 +224,9 @@ impl Session {
             (false, _) => (Footprint::Nothing, 0),
         };
         let alone = !more && core.clients.get(self.key).is_some_and(|client| client.owed() == 1);
+        if alone && effect.kind == Kind::Read {
+            self.last_read.remember(request, id, effect);
+        }
         let writes = dual && path == Path::Write;
         let (way, scope) = match writes {
             true => {
@@ -297,13 +307,7 @@ impl Session {
         route: Route,
     ) -> Option<Task> {
         let seq = self.owe();
-        let owned = || Owned {
-            frame: request.frame.to_vec(),
-            args: request.iter().map(<[u8]>::to_vec).collect(),
-            command: id,
-            effect: *effect,
-            seq,
-        };
+        let owned = || owned(request, id, effect, seq);
         match route {
             Route::Session(command) => self.session_command(command, owned()),
             Route::Transaction(command) => self.transaction_command(command, owned()),
@@ -391,6 +395,17 @@ fn fills<A: Args + ?Sized>(spec: &Spec, effect: &Effect, args: &A) -> usize {
         Kind::Script => usize::MAX,
         _ if effect.writes && can_fill(spec, args) => args.argc(),
         _ => 0,
+    }
+}
+
+/// A request to be kept.
+fn owned(request: &Request<'_>, command: CommandId, effect: &Effect, seq: u64) -> Owned {
+    Owned {
+        frame: request.frame.to_vec(),
+        args: request.iter().map(<[u8]>::to_vec).collect(),
+        command,
+        effect: *effect,
+        seq,
     }
 }
 

@@ -281,6 +281,39 @@ impl Dedicated {
         }
     }
 
+    /// Appends what has come of the next reply to `out`. True: it is complete.
+    pub fn poll_piece(
+        &mut self,
+        cx: &mut TaskContext<'_>,
+        limits: &ReplyLimits,
+        out: &mut Vec<u8>,
+    ) -> Poll<Result<bool, DedicatedError>> {
+        loop {
+            if let Some((len, push)) = self.scan(limits)? {
+                let bytes = self.buf.get(self.start..self.start + len).unwrap_or_default();
+                self.start += len;
+                if !push {
+                    out.extend_from_slice(bytes);
+                    return Poll::Ready(Ok(true));
+                }
+                continue;
+            }
+            let bytes = self.buf.get(self.start..).unwrap_or_default();
+            let certain = self.scanner.certain(bytes.len());
+            if bytes.len() >= TURN_BYTES && certain > 0 && !self.scanner.in_push() {
+                out.extend_from_slice(bytes.get(..certain).unwrap_or_default());
+                self.scanner.forget(certain);
+                self.start += certain;
+                return Poll::Ready(Ok(false));
+            }
+            match self.poll_more(cx) {
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
     /// The length of the next frame, if it is complete, and whether it is a push.
     fn scan(&mut self, limits: &ReplyLimits) -> Result<Option<(usize, bool)>, DedicatedError> {
         let bytes = self.buf.get(self.start..).unwrap_or_default();

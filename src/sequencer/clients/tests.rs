@@ -1,7 +1,7 @@
 use super::*;
 
 fn client(output_max: usize) -> (Clients, ClientKey) {
-    let mut clients = Clients::new(output_max);
+    let mut clients = Clients::new(output_max, usize::MAX);
     let key = clients.insert(1);
     (clients, key)
 }

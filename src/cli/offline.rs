@@ -52,7 +52,7 @@ fn configure(name: &str, primary: &str, secondary: &str) -> Result<Config, Exit>
     let [primary, secondary] = [primary, secondary].map(|url| Value::from(url).to_string());
     let text = format!(
         "[instances.{name}]\nlisten = \"127.0.0.1:1\"\nprimary = {primary}\nsecondary = {secondary}\n\
-         reply_timeout = \"1m\"\nbackground_latency = \"20ms\"\n[feature_flags]\n{} = true\n",
+         reply_timeout = \"1m\"\nlane_timeout = \"1m\"\nbackground_latency = \"20ms\"\n[feature_flags]\n{} = true\n",
         use_both_flag(name)
     );
     Config::from_toml("the command line", &text).map(|loaded| loaded.config).map_err(|error| {

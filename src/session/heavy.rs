@@ -70,10 +70,13 @@ impl Session {
     }
 }
 
+/// A heavy write of more keys is heavy for their number, and not for what they hold.
+const MAX_COPIED_KEYS: usize = 16;
+
 /// How a heavy write is mirrored.
 pub(super) fn heavy_way(effect: &Effect, footprint: &Footprint, way: Way) -> Way {
     let replaces = effect.kind != Kind::Script
-        && !footprint.keys().is_empty()
+        && (1..=MAX_COPIED_KEYS).contains(&footprint.keys().len())
         && footprint.keys().iter().all(|key| settles(key.access));
     if replaces && way == Way::Verbatim { Way::Copied } else { way }
 }

@@ -61,7 +61,7 @@ impl Burden {
         }
     }
 
-    /// twemproxy knows neither KEYS nor MONITOR, and takes no values of 64 MB into its buffers gladly.
+    /// twemproxy knows neither KEYS nor MONITOR.
     pub fn is_for_twemproxy(self) -> bool {
         !matches!(self, Burden::Keys | Burden::UnreadMonitor)
     }

@@ -77,11 +77,11 @@ impl World {
             let reply = self.from.words(line);
             assert!(!reply.is_error(), "{line}: {reply:?}");
         }
-        let binary: Vec<u8> = (0..200_000u32).map(|at| (at * 7 + at / 251) as u8).collect();
+        let binary: Vec<u8> = (0..400_000u32).map(|at| (at * 7 + at / 251) as u8).collect();
         self.from.call(&[b"SET".as_slice(), b"binary", &binary]);
         self.from.call(&[b"SET".as_slice(), b"empty", b""]);
         // Exactly one page.
-        self.from.call(&[b"SET".as_slice(), b"page", &binary[..64 * 1024]]);
+        self.from.call(&[b"SET".as_slice(), b"page", &binary[..256 * 1024]]);
         self.from.call(&[b"HSET".as_slice(), b"\r\n$-1\r\n", b"\0", &binary[..100]]);
         let number = |at: usize| format!("member-{at}");
         for (head, pair) in

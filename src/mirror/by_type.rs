@@ -17,7 +17,7 @@ use pieces::Pieces;
 use plain::Plain;
 
 /// Bytes of a page, as far as elements allow.
-const PAGE_BYTES: u64 = 64 * 1024;
+const PAGE_BYTES: u64 = 256 * 1024;
 
 /// The first page has so many elements: nobody knows yet how large they are.
 pub const FIRST_PAGE: u32 = 2;

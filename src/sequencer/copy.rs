@@ -198,12 +198,14 @@ impl Sequencer {
 
     /// Dual is over: nothing is copied any more; whoever waited goes on.
     pub(super) fn drop_copies(&mut self) {
-        let waiting: Vec<u64> = self.copies.slab.iter().filter_map(|(_, copy)| copy.hydration).collect();
-        self.copies.slab.clear();
+        let dropped = std::mem::take(&mut self.copies.slab);
         self.copies.by_hash.clear();
         self.copies.queue.clear();
         self.copies.groups.clear();
-        waiting.into_iter().for_each(|id| self.hydrated(id, None));
+        for (_, copy) in dropped {
+            self.drop_scratch(copy.from.other(), copy.db, &copy.means);
+            copy.hydration.into_iter().for_each(|id| self.hydrated(id, None));
+        }
     }
 
     /// The default store may have changed: a copy that is on its way to it counts when it has answered.

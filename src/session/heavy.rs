@@ -1,13 +1,17 @@
 //! Requests that would hold up everybody if they travelled in a lane (`heavy_bytes`).
 //!
-//! They run on a connection of their own to the default store, under a fence on their keys. Where such a request
-//! replaces values as a whole, the other store gets these as copies by pieces, so that it is not held up either.
+//! They run on a connection of their own to the default store, under a fence on their keys. Where the other store
+//! answers reads, and such a request replaces values as a whole, it gets these as copies by pieces: it is not held up
+//! either.
 
 use crate::command::{CommandId, Effect, Kind};
+use crate::config::Reads;
 use crate::mirror::Way;
 use crate::resp::request::Request;
 use crate::sequencer::fence::Footprint;
 use crate::sequencer::plan::settles;
+
+use crate::stage::Stage;
 
 use super::{Gone, Session, Task};
 
@@ -55,6 +59,12 @@ impl Session {
     /// Is a request of so many bytes too large for a lane?
     pub(super) fn is_heavy(&self, bytes: usize) -> bool {
         bytes > LEAST_HEAVY && bytes > self.instance.config_ref().heavy_bytes.bytes()
+    }
+
+    /// Are clients answered by the store that is not the default? Then nothing large may hold up its lane.
+    pub(super) fn reads_from_other(&self) -> bool {
+        let stage = self.instance.core().stage();
+        stage == Stage::DualSecondaryDefault && self.instance.config_ref().reads == Reads::Fallback
     }
 
     /// Runs a request past the lanes. Its frame is still in the client's buffer.

@@ -106,7 +106,10 @@ impl Session {
             // What is large to write is large to read.
             self.note_large_keys(&footprint);
         }
-        let way = if heavy { heavy_way(effect, &footprint, told.way) } else { told.way };
+        let way = match heavy && self.reads_from_other() {
+            true => heavy_way(effect, &footprint, told.way),
+            false => told.way,
+        };
         let relative = is_relative(spec, &request);
         let fenced = match self.take_place(writes, &footprint, frame).await? {
             Ok(fenced) => fenced,

@@ -37,10 +37,10 @@ fn a_large_request_keeps_its_place_among_its_clients_others() {
         assert_eq!(replies[11], Value::Nil, "{stage}");
         if stage.is_dual() {
             pair.assert_converges();
-            // What replaces a value as a whole reaches the other store by pieces.
+            // What replaces a value as a whole reaches a store that answers reads by pieces.
             client.call(&["SET", "whole", &a, "PX", "3600000"]);
             pair.assert_converges();
-            assert!(pair.other_store(stage).calls_of("rename") >= 1, "{stage}");
+            assert!(stage == DUAL[1] || pair.primary.calls_of("rename") >= 1, "{stage}");
         }
     }
 }
@@ -114,4 +114,70 @@ fn a_flip_waits_for_what_is_on_its_way_past_the_lanes() {
         }
     }
     pair.assert_converges();
+}
+
+#[test]
+fn large_replies_are_the_stores_own_and_small_ones_stay_small() {
+    for stage in Stage::ALL {
+        let pair = Pair::eager_with(stage, &[LIGHT]);
+        let mut client = pair.client();
+        let value = big('v');
+        client.call(&["SET", "key", &value]);
+        client.call(&["RPUSH", "list", &value, "a", &value]);
+        let list = Value::bulks(&[&value, "a", &value]);
+        for round in 0..4 {
+            // The first reply shows that it is large, the others go past the lanes.
+            assert_eq!(client.words("GET key"), value.as_str().into(), "{stage}, round {round}");
+            assert_eq!(client.words("LRANGE list 0 -1"), list, "{stage}, round {round}");
+            let replies = client.pipeline(&[
+                &["INCR", "count"],
+                &["GET", "key"],
+                &["STRLEN", "key"],
+                &["LRANGE", "list", "0", "-1"],
+                &["GET", "count"],
+            ]);
+            assert_eq!(replies[1], value.as_str().into(), "{stage}, round {round}");
+            assert_eq!(replies[2..4], [300_000.into(), list.clone()], "{stage}, round {round}");
+            assert_eq!(replies[4], (round + 1).to_string().as_str().into(), "{stage}, round {round}");
+        }
+        // What has become small, or something else, or nothing.
+        client.words("SET key small");
+        client.words("DEL list");
+        for _ in 0..2 {
+            assert_eq!(client.words("GET key"), "small".into(), "{stage}");
+            assert_eq!(client.words("LRANGE list 0 -1"), Value::Array(Vec::new()), "{stage}");
+        }
+        client.words("RPUSH key2 a");
+        assert!(client.words("GET key2").is_error(), "{stage}");
+        if stage.is_dual() {
+            pair.assert_converges();
+        }
+    }
+}
+
+#[test]
+fn a_large_reply_that_nobody_reads_is_not_kept_whole() {
+    let pair = Pair::eager_with(Stage::SecondaryOnly, &[LIGHT, r#"client_output_max = "64mb""#]);
+    let mut client = pair.client();
+    client.call(&["SET", "key", &"v".repeat(4_000_000)]);
+    assert_eq!(client.words("GET key").bytes().len(), 4_000_000);
+    // Much more than the limit, if it were taken at once.
+    for _ in 0..40 {
+        client.send(&["GET", "key"]);
+    }
+    assert_eq!(pair.client().words("PING"), Value::simple("PONG"));
+    for reply in client.read_replies(40) {
+        assert_eq!(reply.bytes().len(), 4_000_000);
+    }
+}
+
+#[test]
+fn a_lost_store_cuts_a_large_reply_or_says_so() {
+    let mut pair = Pair::eager_with(Stage::SecondaryOnly, &[LIGHT]);
+    let mut client = pair.client();
+    client.call(&["SET", "key", &big('v')]);
+    assert_eq!(client.words("GET key").bytes().len(), 300_000);
+    pair.secondary.kill();
+    let reply = client.words("GET key");
+    assert!(reply.error().starts_with("MULTISTORE "), "{reply:?}");
 }

@@ -153,7 +153,10 @@ impl Sequencer {
         let Some(copy) = self.copies.get(key) else { return };
         if self.holds.blocks(&Copy::footprint(copy.hash)) {
             self.put_copy_off(key);
-        } else if copy.rounds >= MAX_ROUNDS {
+        } else if copy.means.is_paged() && copy.history.attempts < MAX_ROUNDS && copy.replace {
+            // To read much in vain again and again costs everybody.
+            self.postpone_copy(key);
+        } else if copy.means.is_paged() || copy.rounds >= MAX_ROUNDS {
             self.fence_copy(key);
         } else {
             self.read_copy(key);
@@ -379,6 +382,16 @@ impl Sequencer {
         }
         self.end_copy(key, None);
         self.known.postpone_by(hash, now + PUT_OFF_MICROS);
+    }
+
+    /// The key is written to while it is copied: the next attempt comes after a pause that doubles.
+    fn postpone_copy(&mut self, key: CopyKey) {
+        let now = self.now;
+        let Some(copy) = self.copies.get(key) else { return };
+        let (hash, history) = (copy.hash, copy.history);
+        self.known.doubt(hash, copy.db, &copy.key, copy.from.other(), now);
+        self.end_copy(key, None);
+        self.known.postpone(hash, history, now);
     }
 
     /// A copy could not be made now: the key stays, or becomes, suspect.

@@ -2,10 +2,10 @@
 
 .DEFAULT_GOAL := build
 .PHONY: help setup build demo test convergence check test-clients test-versions test-redis-py test-differential
-.PHONY: bench-fairness test-million
+.PHONY: bench-fairness test-million test-redis-suite fuzz
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST) test-redis-suite
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install redis-server if it is missing
 	@scripts/setup
@@ -45,6 +45,12 @@ test-million: setup ## a million keys through a whole rollout and back, and how 
 
 test-redis-suite: setup ## Redis's own test suite, against a lone server and through the proxy in every stage
 	scripts/redis-suite
+
+FUZZ_SECONDS ?= 600
+fuzz: ## fuzz every target for FUZZ_SECONDS; needs cargo-fuzz, and a stable toolchain is enough
+	cd fuzz && for target in request reply config command script compare; do \
+	    RUSTC_BOOTSTRAP=1 cargo fuzz run -s none $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 || exit 1; \
+	done
 
 check: ## formatting, lints, documentation
 	cargo fmt --check

@@ -13,7 +13,7 @@
 //! - [`pace`], [`verdict`]: how fast background work may go; whether the next stage is safe;
 //! - [`store`]: the sockets of one backend;
 //! - [`compare`]: are two replies the same answer?
-//! - [`metrics`], [`admin`], [`logging`], [`systemd`]: what an operator sees.
+//! - [`metrics`], [`admin`], [`logging`], [`systemd`], [`upgrade`]: what an operator sees and does.
 
 pub mod admin;
 pub mod cli;
@@ -36,4 +36,5 @@ pub mod state;
 pub mod store;
 pub mod systemd;
 pub mod tls;
+pub mod upgrade;
 pub mod verdict;

@@ -7,8 +7,9 @@
 mod listener;
 mod worker;
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -16,11 +17,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admin::{self, Admin, ConfigStatus, InstanceStatus, OrderError, ReloadStatus, Snapshot};
 use crate::config::watch::{ReloadOutcome, Watcher};
-use crate::config::{Config, LogFormat};
+use crate::config::{Config, Listen, LogFormat};
 use crate::logging::{self, LogHandle};
 use crate::metrics::{self, Metrics};
 use crate::state::StateFile;
 use crate::systemd::{Notifier, State};
+use crate::upgrade::{self, Inherited, Successor};
 
 use listener::Bound;
 use worker::Order;
@@ -76,6 +78,10 @@ pub fn run(config: Config) -> Result<Ended, StartError> {
         LogFormat::Json => logging::Format::Json,
     };
     let logs = logging::init(format, config.log.level.name())?;
+    if upgrade::is_successor() && !upgrade::await_turn() {
+        tracing::warn!("the process before this one goes on: ending");
+        return Ok(Ended::Clean);
+    }
     raise_file_limit();
     let metrics = Metrics::new()?;
     count_panics(metrics.clone());
@@ -105,6 +111,16 @@ fn count_panics(metrics: Arc<Metrics>) {
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    upgrade: Signal,
+}
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    /// SIGTERM, SIGINT.
+    End,
+    /// SIGUSR2: another process is to go on.
+    Upgrade,
 }
 
 // === impl Signals ===
@@ -114,9 +130,20 @@ impl Signals {
         Ok(Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            upgrade: signal(SignalKind::user_defined2())?,
         })
     }
 
+    /// What the next signal asks for.
+    async fn wish(&mut self) -> Wish {
+        tokio::select! {
+            _ = self.terminate.recv() => Wish::End,
+            _ = self.interrupt.recv() => Wish::End,
+            _ = self.upgrade.recv() => Wish::Upgrade,
+        }
+    }
+
+    /// The next signal that ends the process.
     async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
@@ -134,6 +161,9 @@ struct Server {
     workers: Vec<mpsc::Sender<Order>>,
     threads: Vec<std::thread::JoinHandle<()>>,
     ready: Vec<oneshot::Receiver<()>>,
+    /// Every listening socket once more, by name: what a successor gets. They also keep the backlogs open while
+    /// nobody accepts.
+    listeners: Vec<(String, OwnedFd)>,
 }
 
 // === impl Server ===
@@ -146,16 +176,24 @@ impl Server {
             .map_err(|source| StartError::State { path: path.display().to_string(), source })?;
         let state = Arc::new(state);
         let config = Arc::new(config);
-        let admin = listener::bind_admin(&config.admin.listen)?;
+        let mut inherited = Inherited::from_env();
+        let admin = listener::bind_admin(&config.admin.listen, &mut inherited)?;
+        let mut listeners = vec![(upgrade::ADMIN.to_owned(), admin.as_fd().try_clone_to_owned()?)];
         let mut shares: Vec<Vec<(String, Bound)>> = Vec::new();
         shares.resize_with(config.process.threads.max(1), Vec::new);
         let count = shares.len();
         for (at, (name, instance)) in config.instances.iter().enumerate() {
-            let bound = Bound::bind(&instance.listen, instance.unix_mode)?;
+            let known_as = upgrade::instance_name(name);
+            let bound = Bound::bind(&instance.listen, instance.unix_mode, &known_as, &mut inherited)?;
+            listeners.push((known_as, bound.duplicate()?));
             if let Some(share) = shares.get_mut(at % count) {
                 share.push((name.clone(), bound));
             }
         }
+        for name in inherited.unused() {
+            tracing::warn!(name, "a listener that was handed over is not in the configuration: it is closed");
+        }
+        drop(inherited);
         let mut server = Server {
             metrics,
             logs,
@@ -165,6 +203,7 @@ impl Server {
             workers: Vec::new(),
             threads: Vec::new(),
             ready: Vec::new(),
+            listeners,
         };
         for (number, share) in shares.into_iter().enumerate().filter(|(_, share)| !share.is_empty()) {
             server.start_worker(number, share)?;
@@ -210,29 +249,106 @@ impl Server {
         tell(notifier.as_ref(), State::Ready);
         tracing::info!(admin = %self.config.admin.listen, instances = self.config.instances.len(),
             "multistore {} is serving", env!("CARGO_PKG_VERSION"));
-        self.until_signal(changes.clone(), notifier.as_ref(), &mut signals).await;
-        tell(notifier.as_ref(), State::Stopping);
+        if upgrade::is_successor() {
+            upgrade::say_serving();
+        }
+        let mut successor = self.until_end(changes.clone(), notifier.as_ref(), &mut signals).await;
+        if successor.is_none() {
+            tell(notifier.as_ref(), State::Stopping);
+            // Who connects now is refused, and goes elsewhere.
+            self.listeners.clear();
+            self.remove_socket_files();
+        }
         let _ = draining.send(true);
         watching.abort();
-        let timeout = changes.borrow().process.drain_timeout;
-        let ended = self.drain(timeout, &mut signals).await;
+        let timeout = {
+            let process = &changes.borrow().process;
+            if successor.is_some() { process.upgrade_timeout } else { process.drain_timeout }
+        };
+        let since = Instant::now();
+        let mut ended = self.drain(timeout, &mut signals).await;
         serving.abort();
+        if let Some(successor) = &mut successor {
+            ended = self.hand_over(successor, since, notifier.as_ref()).await;
+        }
         tokio::time::sleep(LAST_WORDS).await;
         Ok(ended)
     }
 
-    /// Hands configurations to the workers until SIGTERM or SIGINT.
+    /// Serves until the process is to end; with a successor, if it is to be replaced.
+    async fn until_end(
+        &mut self,
+        changes: watch::Receiver<Arc<Config>>,
+        notifier: Option<&Notifier>,
+        signals: &mut Signals,
+    ) -> Option<Successor> {
+        while self.until_signal(changes.clone(), notifier, signals).await == Wish::Upgrade {
+            tracing::info!("upgrade: starting the new program");
+            let listeners = self.listeners.iter().map(|(name, fd)| Ok((name.clone(), fd.try_clone()?)));
+            let started = match listeners.collect::<std::io::Result<Vec<_>>>() {
+                Ok(listeners) => Successor::start(listeners).await,
+                Err(error) => Err(error.into()),
+            };
+            match started {
+                Ok(successor) => return Some(successor),
+                Err(error) => tracing::error!("upgrade: {error}; this process goes on"),
+            }
+        }
+        None
+    }
+
+    /// Ends the lanes, lets the successor go on, and waits until it serves.
+    async fn hand_over(
+        &mut self,
+        successor: &mut Successor,
+        since: Instant,
+        notifier: Option<&Notifier>,
+    ) -> Ended {
+        for worker in &self.workers {
+            let _ = worker.send(Order::Quit).await;
+        }
+        let threads = std::mem::take(&mut self.threads);
+        // They end as soon as they are told; a runtime's thread may wait for that.
+        let joined =
+            tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
+        let _ = joined.await;
+        if let Some(pid) = successor.pid() {
+            tell(notifier, State::MainPid(pid));
+        }
+        match successor.go().await {
+            Ok(()) => {
+                let pause = since.elapsed().as_millis() as u64;
+                tracing::info!(pause_ms = pause, successor = successor.pid(), "upgrade: handed over; ending");
+                Ended::Clean
+            }
+            Err(error) => {
+                tracing::error!("upgrade: {error}; nobody serves now");
+                Ended::Forced
+            }
+        }
+    }
+
+    /// Nobody goes on: what is left of Unix listeners would only be in the way.
+    fn remove_socket_files(&self) {
+        for instance in self.config.instances.values() {
+            if let Listen::Unix(path) = &instance.listen {
+                let _ = std::fs::remove_file(path);
+            }
+        }
+    }
+
+    /// Hands configurations to the workers until a signal asks for something else.
     async fn until_signal(
         &mut self,
         mut changes: watch::Receiver<Arc<Config>>,
         notifier: Option<&Notifier>,
         signals: &mut Signals,
-    ) {
+    ) -> Wish {
         let beat = notifier.and_then(Notifier::watchdog_interval).unwrap_or(Duration::from_secs(3600));
         let mut watchdog = tokio::time::interval(beat);
         loop {
             tokio::select! {
-                () = signals.next() => return,
+                wish = signals.wish() => return wish,
                 _ = watchdog.tick() => tell(notifier, State::Watchdog),
                 Ok(()) = changes.changed() => {
                     let config = changes.borrow_and_update().clone();

@@ -31,6 +31,8 @@ pub enum State<'a> {
     Stopping,
     /// Still alive.
     Watchdog,
+    /// Another process goes on in this one's place.
+    MainPid(u32),
     /// One line for people.
     Status(&'a str),
 }
@@ -95,6 +97,7 @@ fn message(state: State<'_>) -> String {
         State::Reloading => format!("RELOADING=1\nMONOTONIC_USEC={}\n", monotonic_usec()),
         State::Stopping => "STOPPING=1\n".to_owned(),
         State::Watchdog => "WATCHDOG=1\n".to_owned(),
+        State::MainPid(pid) => format!("MAINPID={pid}\n"),
         State::Status(text) => format!("STATUS={}\n", one_line(text)),
     }
 }

@@ -49,6 +49,8 @@ section! {
         threads: usize = default(1) from 1 to 64, Restart;
         /// How long a stopping process waits for its clients' replies. A second signal ends it at once.
         drain_timeout: Duration = default("10s") from "0s" to "1h", Reloads;
+        /// The same for a process that another one replaces (SIGUSR2): new clients wait meanwhile.
+        upgrade_timeout: Duration = default("2s") from "0s" to "1h", Reloads;
         /// Where the history of stages and the knowledge which store may be behind is kept. Not written: beside this
         /// file, named like it with .state at its end. A relative path starts at the directory of this file.
         state_file: Option<PathBuf> = optional("/var/lib/multistore/proxy.state"), Restart;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, ToSocketAddrs};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -11,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use crate::config::{FileMode, HostPort, Listen};
 use crate::instance::ClientInfo;
 use crate::resp::Proto;
+use crate::upgrade::{self, Inherited};
 
 use super::StartError;
 
@@ -58,12 +60,30 @@ impl Incoming {
 // === impl Bound ===
 
 impl Bound {
-    pub fn bind(listen: &Listen, mode: FileMode) -> Result<Bound, StartError> {
+    /// The listener that was inherited under this name or address, or a new one.
+    pub fn bind(
+        listen: &Listen,
+        mode: FileMode,
+        name: &str,
+        inherited: &mut Inherited,
+    ) -> Result<Bound, StartError> {
         let bound = match listen {
-            Listen::Tcp(address) => bind_tcp(address).map(Bound::Tcp),
-            Listen::Unix(path) => bind_unix(path, mode),
+            Listen::Tcp(address) => inherit_or_bind(address, name, inherited).map(Bound::Tcp),
+            Listen::Unix(path) => match inherited.take_unix(name, path) {
+                Ok(Some(listener)) => Ok(Bound::Unix(listener, path.clone())),
+                Ok(None) => bind_unix(path, mode),
+                Err(error) => Err(error),
+            },
         };
         bound.map_err(|source| StartError::Listen { address: listen.to_string(), source })
+    }
+
+    /// The same socket once more, to be handed over.
+    pub fn duplicate(&self) -> io::Result<OwnedFd> {
+        match self {
+            Bound::Tcp(listener) => listener.as_fd().try_clone_to_owned(),
+            Bound::Unix(listener, _) => listener.as_fd().try_clone_to_owned(),
+        }
     }
 
     /// Hands the socket to the runtime of this thread.
@@ -78,8 +98,24 @@ impl Bound {
 }
 
 /// Binds the admin listener.
-pub(super) fn bind_admin(address: &HostPort) -> Result<std::net::TcpListener, StartError> {
-    bind_tcp(address).map_err(|source| StartError::Listen { address: address.to_string(), source })
+pub(super) fn bind_admin(
+    address: &HostPort,
+    inherited: &mut Inherited,
+) -> Result<std::net::TcpListener, StartError> {
+    inherit_or_bind(address, upgrade::ADMIN, inherited)
+        .map_err(|source| StartError::Listen { address: address.to_string(), source })
+}
+
+fn inherit_or_bind(
+    address: &HostPort,
+    name: &str,
+    inherited: &mut Inherited,
+) -> io::Result<std::net::TcpListener> {
+    let addresses: Vec<_> = (address.host.as_str(), address.port).to_socket_addrs()?.collect();
+    match inherited.take_tcp(name, &addresses)? {
+        Some(listener) => Ok(listener),
+        None => bind_tcp(address),
+    }
 }
 
 fn bind_tcp(address: &HostPort) -> io::Result<std::net::TcpListener> {
@@ -137,14 +173,6 @@ impl Listener {
                 let address = format!("{}:0", path.display());
                 Ok((Incoming::Unix(stream), info(address.clone(), address)))
             }
-        }
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        if let Listener::Unix(_, path) = self {
-            let _ = std::fs::remove_file(path);
         }
     }
 }

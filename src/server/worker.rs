@@ -29,6 +29,8 @@ pub(super) enum Order {
     Report(oneshot::Sender<Vec<InstanceStatus>>),
     /// Accept no more, let clients finish, and say when all is done.
     Drain(oneshot::Sender<()>),
+    /// End every task and connection: another process goes on.
+    Quit,
     /// An operator's order.
     Operate {
         /// Which instance.
@@ -111,6 +113,7 @@ async fn serve(
                 let found = all.iter().find(|served| served.instance.name == instance);
                 let _ = answer.send(found.map(|served| served.instance.operate(what)));
             }
+            Order::Quit => return,
             Order::Drain(done) => {
                 for served in &mut all {
                     if let Some(accepting) = served.accepting.take() {

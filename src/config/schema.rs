@@ -67,7 +67,8 @@ section! {
         /// Clients speak TLS: a section of its own, below.
         tls: Option<ServerFiles> = optional({ cert = "cert.pem", key = "key.pem" }), Reloads;
         /// The store to move to: "redis://[user[:password]@]host[:port][/db]", or "unix://[user:password@]/path[?db=N]".
-        /// With rediss:// in the place of redis:// the proxy speaks TLS to it.
+        /// With rediss:// in the place of redis:// the proxy speaks TLS to it. "redis+sentinel://host:port,host:port/master"
+        /// asks sentinels where the master is, and follows it.
         /// In a password, write %40 for @, %2F for /, %3A for :, %3F for ?, %23 for #, %25 for %.
         /// Without a database all databases pass through; with one, the instance shows that one as its database 0.
         primary: StoreConfig = required("redis://127.0.0.1:7001"), Restart;

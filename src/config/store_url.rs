@@ -16,6 +16,11 @@ use crate::tls::{ClientFiles, Kept};
 /// The port of a Redis server, when a URL has none.
 pub const DEFAULT_REDIS_PORT: u16 = 6379;
 
+/// The port of a sentinel, when a URL has none.
+const DEFAULT_SENTINEL_PORT: u16 = 26379;
+/// The most sentinels of one store.
+const MAX_SENTINELS: usize = 32;
+
 /// How to reach a store and who to be there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreConfig {
@@ -48,6 +53,17 @@ pub enum Endpoint {
     Tcp(HostPort),
     /// The path of a Unix socket.
     Unix(PathBuf),
+    /// Whatever the sentinels say.
+    Sentinel(SentinelAddress),
+}
+
+/// A master that sentinels watch.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SentinelAddress {
+    /// The sentinels; one that answers is enough.
+    pub sentinels: Vec<HostPort>,
+    /// The name of the master.
+    pub master: String,
 }
 
 // === impl StoreTls ===
@@ -86,12 +102,17 @@ impl StoreConfig {
     pub fn parse(url: &str) -> Result<StoreConfig, String> {
         match url.split_once("://") {
             Some(("redis", rest)) => parse_redis(rest),
+            Some(("redis+sentinel", rest)) => parse_sentinel(rest),
+            Some(("rediss+sentinel", rest)) => {
+                parse_sentinel(rest).map(|store| StoreConfig { tls: Some(StoreTls::default()), ..store })
+            }
             Some(("rediss", rest)) => {
                 parse_redis(rest).map(|store| StoreConfig { tls: Some(StoreTls::default()), ..store })
             }
             Some(("unix" | "redis+unix", rest)) => parse_unix(rest),
             Some((scheme, _)) => Err(format!(
-                "unknown scheme '{scheme}'; write 'redis://host:port', 'rediss://host:port' for TLS, or 'unix:///path'"
+                "unknown scheme '{scheme}'; write 'redis://host:port', 'rediss://host:port' for TLS, \
+                 'redis+sentinel://host:port,host:port/master', or 'unix:///path'"
             )),
             None => Err("this is not a URL; write 'redis://host:port' or 'unix:///path'".to_owned()),
         }
@@ -110,6 +131,8 @@ impl fmt::Display for StoreConfig {
         match (&self.endpoint, self.database) {
             (Endpoint::Tcp(address), None) => write!(f, "redis{s}://{address}"),
             (Endpoint::Tcp(address), Some(db)) => write!(f, "redis{s}://{address}/{db}"),
+            (Endpoint::Sentinel(address), None) => write!(f, "redis{s}+sentinel://{address}"),
+            (Endpoint::Sentinel(address), Some(db)) => write!(f, "redis{s}+sentinel://{address}/{db}"),
             (Endpoint::Unix(path), None) => write!(f, "unix://{}", path.display()),
             (Endpoint::Unix(path), Some(db)) => write!(f, "unix://{}?db={db}", path.display()),
         }
@@ -120,6 +143,7 @@ impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Endpoint::Tcp(address) => address.fmt(f),
+            Endpoint::Sentinel(address) => write!(f, "sentinel://{address}"),
             Endpoint::Unix(path) => write!(f, "unix://{}", path.display()),
         }
     }
@@ -144,6 +168,43 @@ fn parse_redis(rest: &str) -> Result<StoreConfig, String> {
         // With a stray '@' or '/' the text taken for the host may be a piece of a password.
         if credentials.is_some() { "the host or port after the '@' is not valid".to_owned() } else { message }
     })?);
+    let (username, password) = parse_credentials(credentials)?;
+    Ok(StoreConfig { endpoint, username, password, database, tls: None })
+}
+
+impl fmt::Display for SentinelAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sentinels: Vec<String> = self.sentinels.iter().map(HostPort::to_string).collect();
+        write!(f, "{}/{}", sentinels.join(","), self.master)
+    }
+}
+
+/// `[user:password@]host[:port][,host[:port]]/master[/db]`; user and password are those of the store.
+fn parse_sentinel(rest: &str) -> Result<StoreConfig, String> {
+    let form = "write 'redis+sentinel://host:port,host:port/master', with '/db' behind it if wanted";
+    if rest.contains(['?', '#']) {
+        return Err(format!("nothing stands after '?' or '#'; {form}"));
+    }
+    let (credentials, place) = split_credentials(rest);
+    let (hosts, name) =
+        place.split_once('/').ok_or_else(|| format!("the name of the master is missing; {form}"))?;
+    let (master, database) = match name.split_once('/') {
+        Some((master, database)) => (master, Some(parse_database(database)?)),
+        None => (name, None),
+    };
+    let master = decode(master)?;
+    if master.is_empty() {
+        return Err(format!("the name of the master is missing; {form}"));
+    }
+    let hosts: Vec<&str> = hosts.split(',').collect();
+    if hosts.len() > MAX_SENTINELS {
+        return Err(format!("at most {MAX_SENTINELS} sentinels can be named"));
+    }
+    let sentinels = hosts.into_iter().map(|host| HostPort::parse(host, Some(DEFAULT_SENTINEL_PORT)));
+    let sentinels = sentinels
+        .collect::<Result<_, _>>()
+        .map_err(|_| format!("a sentinel's address is not valid; {form}"))?;
+    let endpoint = Endpoint::Sentinel(SentinelAddress { sentinels, master });
     let (username, password) = parse_credentials(credentials)?;
     Ok(StoreConfig { endpoint, username, password, database, tls: None })
 }
@@ -226,6 +287,8 @@ mod tests {
             ("rediss://host/3", "rediss://host:6379/3"),
             ("redis://host/2", "redis://host:6379/2"),
             ("redis://[::1]:7001/0", "redis://[::1]:7001/0"),
+            ("redis+sentinel://u:p@a,b:1/m", "redis+sentinel://a:26379,b:1/m"),
+            ("rediss+sentinel://[::1]:2/my/3", "rediss+sentinel://[::1]:2/my/3"),
             ("redis://:pw@host:1/3", "redis://host:1/3"),
             ("unix:///run/r.sock", "unix:///run/r.sock"),
             ("unix:///run/r.sock?db=4", "unix:///run/r.sock?db=4"),
@@ -263,6 +326,9 @@ mod tests {
             ("redis://:hunter2%4@host", "%25"),
             ("redis://:hunter2%ff@host", "not UTF-8"),
             ("redis://host?db=1", "nothing stands after"),
+            ("redis+sentinel://:hunter2@a:1", "name of the master"),
+            ("redis+sentinel://a:1/", "name of the master"),
+            ("redis+sentinel://:hunter2@a:x/m", "not valid"),
             ("unix://run/x", "three slashes"),
             ("unix:///x?hunter2", "only '?db=N'"),
         ] {

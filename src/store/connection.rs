@@ -54,6 +54,14 @@ pub enum ConnectionError {
         /// What the system says.
         source: io::Error,
     },
+    /// No sentinel says where the master is.
+    #[error("no sentinel of {master} says where it is: {problem}")]
+    NoMaster {
+        /// Sentinels and name.
+        master: String,
+        /// What each of them said.
+        problem: String,
+    },
     /// The reply did not come in time.
     #[error("{endpoint} did not answer within {after:?}")]
     Timeout {

@@ -18,7 +18,7 @@ use crate::sequencer::lane::{Context, DownReason};
 use crate::stage::StoreId;
 
 use super::connection::{Connection, ConnectionError};
-use super::handshake::{authenticate, endpoint};
+use super::handshake::{authenticate, locate};
 
 const READ_BYTES: usize = 16 * 1024;
 /// The most that is read, or written, before others have their turn.
@@ -91,7 +91,8 @@ impl Dedicated {
                 store_error: None,
             })
         };
-        let mut connection = Connection::open(&endpoint(config), within).await.map_err(down)?;
+        let endpoint = locate(config, within).await.map_err(down)?;
+        let mut connection = Connection::open(&endpoint, within).await.map_err(down)?;
         authenticate(&mut connection, config).await.map_err(DedicatedError::Down)?;
         let id = connection.call(&["CLIENT", "ID"]).await.map_err(down)?.as_i64();
         let (socket, leftover) = connection.into_parts();

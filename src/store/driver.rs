@@ -13,7 +13,9 @@ use crate::resp::reply::{ReplyLimits, ReplyScanner, Scanned};
 use crate::sequencer::lane::DownReason;
 use crate::stage::StoreId;
 
-use super::handshake::{Plan, Ready};
+use super::connection::Endpoint;
+use super::handshake::{Plan, Ready, locate};
+use super::sentinel;
 
 /// How much is read at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -37,6 +39,8 @@ enum Ended {
     OutOfStep(#[from] crate::sequencer::OutOfStep),
     #[error("no byte within lane_timeout while replies are owed")]
     Silent,
+    #[error("the sentinels name another master")]
+    Moved,
 }
 
 /// Keeps the lane of `store` connected until the task is dropped.
@@ -119,16 +123,41 @@ impl Driver {
         let ended = tokio::select! {
             ended = Reading::new(self.instance.clone(), self.store, reader).run() => ended,
             () = self.instance.lane_drop(self.store) => Ended::Silent,
+            () = self.moved(ready.endpoint) => Ended::Moved,
         };
         let kind = match ended {
             Ended::Closed | Ended::Io(_) => StoreErrorKind::Lost,
             Ended::Protocol(_) => StoreErrorKind::Protocol,
             Ended::OutOfStep(_) => StoreErrorKind::OutOfStep,
             Ended::Silent => StoreErrorKind::Timeout,
+            Ended::Moved => {
+                self.instance.pool.forget(self.store);
+                StoreErrorKind::Lost
+            }
         };
         let served = answered() > before;
         self.instance.store_lost(self.store, kind, &ended.to_string());
         served
+    }
+}
+
+// === impl Driver ===
+
+impl Driver {
+    /// Returns when the sentinels name another master than the one that is connected. Never, without sentinels.
+    async fn moved(&self, here: Endpoint) {
+        let config = self.instance.config();
+        let store = config.store(self.store);
+        if !matches!(store.endpoint, crate::config::Endpoint::Sentinel(_)) {
+            return std::future::pending().await;
+        }
+        loop {
+            sleep(sentinel::ASK_EVERY).await;
+            // A sentinel that is down says nothing about the master.
+            if locate(store, config.connect_timeout).await.is_ok_and(|there| there != here) {
+                return;
+            }
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::resp::value::OwnedValue;
 use crate::sequencer::lane::DownReason;
 
 use super::connection::{Connection, ConnectionError, Endpoint, Socket};
+use super::sentinel;
 
 /// Which server a store turned out to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub struct Identity {
 pub struct Ready {
     /// The socket.
     pub socket: Socket,
+    /// Where it leads.
+    pub endpoint: Endpoint,
     /// Which server it leads to.
     pub identity: Identity,
     /// The connection's CLIENT ID, where the server tells.
@@ -66,7 +69,7 @@ pub struct Plan<'a> {
 impl Plan<'_> {
     /// Connects and shakes hands.
     pub async fn run(&self) -> Result<Ready, DownReason> {
-        let endpoint = endpoint(self.config);
+        let endpoint = locate(self.config, self.timeout).await.map_err(unreachable)?;
         let mut connection = Connection::open(&endpoint, self.timeout).await.map_err(unreachable)?;
         authenticate(&mut connection, self.config).await?;
         let hello3 = connection.call_raw(&["HELLO", "3"]).await.map_err(unreachable)?;
@@ -76,12 +79,32 @@ impl Plan<'_> {
         let client_id = self.introduce(&mut connection, &mut warnings).await?;
         ask_ready(&mut connection).await?;
         let identity = identify(&mut connection, self.config.database).await?;
+        let follows = matches!(self.config.endpoint, crate::config::Endpoint::Sentinel(_));
+        if follows && identity.role != "master" {
+            return Err(DownReason {
+                kind: StoreErrorKind::Refused,
+                text: format!(
+                    "{endpoint}, where the sentinels say that the master is, is a {}",
+                    identity.role
+                ),
+                store_error: None,
+            });
+        }
         let commands = match self.commands {
             true => LiveCommand::list(&connection.call_raw(&["COMMAND"]).await.map_err(unreachable)?),
             false => Vec::new(),
         };
         let (socket, _) = connection.into_parts();
-        Ok(Ready { socket, identity, client_id, hello: [hello2, hello3], has_resp3, commands, warnings })
+        Ok(Ready {
+            socket,
+            endpoint,
+            identity,
+            client_id,
+            hello: [hello2, hello3],
+            has_resp3,
+            commands,
+            warnings,
+        })
     }
 
     /// Names the connection and ends its predecessors.
@@ -111,17 +134,13 @@ impl Plan<'_> {
     }
 }
 
-/// The address in the terms of [`Connection`].
-pub fn endpoint(config: &StoreConfig) -> Endpoint {
+/// Where the store is now: its address, or what the sentinels say.
+pub async fn locate(config: &StoreConfig, within: Duration) -> Result<Endpoint, ConnectionError> {
+    let tls = config.tls.as_ref();
     match &config.endpoint {
-        crate::config::Endpoint::Tcp(address) => {
-            let (host, port) = (address.host.clone(), address.port);
-            match &config.tls {
-                Some(tls) => Endpoint::Tls { host, port, tls: Box::new(tls.clone()) },
-                None => Endpoint::Tcp { host, port },
-            }
-        }
-        crate::config::Endpoint::Unix(path) => Endpoint::Unix(path.clone()),
+        crate::config::Endpoint::Tcp(address) => Ok(sentinel::tcp(&address.host, address.port, tls)),
+        crate::config::Endpoint::Unix(path) => Ok(Endpoint::Unix(path.clone())),
+        crate::config::Endpoint::Sentinel(address) => sentinel::master(address, tls, within).await,
     }
 }
 

@@ -5,3 +5,4 @@ pub mod dedicated;
 pub mod driver;
 pub mod handshake;
 pub mod pool;
+pub mod sentinel;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::config::StoreConfig;
 use crate::store::connection::{Connection, ConnectionError};
-use crate::store::handshake::endpoint;
+use crate::store::handshake::locate;
 
 /// Connects, logs in, selects the database and sends PING.
 pub fn probe(store: &StoreConfig, connect: Duration, reply: Duration) -> Result<(), String> {
@@ -14,7 +14,8 @@ pub fn probe(store: &StoreConfig, connect: Duration, reply: Duration) -> Result<
 
 async fn converse(store: &StoreConfig, connect: Duration, reply: Duration) -> Result<(), String> {
     let unreachable = |error| format!("cannot be reached: {}", cause(error));
-    let mut connection = Connection::open(&endpoint(store), connect).await.map_err(unreachable)?;
+    let endpoint = locate(store, connect).await.map_err(unreachable)?;
+    let mut connection = Connection::open(&endpoint, connect).await.map_err(unreachable)?;
     connection.set_timeout(reply);
     if let Some(password) = &store.password {
         let user = store.username.as_deref();

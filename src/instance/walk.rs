@@ -163,10 +163,13 @@ async fn pass(instance: &Rc<Instance>, scanned: StoreId, behind: StoreId, db: u3
     }
 }
 
-/// Functions are copied whole. A server without them, or without the right to, is left alone.
+/// Functions are copied whole. A server without them, or without the right to, is left alone. What only the store that
+/// is behind as a whole has was deleted on the other one; while nothing is known, it may be all that there is of it.
 pub(super) async fn functions(instance: &Instance, right: StoreId) {
     let Ok(dump) = ask(instance, right, 0, &[b"FUNCTION", b"DUMP"]).await else { return };
+    let behind = instance.core().sync_base() == Sync::Suspect(right.other());
+    let policy: &[u8] = if behind { b"FLUSH" } else { b"REPLACE" };
     if let Ok(Value::Bulk(payload)) = Value::parse(&dump) {
-        let _ = ask(instance, right.other(), 0, &[b"FUNCTION", b"RESTORE", payload, b"REPLACE"]).await;
+        let _ = ask(instance, right.other(), 0, &[b"FUNCTION", b"RESTORE", payload, policy]).await;
     }
 }

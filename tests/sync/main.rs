@@ -8,6 +8,7 @@ mod cold;
 mod copies;
 mod effects;
 mod expiry;
+mod functions;
 mod heavy;
 mod outages;
 mod races;

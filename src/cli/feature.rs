@@ -112,6 +112,7 @@ impl Set {
         match set_flag(&self.admin.config().config, &self.name, self.value, self.force) {
             Ok(edited) if edited.written => {
                 say(format_args!("{}: {} -> {}", edited.instance, edited.before, edited.after));
+                say("written; a running proxy follows, or says in /status (held_flip) what it waits for");
                 Exit::Done
             }
             Ok(edited) => {

@@ -125,7 +125,7 @@ section! {
 
         /// What may be queued for the other store before on_lag decides.
         lag_max: ByteSize = default("256mb") from "64kb" to "64gb", Reloads;
-        /// What may be queued for the default store before clients are slowed down.
+        /// What may be queued for the default store before requests are refused.
         queue_max: ByteSize = default("256mb") from "64kb" to "64gb", Reloads;
         /// A change of the default store waits until the store to come lags by no more than this.
         flip_max_lag: ByteSize = default("1mb") from "0b" to "64gb", Reloads;

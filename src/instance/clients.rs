@@ -304,6 +304,7 @@ impl Instance {
                     return;
                 }
                 _ => {
+                    self.metrics.client_errors[crate::metrics::ClientErrorKind::Io].inc();
                     io.broken.set(true);
                     io.wake();
                     return;

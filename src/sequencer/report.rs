@@ -76,6 +76,11 @@ impl Sequencer {
 
     fn compare_frames(&mut self, key: OpKey, store: StoreId, mine: &[u8], theirs: &[u8]) {
         let Some(op) = self.ops.get(key.0 as usize) else { return };
+        let alone = op.extra.as_ref().is_none_or(|extra| extra.parts.is_empty());
+        if op.rule == Rule::Ignore && alone {
+            self.metrics.comparisons_skipped[SkipReason::Rule].inc();
+            return;
+        }
         self.metrics.comparisons.inc();
         if mine == theirs {
             return;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::command::{CommandId, Miss, Rule};
-use crate::metrics::RequestKind;
+use crate::metrics::{RequestKind, SkipReason};
 use crate::mirror::{Derivation, Effect, Way};
 use crate::resp::{Proto, encode};
 use crate::stage::{Stage, StoreId};
@@ -391,6 +391,7 @@ impl Sequencer {
 
     /// Sends a request whose effect the other store gets when the default store has answered.
     pub(super) fn send_derived(&mut self, mut op: Op, frame: &[u8], proper: u32, ways: Vec<Way>) {
+        self.metrics.comparisons_skipped[SkipReason::Derived].inc();
         let default = self.default_store();
         let other = default.other();
         let (bytes, companions) = self.with_companions(&ways, frame);

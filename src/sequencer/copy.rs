@@ -226,6 +226,10 @@ impl Sequencer {
         self.copies.slab.iter().any(|(_, copy)| copy.id <= newest)
     }
 
+    pub(super) fn is_copy_on_its_way_to(&self, store: StoreId) -> bool {
+        self.copies.slab.iter().any(|(_, copy)| copy.applied && copy.from != store)
+    }
+
     /// How many copies are under way.
     pub fn copies_under_way(&self) -> usize {
         self.copies.len()

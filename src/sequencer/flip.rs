@@ -1,5 +1,8 @@
 //! Changes of stage: one point in the order, held back while they would lose something.
 
+#[cfg(test)]
+mod tests;
+
 use crate::stage::{Stage, StoreId};
 
 use super::Sequencer;
@@ -141,12 +144,13 @@ impl Sequencer {
     /// be asked for more than it has, and after a crash nobody would know.
     fn is_seen_through(&self, pending: &PendingFlip) -> bool {
         let next = pending.stage.default_store();
-        let both = self.stage().is_dual() && pending.stage.is_dual();
-        if !both || next == self.default_store() {
+        if !self.stage().is_dual() || next == self.default_store() {
             return true;
         }
         let answered = self.lane(next).answered() >= pending.tails[next.index()];
-        answered && (!self.settings.hydrate || self.known.repairable_behind(next, self.now) == 0)
+        // Where both stay in use, a copy that turns out to be refused is still known of afterwards.
+        let copied = pending.stage.is_dual() || !self.is_copy_on_its_way_to(next);
+        answered && copied && (!self.settings.hydrate || self.known.repairable_behind(next, self.now) == 0)
     }
 
     pub(super) fn apply_stage(&mut self, stage: Stage) {

@@ -68,6 +68,8 @@ impl Sequencer {
             if self.known.of(hash) != Sync::Suspect(other) {
                 self.known.settle(hash);
             }
+            // Whatever is behind in it: the default store has had it.
+            self.known.warm(hash);
         });
     }
 

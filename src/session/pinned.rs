@@ -146,6 +146,14 @@ impl Session {
             multi.answer(|seq, reply| core.clients.pay(self.key, seq, reply));
         }
         self.drained(1).await?;
+        for (db, reach) in &multi.reach {
+            if let Err(error) = self.take_over(reach, &multi.frames, *db).await? {
+                self.pay(seq, &error);
+                self.io.info.borrow_mut().queued = -1;
+                self.unpin();
+                return Ok(());
+            }
+        }
         let fenced = match self.take_place(multi.writes, &multi.footprint, &multi.frames).await? {
             Ok(fenced) => fenced,
             Err(error) => {
@@ -305,16 +313,9 @@ impl Session {
         footprint: &Footprint,
         frame: &[u8],
     ) -> Result<Result<bool, Vec<u8>>, Gone> {
-        let (key, db) = (self.key, self.state.db);
         let hashes: Vec<u64> = footprint.keys().iter().map(|key| key.hash).collect();
-        let mut attempts = 0;
-        while self.instance.core_mut().hydrate_for(footprint, frame, db) {
-            if attempts == HYDRATIONS {
-                return Ok(Err(self.instance.core().not_taken_over()));
-            }
-            attempts += 1;
-            let hashes = hashes.clone();
-            self.until(move |session| !session.instance.core_mut().awaits_hydration(key, &hashes)).await?;
+        if let Err(error) = self.take_over(footprint, frame, self.state.db).await? {
+            return Ok(Err(error));
         }
         let pending = self.instance.core().is_write_pending(&hashes);
         if writes || !pending {
@@ -325,6 +326,27 @@ impl Session {
             self.lower_fence(fenced);
             false
         }))
+    }
+
+    /// Waits until the default store has what only the other one knows of these keys. An error frame: it refuses that.
+    async fn take_over(
+        &mut self,
+        footprint: &Footprint,
+        frame: &[u8],
+        db: u32,
+    ) -> Result<Result<(), Vec<u8>>, Gone> {
+        let key = self.key;
+        let hashes: Vec<u64> = footprint.keys().iter().map(|key| key.hash).collect();
+        let mut attempts = 0;
+        while self.instance.core_mut().hydrate_for(footprint, frame, db) {
+            if attempts == HYDRATIONS {
+                return Ok(Err(self.instance.core().not_taken_over()));
+            }
+            attempts += 1;
+            let hashes = hashes.clone();
+            self.until(move |session| !session.instance.core_mut().awaits_hydration(key, &hashes)).await?;
+        }
+        Ok(Ok(()))
     }
 
     /// A transaction has changed the state of its connection: it becomes the client's.

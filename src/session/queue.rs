@@ -6,7 +6,6 @@ use crate::mirror::Way;
 use crate::resp::request::Request;
 use crate::resp::{Proto, encode};
 use crate::route::{ClientCommand, Route, SessionCommand};
-use crate::sequencer::fence::Footprint;
 
 use super::request::refusal;
 use super::select::parse_db;
@@ -36,13 +35,14 @@ impl Session {
             return None;
         }
         let replicates = self.may_replicate(request, id, spec, effect);
-        let footprint = self.footprint(spec, effect, request);
+        let selected = self.multi.as_ref().and_then(|multi| multi.selects);
+        let footprint = self.footprint_in(selected.unwrap_or(self.state.db), spec, effect, request);
         let told = self.instance.core_mut().way(id, request);
         let reach = scope(spec, effect, &footprint, told.undeclared);
         let Some(multi) = &mut self.multi else { return None };
         // A look at the keyspace has its place in the order like any command: it makes nobody doubt every key.
         if effect.kind != Kind::KeyspaceRead {
-            multi.footprint.join(footprint, multi.frames.len());
+            multi.touch(footprint);
         }
         multi.writes |= effect.writes || effect.kind == Kind::Publish;
         multi.replicates |= replicates;
@@ -73,8 +73,7 @@ impl Session {
                     multi.queue_own(Own::Reply(encode::OK.to_vec()), request.frame.len(), seq)
                 }
                 Ok(db) => {
-                    multi.selects = Some(db);
-                    multi.footprint = Footprint::Everything;
+                    multi.select(self.state.db, db);
                     multi.changes.push((multi.queued(), Change::Db(db)));
                     multi.queue(request.frame, seq, Rule::Exact);
                 }

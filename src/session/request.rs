@@ -257,8 +257,19 @@ impl Session {
 
     /// What a request touches. Leaves its keys in `self.keys`.
     pub(super) fn footprint(&mut self, spec: &Spec, effect: &Effect, request: &Request<'_>) -> Footprint {
+        self.footprint_in(self.state.db, spec, effect, request)
+    }
+
+    /// The same for a request that will run in this database.
+    pub(super) fn footprint_in(
+        &mut self,
+        db: u32,
+        spec: &Spec,
+        effect: &Effect,
+        request: &Request<'_>,
+    ) -> Footprint {
         let listed = keys(spec, request, &mut self.keys);
-        footprint(&self.keys, listed.is_ok(), spec, effect, request, self.state.db)
+        footprint(&self.keys, listed.is_ok(), spec, effect, request, db)
     }
 
     fn unknown(&mut self, request: &Request<'_>, lookup: Lookup, more: bool) -> Option<Task> {

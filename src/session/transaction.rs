@@ -30,6 +30,8 @@ pub struct Multi {
     pub dirty: bool,
     /// What the commands touch.
     pub footprint: Footprint,
+    /// What they touch database by database, of a transaction that selects another one: then `footprint` is everything.
+    pub reach: Vec<(u32, Footprint)>,
     /// Does any command write?
     pub writes: bool,
     /// May any command change anything, as CLIENT PAUSE … WRITE understands it?
@@ -91,6 +93,26 @@ impl Multi {
     pub fn queue(&mut self, frame: &[u8], seq: u64, rule: Rule) {
         self.frames.extend_from_slice(frame);
         self.parts.push(Part { seq, answered: false, rule });
+    }
+
+    /// From here on the commands run in another database.
+    pub fn select(&mut self, from: u32, to: u32) {
+        let before = std::mem::replace(&mut self.footprint, Footprint::Everything);
+        if self.selects.replace(to).is_none() {
+            self.reach.push((from, before));
+        }
+    }
+
+    /// Notes what the next command touches, in the database that it will run in.
+    pub fn touch(&mut self, footprint: Footprint) {
+        let offset = self.frames.len();
+        match self.selects {
+            None => self.footprint.join(footprint, offset),
+            Some(db) => match self.reach.last_mut() {
+                Some((last, reach)) if *last == db => reach.join(footprint, offset),
+                _ => self.reach.push((db, footprint.shifted(offset))),
+            },
+        }
     }
 
     /// Queues a command that the proxy runs itself when EXEC succeeds.

@@ -108,7 +108,7 @@ fn unexpected(agent: &Agent, name: &str, text: &str) {
         "EXECABORT",
         "UNBLOCKED",
         "NOPERM",
-        "ERR ACL",
+        "ERR The user executing",
     ];
     let troubled = agent.world.scenario.trouble > Trouble::Flips;
     if !troubled || !harmless.iter().any(|code| text.starts_with(code)) {

@@ -154,3 +154,35 @@ fn what_a_watching_client_writes_is_mirrored_whatever_the_reply() {
         assert_eq!(client.words("GET half"), "written".into());
     });
 }
+
+#[test]
+fn transactions_over_several_databases_leave_the_same() {
+    for stage in DUAL {
+        let pair = Pair::eager(stage);
+        for line in ["SET n 41", "RPUSH q a b"] {
+            pair.secondary.words(line);
+        }
+        let mut client = pair.client();
+        for round in 0..3 {
+            let number = round.to_string();
+            let replies = client.pipeline(&[
+                &["MULTI"],
+                &["INCR", "n"],
+                &["SELECT", "1"],
+                &["SADD", "s", &number],
+                &["INCR", "n"],
+                &["SELECT", "2"],
+                &["SPOP", "nothing"],
+                &["SET", "last", &number, "EX", "1000"],
+                &["EXEC"],
+            ]);
+            let exec = replies.last().expect("a reply").items().to_vec();
+            assert_eq!((&exec[0], &exec[3]), (&(42 + round).into(), &(1 + round).into()), "{stage}");
+            // The client is where the transaction left it.
+            assert_eq!(client.words("GET last"), number.as_str().into(), "{stage}");
+            assert_eq!(client.words("SELECT 0"), Value::ok());
+            assert_eq!(client.words("RPUSH q c"), (3 + round).into(), "{stage}");
+        }
+        pair.assert_both("GET n", "44");
+    }
+}

@@ -149,6 +149,11 @@ impl Sequencer {
 
     pub(super) fn typed_read(&mut self, key: CopyKey, frame: &[u8]) {
         if self.is_fence_overdue(key) {
+            if self.copies.get(key).is_some_and(|copy| !copy.means.is_paged()) {
+                // It is not large: the stores are slow just now.
+                self.copy_failed(key);
+                return;
+            }
             let why = "since it is written to faster than it could be copied";
             self.give_copy_up(key, CopyOutcome::TooLarge, why);
             return;

@@ -97,7 +97,7 @@ impl Scenario {
         let mut settings = Vec::new();
         if trouble > Trouble::Cuts {
             // Stores that stop for longer cost their clients an answer; what queues up meanwhile is given up.
-            settings.extend((added.below(3) == 0).then_some("reply_timeout = \"150ms\""));
+            settings.extend((added.below(3) == 0).then_some("reply_timeout = \"500ms\""));
             settings.extend((added.below(4) == 0).then_some("lag_max = \"64kb\""));
             settings.extend((added.below(6) == 0).then_some("on_lag = \"block\""));
         }

@@ -31,5 +31,5 @@ pub use classify::{Effect, Timeout, TimeoutUnit, can_fill, classify, sets_whole_
 pub use flags::{CommandFlags, KeyFlags};
 pub use keys::{Access, Key, Keys, KeysError, OtherDb, first_key, keys, other_db};
 pub use live::{LiveCommand, Offered, Overlaid};
-pub use spec::{Begin, Find, KeySpec, Kind, Miss, Rule, Shape, Spec, Tick, Word};
+pub use spec::{Begin, Find, KeySpec, Kind, LoneKey, Miss, Rule, Shape, Spec, Tick, Word};
 pub use table::{CommandId, Lookup, Table};

@@ -19,7 +19,7 @@ pub mod verify;
 pub mod walk;
 
 use std::cell::{Cell, Ref, RefCell, RefMut};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 
-use crate::command::{LiveCommand, Offered, Table};
+use crate::command::{CommandId, LiveCommand, Offered, Table};
 use crate::config::{Config, InstanceConfig};
 use crate::metrics::{InstanceMetrics, Metrics, StoreErrorKind};
 use crate::mirror::Dialect;
@@ -44,6 +44,7 @@ use crate::store::pool::Pool;
 
 use background::Background;
 pub use background::Proof;
+use clients::Sockets;
 pub use clients::{ClientInfo, ClientIo, TrackingInfo};
 
 /// What is known about a store beside its lane.
@@ -74,13 +75,17 @@ pub struct Instance {
     core: RefCell<Sequencer>,
     config: RefCell<Rc<InstanceConfig>>,
     facts: RefCell<[StoreFacts; 2]>,
-    io: RefCell<HashMap<ClientKey, Rc<ClientIo>, foldhash::fast::RandomState>>,
+    io: RefCell<Sockets>,
     lane_output: [Notify; 2],
+    /// The lane's writer has been told, and has not looked yet.
+    lane_woken: [Cell<bool>; 2],
     lane_drop: [Notify; 2],
     tried: Notify,
     /// Wakes everything that depends on the stage.
     pub flipped: Notify,
     timer: Notify,
+    /// The timer waits to be told that something is owed.
+    timer_sleeps: Cell<bool>,
     /// Clients that are not read while the other store lags (`on_lag = "block"`).
     slowed: RefCell<HashSet<ClientKey, foldhash::fast::RandomState>>,
     epoch: Instant,
@@ -90,6 +95,8 @@ pub struct Instance {
     /// Are clients being accepted?
     pub listening: Cell<bool>,
     single_db: Cell<bool>,
+    /// The setting `refuse`, by command: asked for every request.
+    refused: RefCell<Box<[bool]>>,
     /// Is the process ending?
     pub draining: Cell<bool>,
     /// One buffer to read clients into: an idle client owns none.
@@ -124,6 +131,7 @@ impl Instance {
         };
         let table = Rc::new(Table::builtin());
         let names: Vec<&'static str> = table.iter().map(|(_, spec)| spec.label()).collect();
+        let refused = refused(&table, settings);
         let reads: Vec<bool> =
             table.iter().map(|(_, spec)| spec.miss != crate::command::Miss::Never).collect();
         let counters = metrics.instance(name, &names, |index| reads.get(index).copied().unwrap_or_default());
@@ -152,16 +160,19 @@ impl Instance {
             facts: RefCell::default(),
             io: RefCell::default(),
             lane_output: [Notify::new(), Notify::new()],
+            lane_woken: Default::default(),
             lane_drop: [Notify::new(), Notify::new()],
             tried: Notify::new(),
             flipped: Notify::new(),
             timer: Notify::new(),
+            timer_sleeps: Cell::new(false),
             slowed: RefCell::default(),
             epoch: Instant::now(),
             dirty: RefCell::default(),
             next_client: Cell::new(1),
             random: Cell::new(u64::from(std::process::id()) ^ 0x9e37_79b9_7f4a_7c15),
             listening: Cell::new(false),
+            refused: RefCell::new(refused),
             single_db: Cell::new(StoreId::ALL.iter().any(|store| settings.store(*store).database.is_some())),
             draining: Cell::new(false),
             scratch: RefCell::new(vec![0; CLIENT_READ_BYTES].into()),
@@ -187,6 +198,11 @@ impl Instance {
         Ref::map(self.config.borrow(), |config| &**config)
     }
 
+    /// Does the setting `refuse` list this command?
+    pub fn refuses(&self, command: CommandId) -> bool {
+        self.refused.borrow().get(command.index()).copied().unwrap_or_default()
+    }
+
     /// Does a store's URL name a database, so that the instance shows only that one?
     pub fn single_db(&self) -> bool {
         self.single_db.get()
@@ -197,6 +213,18 @@ impl Instance {
         let mut core = self.core.borrow_mut();
         core.set_now(self.micros());
         core
+    }
+
+    /// A turn begins: the sequencer's clock is set, once for all that one client or one store has sent.
+    pub fn begin_turn(&self) -> Instant {
+        let now = Instant::now();
+        self.core.borrow_mut().set_now((now - self.epoch).as_micros() as u64);
+        now
+    }
+
+    /// The sequencer, with its clock as this turn has set it.
+    pub fn core_in_turn(&self) -> RefMut<'_, Sequencer> {
+        self.core.borrow_mut()
     }
 
     /// The sequencer, to look at.
@@ -276,12 +304,12 @@ impl Instance {
         let mut busy = false;
         for store in StoreId::ALL {
             let lane = core.lane(store);
-            if !lane.out.is_empty() {
+            if !lane.out.is_empty() && !self.lane_woken[store.index()].replace(true) {
                 self.lane_output[store.index()].notify_one();
             }
             busy |= lane.depth() > 0;
         }
-        if busy {
+        if busy && self.timer_sleeps.replace(false) {
             self.timer.notify_one();
         }
         self.let_go_on(&core);
@@ -320,6 +348,7 @@ impl Instance {
 
     /// Takes what the lane of `store` wants to send; `into` is empty and its capacity is reused.
     pub fn take_lane_output(&self, store: StoreId, into: &mut Vec<u8>) {
+        self.lane_woken[store.index()].set(false);
         let mut core = self.core.borrow_mut();
         std::mem::swap(&mut core.lane_mut(store).out, into);
     }
@@ -366,6 +395,7 @@ impl Instance {
         table.overlay(commands.iter().cloned());
         self.live.borrow_mut()[store.index()] = commands;
         let table = Rc::new(table);
+        *self.refused.borrow_mut() = refused(&table, &self.config_ref());
         for store in StoreId::ALL {
             let live = self.live.borrow();
             let commands = &live[store.index()];
@@ -493,6 +523,7 @@ impl Instance {
         let stage = config.flags(&self.name).stage();
         let before = self.config.replace(Rc::new(settings.clone()));
         self.end_changed_users(&before, settings);
+        *self.refused.borrow_mut() = refused(&self.core().table, settings);
         self.core_mut().set_settings(self::config::settings(settings));
         self.set_stage(stage);
     }
@@ -574,6 +605,7 @@ impl Instance {
         loop {
             let idle = !self.core().needs_time();
             if idle {
+                self.timer_sleeps.set(true);
                 let _ = tokio::time::timeout(PROBE_EVERY, self.timer.notified()).await;
             }
             tokio::time::sleep(TICK).await;
@@ -628,6 +660,11 @@ async fn supervise(instance: Rc<Instance>, store: StoreId) {
         }
         tokio::time::sleep(DRIVER_BACKOFF).await;
     }
+}
+
+/// The setting `refuse`, by command.
+fn refused(table: &Table, settings: &InstanceConfig) -> Box<[bool]> {
+    table.iter().map(|(_, spec)| settings.refuse.contains(&spec.name)).collect()
 }
 
 /// Is a version such as `7.0.15` this one or a later one?

@@ -1,7 +1,7 @@
 //! What one request does, its arguments considered.
 
 use super::keys::walk;
-use super::{Args, CommandFlags, Kind, Miss, Rule, Shape, Spec};
+use super::{Args, CommandFlags, Keys, Kind, Miss, Rule, Shape, Spec};
 
 pub(super) mod options;
 
@@ -41,7 +41,7 @@ pub enum TimeoutUnit {
 /// What this request does.
 #[inline]
 pub fn classify<A: Args + ?Sized>(spec: &Spec, args: &A) -> Effect {
-    if spec.shape == Shape::Plain {
+    if matches!(spec.shape, Shape::Plain | Shape::Set) {
         return effect(spec, spec.kind, spec.miss, spec.rule);
     }
     shaped(spec, args)
@@ -62,15 +62,14 @@ pub fn sets_whole_value<A: Args + ?Sized>(spec: &Spec, args: &A) -> bool {
     listed.is_ok() && writes && settles
 }
 
-/// Whether this request may put something where others wait for it: a list, a sorted set, a stream.
-pub fn can_fill<A: Args + ?Sized>(spec: &Spec, args: &A) -> bool {
+/// Whether a request with these keys may put something where others wait for it: a list, a sorted set, a stream.
+pub fn can_fill(spec: &Spec, keys: &Keys) -> bool {
     if matches!(spec.kind, Kind::Script) || spec.shape == Shape::SwapDb {
         return true;
     }
-    let mut fills = false;
-    let unlisted = walk(spec, args, &mut |key| fills |= key.access.fills());
     // What SORT reads by patterns is not listed, but what it writes is.
-    fills || (unlisted == Ok(true) && spec.shape == Shape::Plain && spec.flags.has(CommandFlags::WRITE))
+    keys.iter().any(|key| key.access.fills())
+        || (keys.unlisted() && spec.shape == Shape::Plain && spec.flags.has(CommandFlags::WRITE))
 }
 
 /// Where this request says how long it waits, if it does.
@@ -86,6 +85,7 @@ pub fn timeout<A: Args + ?Sized>(spec: &Spec, args: &A) -> Option<Timeout> {
     Some(Timeout { arg, unit })
 }
 
+#[inline]
 fn effect(spec: &Spec, kind: Kind, miss: Miss, rule: Rule) -> Effect {
     let writes = match kind {
         Kind::Write | Kind::KeyspaceWrite | Kind::ServerWrite | Kind::Script => true,

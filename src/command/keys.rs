@@ -1,7 +1,7 @@
 //! Which keys a request names, and what it does to each.
 
 use super::classify::options;
-use super::{Args, Begin, CommandFlags, Find, KeyFlags, KeySpec, Kind, Shape, Spec};
+use super::{Args, Begin, CommandFlags, Find, KeyFlags, KeySpec, Kind, LoneKey, Shape, Spec};
 
 /// What a command does to one of its keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -163,9 +163,32 @@ impl<'a> IntoIterator for &'a Keys {
     }
 }
 
+/// The only key of a command with these specifications, if every request has it at the same place.
+pub(super) fn lone_key(keys: &[KeySpec], shape: Shape) -> Option<LoneKey> {
+    if matches!(shape, Shape::Sort | Shape::GeoRadius | Shape::Migrate | Shape::Move) {
+        return None;
+    }
+    match keys {
+        [KeySpec { flags, begin: Begin::Index(arg), find: Find::Range { last: 0, .. } }]
+            if !flags.has(KeyFlags::NOT_KEY) =>
+        {
+            Some(LoneKey { arg: *arg, access: Access::of(*flags) })
+        }
+        _ => None,
+    }
+}
+
 /// Puts the keys of a request into `out`, which is emptied first. After an error `out` is empty.
 pub fn keys<A: Args + ?Sized>(spec: &Spec, args: &A, out: &mut Keys) -> Result<(), KeysError> {
     out.clear();
+    if let Some(LoneKey { arg, access }) = spec.lone_key {
+        if usize::from(arg) >= args.argc() {
+            return Err(KeysError::Missing);
+        }
+        let access = softened(spec, access, args);
+        out.list.push(Key { arg: u32::from(arg), access, other_db: false });
+        return Ok(());
+    }
     let list = &mut out.list;
     match walk(spec, args, &mut |key| list.push(key)) {
         Ok(unlisted) => out.unlisted = unlisted,

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{CommandFlags, KeyFlags};
+use super::{Access, CommandFlags, KeyFlags};
 
 /// One command, or one subcommand of a container.
 #[derive(Clone, Debug)]
@@ -25,6 +25,17 @@ pub struct Spec {
     pub shape: Shape,
     /// Whether it has subcommands.
     pub container: bool,
+    /// Its only key, where it always has exactly one at the same place: what most requests need to know.
+    pub lone_key: Option<LoneKey>,
+}
+
+/// The only key of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoneKey {
+    /// Which argument it is.
+    pub arg: u16,
+    /// What the command does to it, as far as its name tells.
+    pub access: Access,
 }
 
 /// What a command does to a store.

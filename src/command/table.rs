@@ -1,5 +1,6 @@
 //! The one table of commands, and how a request finds its row.
 
+use super::keys::lone_key;
 use super::spec::row::Row;
 use super::{Args, CommandFlags, Find, KeySpec, LiveCommand, Miss, Offered, Overlaid, Spec};
 use super::{annotations, builtin, extra, live};
@@ -257,6 +258,7 @@ fn spec(row: &Row) -> Spec {
         flags = flags.with(CommandFlags::MOVABLE_KEYS);
     }
     let kind = annotations::kind(row.name, flags);
+    let shape = annotations::shape(row.name);
     Spec {
         name: row.name.into(),
         arity: row.arity,
@@ -265,8 +267,9 @@ fn spec(row: &Row) -> Spec {
         kind,
         miss: annotations::miss(row.name).unwrap_or(Miss::Never),
         rule: annotations::rule(row.name, kind),
-        shape: annotations::shape(row.name),
+        shape,
         container: false,
+        lone_key: lone_key(row.keys, shape),
     }
 }
 

@@ -93,6 +93,47 @@ pub struct ClientIo {
     woken: Cell<bool>,
 }
 
+/// The sockets of all clients, by the place of the client: found without a search for every reply.
+#[derive(Default)]
+pub(super) struct Sockets {
+    places: Vec<Option<(ClientKey, Rc<ClientIo>)>>,
+    count: usize,
+}
+
+// === impl Sockets ===
+
+impl Sockets {
+    fn insert(&mut self, key: ClientKey, io: Rc<ClientIo>) {
+        if self.places.len() <= key.index() {
+            self.places.resize(key.index() + 1, None);
+        }
+        if let Some(place) = self.places.get_mut(key.index())
+            && place.replace((key, io)).is_none()
+        {
+            self.count += 1;
+        }
+    }
+
+    fn remove(&mut self, key: ClientKey) {
+        if self.get(key).is_some()
+            && let Some(place) = self.places.get_mut(key.index())
+        {
+            *place = None;
+            self.count -= 1;
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &(ClientKey, Rc<ClientIo>)> {
+        self.places.iter().flatten()
+    }
+
+    #[inline]
+    fn get(&self, key: ClientKey) -> Option<&Rc<ClientIo>> {
+        let (known, io) = self.places.get(key.index())?.as_ref()?;
+        (*known == key).then_some(io)
+    }
+}
+
 // === impl ClientIo ===
 
 impl ClientIo {
@@ -154,7 +195,7 @@ impl Instance {
     /// Lets a client go.
     pub fn leave(&self, key: ClientKey) {
         self.core_mut().disconnect(key);
-        self.io.borrow_mut().remove(&key);
+        self.io.borrow_mut().remove(key);
         self.metrics.connections.dec();
         self.settle();
     }
@@ -178,13 +219,13 @@ impl Instance {
     /// A client's protocol, and whether it is subscribed to anything.
     pub fn client_mode(&self, key: ClientKey) -> Option<(Proto, bool)> {
         let io = self.io.borrow();
-        let info = io.get(&key).filter(|io| !io.leaving.get())?.info.borrow();
+        let info = io.get(key).filter(|io| !io.leaving.get())?.info.borrow();
         Some((info.proto, info.subscriptions.iter().any(|count| *count > 0)))
     }
 
     /// How many clients there are.
     pub fn client_count(&self) -> usize {
-        self.io.borrow().len()
+        self.io.borrow().count
     }
 
     /// No more clients come; those that are here end at a reply boundary. Subscribers end now; those
@@ -263,7 +304,7 @@ impl Instance {
 
     /// Wakes a client's session.
     pub fn wake(&self, key: ClientKey) {
-        if let Some(io) = self.io.borrow().get(&key) {
+        if let Some(io) = self.io.borrow().get(key) {
             io.wake();
         }
     }
@@ -271,7 +312,7 @@ impl Instance {
     /// Sends a client what the socket takes now; the session does the rest.
     pub(super) fn flush(&self, core: &mut Sequencer, key: ClientKey) {
         let io = self.io.borrow();
-        let (Some(io), Some(client)) = (io.get(&key), core.clients.get_mut(key)) else { return };
+        let (Some(io), Some(client)) = (io.get(key), core.clients.get_mut(key)) else { return };
         if client.doomed.is_some() {
             io.wake();
             return;

@@ -58,7 +58,7 @@ mod tests {
     use crate::sequencer::fence::KeyRef;
 
     fn key(hash: u64) -> Footprint {
-        Footprint::of_command(vec![KeyRef { hash, access: Access::Read, start: 0, end: 0 }])
+        Footprint::of_key(KeyRef { hash, access: Access::Read, start: 0, end: 0 })
     }
 
     #[test]

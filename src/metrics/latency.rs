@@ -6,7 +6,6 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Bucket, Histogram, LabelPair, Metric, MetricFamily, MetricType};
@@ -44,9 +43,9 @@ pub struct Latency {
 // === impl Latency ===
 
 impl Latency {
-    /// Counts one duration.
-    pub fn observe(&self, duration: Duration) {
-        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    /// Counts one duration, in microseconds.
+    pub fn observe(&self, micros: u64) {
+        let nanos = micros.saturating_mul(1000);
         let bucket = BOUNDS_NANOS.partition_point(|bound| *bound < nanos);
         if let Some(count) = self.buckets.get(bucket) {
             count.fetch_add(1, Ordering::Relaxed);

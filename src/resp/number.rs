@@ -35,6 +35,22 @@ pub(super) fn strict_i64(text: &[u8]) -> Option<i64> {
 #[inline(always)]
 pub(super) fn quick_line(buf: &[u8], at: usize, marker: u8) -> Option<(usize, usize)> {
     let line = buf.get(at..)?;
+    if let Some([first, one, two, three, four]) = line.first_chunk::<5>().copied()
+        && first == marker
+        && let Some(tens) = digit(one)
+    {
+        // Most lengths have one digit or two.
+        if two == b'\r' && three == b'\n' {
+            return Some((usize::from(tens), at + 4));
+        }
+        if let Some(ones) = digit(two)
+            && three == b'\r'
+            && four == b'\n'
+            && tens != 0
+        {
+            return Some((usize::from(tens) * 10 + usize::from(ones), at + 5));
+        }
+    }
     let [first, lead, rest @ ..] = line else { return None };
     if *first != marker {
         return None;

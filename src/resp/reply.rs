@@ -9,7 +9,7 @@
 #[cfg(test)]
 mod tests;
 
-use super::number;
+use super::{encode, number};
 use thiserror::Error;
 
 /// Bytes within which a line must end that carries a number or less.
@@ -412,6 +412,7 @@ enum Length {
 #[inline]
 fn small(buf: &[u8], limits: &ReplyLimits) -> Option<usize> {
     let len = match buf.first()? {
+        b'+' if buf.starts_with(encode::OK) => encode::OK.len(),
         b'+' => line_end(buf)? + 2,
         b':' => {
             let end = line_end(buf.get(..MAX_SHORT_LINE).unwrap_or(buf))?;

@@ -228,6 +228,9 @@ impl Decoder {
     #[inline]
     pub fn decode(&mut self, buf: &[u8], limits: &RequestLimits) -> Result<Decoded, ProtocolError> {
         if self.state == State::Start {
+            if let Some(len) = self.whole(buf, limits) {
+                return Ok(Decoded::Request { len, canonical: true });
+            }
             match buf.first() {
                 Some(b'*') => {}
                 Some(_) => return self.inline(buf, limits),
@@ -272,11 +275,37 @@ impl Decoder {
         }
     }
 
-    fn begin(&mut self, count: u32) {
+    /// A canonical frame that is all there and within the limits: what most frames are. `None` says nothing about
+    /// why: the careful path decides.
+    #[inline]
+    fn whole(&mut self, buf: &[u8], limits: &RequestLimits) -> Option<usize> {
+        let (count, mut at) = number::quick_line(buf, 0, b'*')?;
+        if count == 0 || count > BUSY_SPANS || limits.unauthenticated {
+            return None;
+        }
+        self.forget_spans();
+        for _ in 0..count {
+            let (length, start) = number::quick_line(buf, at, b'$')?;
+            let end = start.checked_add(length)?;
+            at = end.checked_add(2)?;
+            if length > limits.max_bulk || buf.get(end..at)? != b"\r\n" {
+                return None;
+            }
+            self.spans.push(Span { start: start as u32, end: end as u32 });
+        }
+        (count <= limits.max_args && at <= limits.frame_bytes()).then_some(at)
+    }
+
+    #[inline]
+    fn forget_spans(&mut self) {
         self.spans.clear();
         if self.spans.capacity() > BUSY_SPANS {
             self.spans.shrink_to(KEPT_SPANS);
         }
+    }
+
+    fn begin(&mut self, count: u32) {
+        self.forget_spans();
         self.args_left = count;
         self.state = State::Length;
     }

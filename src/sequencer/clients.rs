@@ -189,23 +189,23 @@ impl Clients {
 
     /// Pays one owed reply.
     pub fn pay(&mut self, key: ClientKey, seq: u64, reply: &[u8]) {
-        let output_max = self.output_max;
-        let Some(client) = self.get_mut(key) else { return };
+        let Clients { slab, dirty, woken, output_max, .. } = self;
+        let Some(client) = slab.get_mut(key.index()).filter(|client| client.id == key.id) else { return };
         let Some(offset) = seq.checked_sub(client.base) else { return };
         if offset > 0 {
-            if client.store(offset as usize, reply, output_max) {
-                self.touch(key);
+            if client.store(offset as usize, reply, *output_max) {
+                client.touch(key, dirty, woken);
             }
             return;
         }
         match client.slots.pop_front() {
             None => return,
             Some(Slot::Muted { .. }) => {}
-            Some(Slot::Waiting | Slot::Ready(_)) => client.push(reply, output_max),
+            Some(Slot::Waiting | Slot::Ready(_)) => client.push(reply, *output_max),
         }
         client.base += 1;
-        client.settle_front(output_max);
-        self.touch(key);
+        client.settle_front(*output_max);
+        client.touch(key, dirty, woken);
     }
 
     /// Counts a reply that is kept for this client elsewhere.
@@ -292,14 +292,9 @@ impl Clients {
     }
 
     fn touch(&mut self, key: ClientKey) {
-        let Some(client) = self.get_mut(key) else { return };
-        let newly_dirty = !std::mem::replace(&mut client.dirty, true);
-        let wake = std::mem::take(&mut client.wake);
-        if newly_dirty {
-            self.dirty.push(key);
-        }
-        if wake {
-            self.woken.push(key);
+        let Clients { slab, dirty, woken, .. } = self;
+        if let Some(client) = slab.get_mut(key.index()).filter(|client| client.id == key.id) {
+            client.touch(key, dirty, woken);
         }
     }
 
@@ -327,6 +322,16 @@ impl Clients {
 // === impl Client ===
 
 impl Client {
+    /// It has something to send, and its session is woken if it waits for that.
+    fn touch(&mut self, key: ClientKey, dirty: &mut Vec<ClientKey>, woken: &mut Vec<ClientKey>) {
+        if !std::mem::replace(&mut self.dirty, true) {
+            dirty.push(key);
+        }
+        if std::mem::take(&mut self.wake) {
+            woken.push(key);
+        }
+    }
+
     /// Replies owed.
     pub fn owed(&self) -> usize {
         self.slots.len()

@@ -10,6 +10,8 @@
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 
+use smallvec::SmallVec;
+
 use crate::command::Access;
 
 /// One key of a request: what stands for it, what happens to it, where it stands in the frame.
@@ -30,6 +32,9 @@ pub fn hash_key(db: u32, key: &[u8]) -> u64 {
     foldhash::fast::FixedState::with_seed(u64::from(db)).hash_one(key)
 }
 
+/// The keys of a request. Most have one, for which nothing is allocated.
+pub type KeyRefs = SmallVec<[KeyRef; 1]>;
+
 /// What a submission touches. The spans of its keys refer to the frame that it goes with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Footprint {
@@ -37,7 +42,7 @@ pub enum Footprint {
     #[default]
     Nothing,
     /// These keys.
-    Keys(Vec<KeyRef>),
+    Keys(KeyRefs),
     /// Possibly everything: keyless writes, scripts without declared keys, unknown commands.
     Everything,
 }
@@ -68,7 +73,7 @@ impl KeyRef {
 
 impl Footprint {
     /// The keys of one command. What it overwrites and reads as well (`SUNIONSTORE a a b`) depends on what it held.
-    pub fn of_command(mut keys: Vec<KeyRef>) -> Footprint {
+    pub fn of_command(mut keys: KeyRefs) -> Footprint {
         let (reads, replaces) =
             keys.iter().fold((false, false), |(reads, replaces), key| match key.access.depends() {
                 true => (true, replaces),
@@ -87,6 +92,12 @@ impl Footprint {
             }
         }
         Footprint::Keys(keys)
+    }
+
+    /// The one key of a command.
+    #[inline]
+    pub fn of_key(key: KeyRef) -> Footprint {
+        Footprint::Keys(KeyRefs::from_buf([key]))
     }
 
     /// Adds the footprint of a request whose frame is appended at `offset` of this one's.
@@ -209,13 +220,14 @@ mod tests {
     #[test]
     fn what_a_command_reads_and_overwrites_depends_on_what_it_held() {
         let key = |hash, access| KeyRef { hash, access, start: 0, end: 0 };
-        let unions = Footprint::of_command(vec![
+        let unions = Footprint::of_command(smallvec::smallvec![
             key(1, Access::Overwrite),
             key(1, Access::Read),
             key(2, Access::Read),
         ]);
         assert_eq!(unions.keys()[0].access, Access::Modify);
-        let plain = Footprint::of_command(vec![key(1, Access::Overwrite), key(2, Access::Read)]);
+        let plain =
+            Footprint::of_command([key(1, Access::Overwrite), key(2, Access::Read)].into_iter().collect());
         assert_eq!(plain.keys()[0].access, Access::Overwrite);
     }
 

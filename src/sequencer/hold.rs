@@ -103,12 +103,12 @@ impl Holds {
 // === impl Sequencer ===
 
 impl Sequencer {
-    pub(super) fn hold_submission(&mut self, submission: Submission<'_>) {
+    pub(super) fn hold_submission(&mut self, submission: &Submission<'_>) {
         self.holds.push(Waiting {
             client: submission.client,
             at: self.now,
             footprint: submission.footprint.clone(),
-            what: What::Command(submission.into_owned()),
+            what: What::Command(submission.to_owned()),
         });
     }
 
@@ -241,7 +241,7 @@ impl Sequencer {
     fn release(&mut self, entry: Waiting) {
         let Waiting { client, footprint, what, .. } = entry;
         match what {
-            What::Command(submission) => self.place(submission),
+            What::Command(submission) => self.place(&submission),
             What::Transaction(transaction) => self.place_transaction(transaction),
             What::Fence => self.raise(client, footprint),
         }

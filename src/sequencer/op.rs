@@ -302,6 +302,7 @@ impl Kept {
 
 impl Op {
     /// An operation that asks for nothing yet.
+    #[inline]
     pub fn new(
         owner: Owner,
         command: CommandId,

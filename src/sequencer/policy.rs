@@ -34,6 +34,14 @@ pub enum Seen {
     Miss,
 }
 
+/// The store whose reply alone is the answer, if the policy names one.
+pub fn listens_to(policy: Policy) -> Option<StoreId> {
+    match policy {
+        Policy::Single(store) | Policy::Authority(store) => Some(store),
+        Policy::Both(_) | Policy::Lookup { .. } | Policy::Merge { .. } => None,
+    }
+}
+
 /// Decides, given what is known of both stores' replies (indexed by store).
 pub fn decide(policy: Policy, seen: [Seen; 2]) -> Step {
     match policy {

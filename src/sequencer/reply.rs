@@ -1,7 +1,5 @@
 //! What comes back from the stores, and who is paid with it.
 
-use std::time::Duration;
-
 use crate::command::Miss;
 use crate::compare::{self, Digest};
 use crate::metrics::{ClientErrorKind, StoreErrorKind};
@@ -152,22 +150,29 @@ impl Sequencer {
 
     /// The one reply (or EXEC's) of `store` is complete.
     fn resolve(&mut self, key: OpKey, store: StoreId, frame: &[u8]) {
-        let Some(op) = self.ops.get(key.0 as usize) else { return };
+        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
         if let Some(scan) = op.extra.as_ref().and_then(|extra| extra.scan)
             && let Some(cursor) = cursor_in_reply(frame)
         {
             self.cursors.issue(scan, cursor, store);
         }
-        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
-        if let Owner::Client { key: client, .. } = op.owner {
+        if let Owner::Client { key: client, .. } = op.owner
+            && !op.answered
+        {
             // Nothing is kept for a client that is gone.
-            op.answered |= self.clients.get(client).is_none_or(|client| client.doomed.is_some());
+            op.answered = self.clients.get(client).is_none_or(|client| client.doomed.is_some());
         }
-        let Some(op) = self.ops.get(key.0 as usize) else { return };
-        if op.answered {
+        let answer = policy::listens_to(op.policy);
+        if op.answered || answer.is_some_and(|by| by != store) {
             self.late_reply(key, store, frame);
             return;
         }
+        if answer == Some(store) {
+            self.answer(key, store, frame);
+            self.late_reply(key, store, frame);
+            return;
+        }
+        let Some(op) = self.ops.get(key.0 as usize) else { return };
         if self.is_overtaken(op, store) {
             if let Some(op) = self.ops.get_mut(key.0 as usize) {
                 op.replies[store.index()] = Reply::Failed(Failure::Down);
@@ -183,8 +188,7 @@ impl Sequencer {
                 self.late_reply(key, store, frame);
             }
             _ => {
-                let max = usize::MAX;
-                self.keep(key, store, frame, max);
+                self.keep(key, store, frame);
                 self.settle(key);
             }
         }
@@ -205,8 +209,8 @@ impl Sequencer {
     }
 
     /// Keeps a reply that may become the answer. Until then it counts as one that the client has not read.
-    fn keep(&mut self, key: OpKey, store: StoreId, frame: &[u8], max: usize) {
-        let kept = Kept::new(frame, max);
+    fn keep(&mut self, key: OpKey, store: StoreId, frame: &[u8]) {
+        let kept = Kept::new(frame, usize::MAX);
         let size = kept.size();
         let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
         op.replies[store.index()] = Reply::Kept(kept);
@@ -230,7 +234,7 @@ impl Sequencer {
         op.replies[store.index()] = Reply::Kept(kept);
     }
 
-    /// A reply that is not needed as an answer any more: compared, or let go.
+    /// A reply that is not needed as an answer, or not any more: compared, or let go.
     fn late_reply(&mut self, key: OpKey, store: StoreId, frame: &[u8]) {
         let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
         let other = &op.replies[store.other().index()];
@@ -323,22 +327,25 @@ impl Sequencer {
 
     /// Pays the owner with this reply of `store`.
     pub(super) fn answer(&mut self, key: OpKey, store: StoreId, frame: &[u8]) {
-        self.let_go_kept(key);
         let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
         op.answered = true;
-        let fell_back = fell_back(op, store) && is_hit(op, frame);
-        let owner = op.owner;
-        let started = op.started;
-        let kind = op.kind;
-        if fell_back {
+        if op.kept > 0 {
+            self.let_go_kept(key);
+        }
+        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        let (owner, started, kind) = (op.owner, op.started, op.kind);
+        let is_lookup = matches!(op.policy, Policy::Lookup { .. });
+        if is_lookup && fell_back(op, store) && is_hit(op, frame) {
             self.metrics.read_fallback.inc(op.command.index());
             let (touched, db) = (std::mem::take(&mut op.touched), op.context.db);
             touched.each(|hash, name| self.copy_found(db, name, hash));
         }
         match owner {
             Owner::Client { key: client, seq } => {
-                self.metrics.request_duration[kind].observe(Duration::from_micros(self.now - started));
-                self.forget_lone_read(client, key);
+                self.metrics.request_duration[kind].observe(self.now - started);
+                if is_lookup {
+                    self.forget_lone_read(client, key);
+                }
                 self.clients.pay(client, seq, frame);
             }
             Owner::Ticket(ticket) => {
@@ -455,11 +462,14 @@ impl Sequencer {
 
     pub(super) fn retire(&mut self, key: OpKey) {
         let Some(op) = self.ops.get(key.0 as usize) else { return };
-        if op.answered && !op.is_open() {
-            self.let_go_kept(key);
-            let op = self.ops.remove(key.0 as usize);
-            self.kept = self.kept.saturating_sub(op.kept as u64);
+        if !op.answered || op.is_open() {
+            return;
         }
+        if op.kept > 0 {
+            self.let_go_kept(key);
+        }
+        let op = self.ops.remove(key.0 as usize);
+        self.kept = self.kept.saturating_sub(op.kept as u64);
     }
 
     /// What is kept for an operation does not count as unread by its client any more.
@@ -540,7 +550,7 @@ impl Sequencer {
         if streamed {
             op.streaming = None;
             if let Owner::Client { key: client, .. } = owner {
-                self.metrics.request_duration[kind].observe(Duration::from_micros(self.now - started));
+                self.metrics.request_duration[kind].observe(self.now - started);
                 self.forget_lone_read(client, key);
                 self.clients.end_stream(client);
             }

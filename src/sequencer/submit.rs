@@ -116,8 +116,8 @@ pub struct Transaction<'a> {
 
 impl Submission<'_> {
     /// The same, with a frame of its own.
-    pub(super) fn into_owned(self) -> Submission<'static> {
-        Submission { frame: Cow::Owned(self.frame.into_owned()), ..self }
+    pub(super) fn to_owned(&self) -> Submission<'static> {
+        Submission { frame: Cow::Owned(self.frame.to_vec()), footprint: self.footprint.clone(), ..*self }
     }
 }
 
@@ -149,7 +149,7 @@ impl Submission<'_> {
 impl Sequencer {
     /// Puts a request into the order, or holds it behind a fence: then the client is to be read
     /// no further until it is woken ([`Sequencer::is_held`]).
-    pub fn submit(&mut self, submission: Submission<'_>) {
+    pub fn submit(&mut self, submission: &Submission<'_>) {
         if !self.holds.is_open() && self.holds.blocks(&submission.footprint) {
             self.hold_submission(submission);
             return;
@@ -157,7 +157,7 @@ impl Sequencer {
         self.place(submission);
     }
 
-    pub(super) fn place(&mut self, submission: Submission<'_>) {
+    pub(super) fn place(&mut self, submission: &Submission<'_>) {
         if !self.stage().is_dual() {
             self.place_single(submission);
             return;
@@ -172,18 +172,18 @@ impl Sequencer {
         }
     }
 
-    fn place_single(&mut self, submission: Submission<'_>) {
+    fn place_single(&mut self, submission: &Submission<'_>) {
         let scan = submission.scan();
         let issuer = scan.and_then(|(scan, cursor)| self.cursors.issuer(scan, cursor));
         let store = issuer.unwrap_or(self.default_store());
-        let mut op = self.new_op(&submission, Policy::Single(store));
+        let mut op = self.new_op(submission, Policy::Single(store));
         if let Some((scan, _)) = scan {
             op.extra_mut().scan = Some(scan);
         }
         self.send(op, &submission.frame, &[store]);
     }
 
-    fn place_scan(&mut self, submission: Submission<'_>, cursor: u64, miss: Option<Miss>) {
+    fn place_scan(&mut self, submission: &Submission<'_>, cursor: u64, miss: Option<Miss>) {
         let first_page = cursor == 0;
         match miss {
             Some(miss) if first_page && self.settings.reads == Reads::Fallback && submission.alone => {
@@ -193,7 +193,7 @@ impl Sequencer {
         }
     }
 
-    fn place_read(&mut self, submission: Submission<'_>, miss: Miss) {
+    fn place_read(&mut self, submission: &Submission<'_>, miss: Miss) {
         if self.settings.reads != Reads::Fallback
             && let Some(store) = self.right_store(&submission.footprint)
         {
@@ -212,7 +212,7 @@ impl Sequencer {
     }
 
     /// A read that is alone in its batch: the primary's answer if it has one, else the secondary's.
-    fn place_lone(&mut self, submission: Submission<'_>, miss: Miss) {
+    fn place_lone(&mut self, submission: &Submission<'_>, miss: Miss) {
         let default = self.default_store();
         if miss == Miss::AnyNil && !self.all_in_sync(&submission.footprint) {
             self.place_pair(submission, miss, Policy::Merge { default }, false);
@@ -247,8 +247,8 @@ impl Sequencer {
         })
     }
 
-    fn place_on(&mut self, submission: Submission<'_>, store: StoreId) {
-        let op = self.new_op(&submission, Policy::Single(store));
+    fn place_on(&mut self, submission: &Submission<'_>, store: StoreId) {
+        let op = self.new_op(submission, Policy::Single(store));
         self.send(op, &submission.frame, &[store]);
     }
 
@@ -266,9 +266,9 @@ impl Sequencer {
         slow
     }
 
-    fn place_lookup(&mut self, submission: Submission<'_>, miss: Miss, default: StoreId) {
+    fn place_lookup(&mut self, submission: &Submission<'_>, miss: Miss, default: StoreId) {
         let policy = Policy::Lookup { default, impatient: false };
-        let mut op = self.new_op(&submission, policy);
+        let mut op = self.new_op(submission, policy);
         op.miss = miss;
         op.request = Some((&*submission.frame).into());
         op.touched = Touched::of(&submission.footprint, &submission.frame, false);
@@ -285,7 +285,7 @@ impl Sequencer {
     }
 
     /// A read inside a pipeline runs on both stores and is compared.
-    fn place_pipelined(&mut self, submission: Submission<'_>, miss: Miss) {
+    fn place_pipelined(&mut self, submission: &Submission<'_>, miss: Miss) {
         if submission.footprint.keys().is_empty() {
             self.place_single(submission);
             return;
@@ -302,19 +302,19 @@ impl Sequencer {
         self.place_pair(submission, miss, policy, true);
     }
 
-    fn place_pair(&mut self, submission: Submission<'_>, miss: Miss, policy: Policy, compare: bool) {
-        let mut op = self.new_op(&submission, policy);
+    fn place_pair(&mut self, submission: &Submission<'_>, miss: Miss, policy: Policy, compare: bool) {
+        let mut op = self.new_op(submission, policy);
         op.miss = miss;
         op.compare = compare;
         op.touched = Touched::of(&submission.footprint, &submission.frame, false);
         self.send(op, &submission.frame, &StoreId::ALL);
     }
 
-    fn place_write(&mut self, submission: Submission<'_>) {
+    fn place_write(&mut self, submission: &Submission<'_>) {
         match self.plan_of(submission.way, &submission.footprint, submission.scope) {
             Plan::Verbatim => self.write_verbatim(submission),
-            Plan::Accepted => self.write_derived(Submission { way: ACCEPTED, ..submission }),
-            Plan::Derived => self.write_derived(submission),
+            Plan::Accepted => self.write_derived(submission, ACCEPTED),
+            Plan::Derived => self.write_derived(submission, submission.way),
             Plan::Copied => self.write_copied(submission),
             Plan::Hydrate => {
                 match self.hydrate(&submission.footprint, &submission.frame, submission.context.db) {
@@ -329,9 +329,9 @@ impl Sequencer {
     }
 
     /// The same bytes to both stores, in one step.
-    fn write_verbatim(&mut self, submission: Submission<'_>) {
+    fn write_verbatim(&mut self, submission: &Submission<'_>) {
         let policy = self.write_policy(self.default_store());
-        let mut op = self.new_op(&submission, policy);
+        let mut op = self.new_op(submission, policy);
         op.write = true;
         op.compare = true;
         op.relative = submission.relative;
@@ -339,19 +339,19 @@ impl Sequencer {
         note_sources(&mut op, &submission.footprint);
         op.blind = self.settle_keys(&submission.footprint, submission.scope, submission.frame.len());
         self.send(op, &submission.frame, &StoreId::ALL);
-        self.wrote(&submission);
+        self.wrote(submission);
     }
 
     /// The bytes to the default store, and a place for the effect in the other lane.
-    fn write_derived(&mut self, submission: Submission<'_>) {
-        let mut op = self.new_op(&submission, Policy::Single(self.default_store()));
+    fn write_derived(&mut self, submission: &Submission<'_>, way: Way) {
+        let mut op = self.new_op(submission, Policy::Single(self.default_store()));
         op.touched = touched(&submission.footprint, &submission.frame, submission.scope);
         note_sources(&mut op, &submission.footprint);
         op.relative = submission.relative;
         op.extra_mut().scope = submission.scope;
         self.dirty_flushed(submission.scope);
-        self.send_derived(op, &submission.frame, 1, vec![submission.way]);
-        self.wrote(&submission);
+        self.send_derived(op, &submission.frame, 1, vec![way]);
+        self.wrote(submission);
     }
 
     /// What is being copied is not what it was read as, if this empties the stores.
@@ -362,8 +362,8 @@ impl Sequencer {
     }
 
     /// The bytes to the default store; the values of the keys follow.
-    fn write_copied(&mut self, submission: Submission<'_>) {
-        let mut op = self.new_op(&submission, Policy::Single(self.default_store()));
+    fn write_copied(&mut self, submission: &Submission<'_>) {
+        let mut op = self.new_op(submission, Policy::Single(self.default_store()));
         op.write = true;
         self.send(op, &submission.frame, &[self.default_store()]);
         let touched = touched(&submission.footprint, &submission.frame, submission.scope);
@@ -371,7 +371,7 @@ impl Sequencer {
         if submission.scope == Scope::Undeclared {
             self.owe_walk();
         }
-        self.wrote(&submission);
+        self.wrote(submission);
     }
 
     /// What a verbatim write makes known, unless the default store cannot take it: then nobody gets it.
@@ -531,6 +531,7 @@ impl Sequencer {
         op
     }
 
+    #[inline]
     fn new_op(&mut self, submission: &Submission<'_>, policy: Policy) -> Op {
         let owner = Owner::Client { key: submission.client, seq: submission.seq };
         let mut op =
@@ -564,31 +565,29 @@ impl Sequencer {
         stores: &[StoreId],
         replies: u32,
     ) -> OpKey {
-        let default = self.default_store();
-        let refusal = |seq: &Sequencer, store: StoreId| seq.refusal(store, frame.len());
-        let default_refuses = stores.contains(&default).then(|| refusal(self, default)).flatten();
-        let context = op.context;
-        let is_write = op.write;
-        if is_write && default_refuses.is_some() {
-            // Nobody gets it: the stores do not part over it.
-            op.touched = Touched::Nothing;
-        }
         let mut failures = [None, None];
         for store in stores {
-            failures[store.index()] = match default_refuses {
-                Some(failure) if is_write => Some(failure),
-                _ => refusal(self, *store),
-            };
-            op.replies[store.index()] = match failures[store.index()] {
-                Some(failure) => Reply::Failed(failure),
-                None => Reply::Pending,
-            };
+            failures[store.index()] = self.refusal(*store, frame.len());
         }
+        let default = self.default_store();
+        if op.write
+            && stores.contains(&default)
+            && let Some(failure) = failures[default.index()]
+        {
+            // Nobody gets it: the stores do not part over it.
+            op.touched = Touched::Nothing;
+            failures = [Some(failure); 2];
+        }
+        for store in stores {
+            op.replies[store.index()] = failures[store.index()].map_or(Reply::Pending, Reply::Failed);
+        }
+        let context = op.context;
         let key = OpKey(self.ops.insert(op) as u32);
-        let now = self.now;
-        for store in stores.iter().filter(|store| failures[store.index()].is_none()) {
-            self.lanes[store.index()].append(context, frame, Sink::Op(key), replies, now);
-            self.metrics.store(*store).commands.inc();
+        for store in stores {
+            if failures[store.index()].is_none() {
+                self.lanes[store.index()].append(context, frame, Sink::Op(key), replies, self.now);
+                self.metrics.store(*store).commands.inc();
+            }
         }
         for store in stores {
             if let Some(failure) = failures[store.index()] {
@@ -599,6 +598,7 @@ impl Sequencer {
     }
 
     /// Why `store` can't take a request of `bytes` now, if it can't.
+    #[inline]
     fn refusal(&self, store: StoreId, bytes: usize) -> Option<Failure> {
         let lane = self.lane(store);
         if !lane.accepts() {

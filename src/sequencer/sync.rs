@@ -1,7 +1,7 @@
 //! What the sequencer does with its knowledge of the keys.
 
 use crate::command::{Args, CommandId, Kind};
-use crate::mirror::{Dialect, Way};
+use crate::mirror::{Dialect, Recipe, Way};
 use crate::stage::{Stage, StoreId};
 
 use super::clients::ClientKey;
@@ -96,8 +96,11 @@ impl Sequencer {
         if let Footprint::Keys(keys) = footprint {
             blind = false;
             for key in keys {
-                blind |= self.known.of(key.hash) != Sync::InSync;
                 self.dirty_copy(key.hash);
+                if self.known.of(key.hash) == Sync::InSync {
+                    continue;
+                }
+                blind = true;
                 if plan::settles(key.access) {
                     self.known.settle(key.hash);
                 }
@@ -216,13 +219,17 @@ impl Sequencer {
         self.dialects = dialects;
     }
 
-    /// How a command may be mirrored.
-    pub fn way<A: Args + ?Sized>(&mut self, id: CommandId, args: &A) -> ScriptWay {
+    /// How a command may be mirrored. `writes`: whether this request does.
+    pub fn way<A: Args + ?Sized>(&mut self, id: CommandId, writes: bool, args: &A) -> ScriptWay {
         let spec = self.table.spec(id);
-        if spec.kind == Kind::Script || spec.name == "script|load" {
+        if spec.kind == Kind::Script || (spec.kind == Kind::ServerWrite && spec.name == "script|load") {
             return self.scripts.way(&spec.name, args);
         }
-        ScriptWay { way: self.recipes.way(id, spec, args), ..ScriptWay::UNKNOWN }
+        let way = match self.recipes.get(id) {
+            Recipe::Verbatim if writes => Way::Verbatim,
+            recipe => recipe.way(spec, args),
+        };
+        ScriptWay { way, ..ScriptWay::UNKNOWN }
     }
 
     /// Keys that no command declared may have been written on one store only.

@@ -4,8 +4,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::{JoinHandle, LocalSet, spawn_local};
+use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{sleep, timeout};
 
 use crate::admin::InstanceStatus;
@@ -60,15 +61,15 @@ pub(super) fn run(
     inbox: mpsc::Receiver<Order>,
     ready: oneshot::Sender<()>,
 ) {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    // Not a LocalSet: that is a second scheduler inside the first, which wakes the thread it runs on.
+    let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!("a worker thread cannot start: {error}");
             std::process::exit(1);
         }
     };
-    let local = LocalSet::new();
-    local.block_on(&runtime, serve(share, config, metrics, state, inbox, ready));
+    runtime.block_on(serve(share, config, metrics, state, inbox, ready));
 }
 
 /// An instance and the task that accepts its clients.

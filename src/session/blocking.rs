@@ -99,7 +99,7 @@ impl Session {
             }
             let now = core.now();
             let left = limit.map(|(since, limit)| limit.saturating_sub(since.elapsed()).as_micros());
-            let way = core.way(request.command, request.args.as_slice()).way;
+            let way = core.way(request.command, request.effect.writes, request.args.as_slice()).way;
             core.park(Parking {
                 way,
                 client: key,

@@ -46,7 +46,7 @@ use crate::store::pool::Loan;
 use heavy::Heavy;
 use large::LastRead;
 use pubsub::Subscriber;
-use state::State;
+use state::{Repeated, State};
 use tracking::Tracking;
 use transaction::Multi;
 
@@ -114,6 +114,7 @@ struct Session {
     decoder: Decoder,
     limits: RequestLimits,
     state: State,
+    repeated: Repeated,
     keys: Keys,
     multi: Option<Box<Multi>>,
     pinned: Option<Box<Loan>>,
@@ -163,6 +164,7 @@ pub async fn serve(instance: Rc<Instance>, reader: ReadHalf, writer: WriteHalf, 
         decoder: Decoder::new(),
         limits,
         state: State::new(authenticated),
+        repeated: Repeated::default(),
         keys: Keys::new(),
         multi: None,
         pinned: None,
@@ -526,11 +528,11 @@ impl Session {
     /// Opens a slot for the reply to the request at hand.
     fn owe(&mut self) -> u64 {
         let muted = self.state.begin_command();
-        self.instance.core_mut().clients.owe(self.key, muted)
+        self.instance.core_in_turn().clients.owe(self.key, muted)
     }
 
     fn pay(&self, seq: u64, reply: &[u8]) {
-        self.instance.core_mut().clients.pay(self.key, seq, reply);
+        self.instance.core_in_turn().clients.pay(self.key, seq, reply);
     }
 
     fn pay_with(&self, seq: u64, write: impl FnOnce(&mut Vec<u8>)) {

@@ -40,7 +40,7 @@ impl Session {
         effect: &Effect,
     ) -> bool {
         match effect.kind {
-            Kind::Script => !self.instance.core_mut().way(id, request).read_only,
+            Kind::Script => !self.instance.core_mut().way(id, true, request).read_only,
             Kind::Publish => true,
             _ => effect.writes || spec.flags.has(CommandFlags::MAY_REPLICATE),
         }

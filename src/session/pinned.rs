@@ -100,7 +100,7 @@ impl Session {
         let spec = table.spec(command);
         let footprint = self.footprint(spec, effect, &request);
         let writes = effect.writes || effect.kind == Kind::Publish;
-        let told = self.instance.core_mut().way(command, &request);
+        let told = self.instance.core_mut().way(command, effect.writes, &request);
         let scope = scope(spec, effect, &footprint, told.undeclared);
         if heavy && footprint.keys().len() == 1 {
             // What is large to write is large to read.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::command::errors::{unknown_command_error, unknown_subcommand_error};
 use crate::command::{
-    Args, CommandFlags, CommandId, Effect, Keys, Kind, Lookup, Spec, can_fill, classify, keys, other_db,
+    Args, CommandFlags, CommandId, Effect, Key, Keys, Kind, Lookup, Spec, Table, can_fill, classify, keys, other_db,
 };
 use crate::metrics::{ClientErrorKind, RequestKind};
 use crate::mirror::Way;
@@ -15,6 +15,7 @@ use crate::sequencer::fence::{Footprint, KeyRef};
 use crate::sequencer::{Path, Scope, Submission, hash_key};
 
 use super::judge::queues;
+use super::state::Repeated;
 use super::writes::{is_relative, scope};
 use super::{Owned, Session, Task};
 
@@ -36,7 +37,9 @@ impl Session {
     pub(super) fn consume(&mut self, data: &[u8]) -> (usize, Option<Task>) {
         let mut at = 0;
         let mut count = 0;
-        self.io.active.set(std::time::Instant::now());
+        self.io.active.set(self.instance.begin_turn());
+        let room = self.room();
+        let mut decoder = std::mem::take(&mut self.decoder);
         let task = loop {
             let rest = data.get(at..).unwrap_or_default();
             if rest.is_empty() {
@@ -45,7 +48,7 @@ impl Session {
             if count >= MAX_PER_TURN {
                 break Some(Task::Yield);
             }
-            let (len, task) = self.one(rest);
+            let (len, task) = self.one(rest, &mut decoder);
             if matches!(task, Some(Task::Paused)) {
                 break task;
             }
@@ -54,19 +57,21 @@ impl Session {
             if task.is_some() || self.closing {
                 break task;
             }
-            if len == 0 || !self.may_take_more() {
+            if len == 0 || count >= room {
                 break None;
             }
         };
+        self.decoder = decoder;
         self.answer_queued();
         self.instance.settle();
         (at, task)
     }
 
-    fn may_take_more(&self) -> bool {
+    /// How many requests may be taken before too much is owed. Each owes one reply at most.
+    fn room(&self) -> usize {
         let core = self.instance.core();
         let max = self.instance.config_ref().client_pipeline_max;
-        core.clients.get(self.key).is_some_and(|client| client.owed() < max)
+        core.clients.get(self.key).map_or(0, |client| max.saturating_sub(client.owed()))
     }
 
     /// A client that goes no further than a queued command gets its QUEUED.
@@ -78,27 +83,24 @@ impl Session {
     }
 
     /// Decodes one frame and takes it. (0, None): more bytes are needed.
-    fn one(&mut self, data: &[u8]) -> (usize, Option<Task>) {
-        match self.decoder.decode(data, &self.limits) {
+    fn one(&mut self, data: &[u8], decoder: &mut Decoder) -> (usize, Option<Task>) {
+        match decoder.decode(data, &self.limits) {
             Ok(Decoded::Incomplete) => (0, None),
             Ok(Decoded::Nothing { len }) => (len, None),
             Ok(Decoded::Request { len, canonical: true }) => {
-                let decoder = std::mem::take(&mut self.decoder);
                 let frame = data.get(..len).unwrap_or_default();
                 let request = Request { frame, args: decoder.spans() };
-                let task = self.request(&request, data.len() > len);
-                self.decoder = decoder;
-                (len, task)
+                (len, self.request(&request, data.len() > len))
             }
             Ok(Decoded::Request { len, canonical: false }) => {
-                let request = Request { frame: data, args: self.decoder.spans() };
+                let request = Request { frame: data, args: decoder.spans() };
                 let mut frame = Vec::new();
                 request.encode(&mut frame);
                 (len, self.encoded(&frame, data.len() > len))
             }
             Ok(Decoded::Inline { len }) => {
                 let mut frame = Vec::new();
-                encode::command(&mut frame, self.decoder.inline_args());
+                encode::command(&mut frame, decoder.inline_args());
                 (len, self.encoded(&frame, data.len() > len))
             }
             Err(error) => (data.len(), self.broken(&error)),
@@ -140,18 +142,14 @@ impl Session {
     /// Takes one canonical request. `more`: the client has sent further bytes already.
     fn request(&mut self, request: &Request<'_>, more: bool) -> Option<Task> {
         let table = self.instance.core().table.clone();
-        let lookup = table.lookup(request);
+        let lookup = self.lookup(&table, request);
         let Lookup::Command(id) = lookup else {
             return self.unknown(request, lookup, more);
         };
         let spec = table.spec(id);
         let effect = classify(spec, request);
         self.instance.metrics.requests[route::request_kind(&effect)].inc();
-        let refused = {
-            let config = self.instance.config_ref();
-            !config.refuse.is_empty() && config.refuse.contains(&spec.name)
-        };
-        let route = route::route(spec, &effect, request, refused);
+        let route = route::route(spec, &effect, request, self.instance.refuses(id));
         self.io.last.set(Some(id));
         if self.is_special(route)
             && let Some(error) = self.rejection(request, id, spec, route)
@@ -187,7 +185,7 @@ impl Session {
         if self.pinned.is_some() {
             return self.dispatch(request, id, spec, &effect, route);
         }
-        if spec.name == "ping" && self.is_restricted() {
+        if self.is_restricted() && spec.name == "ping" {
             return self.dispatch(request, id, spec, &effect, Route::Subscribe);
         }
         if self.is_heavy(request.frame.len()) {
@@ -203,6 +201,23 @@ impl Session {
         self.submit(request, id, spec, &effect, path, more)
     }
 
+    /// What a request names. Most clients say the same thing again and again.
+    fn lookup(&mut self, table: &Table, request: &Request<'_>) -> Lookup {
+        let name = request.name();
+        if let Some(id) = self.repeated.find(name)
+            && !table.spec(id).container
+        {
+            return Lookup::Command(id);
+        }
+        let lookup = table.lookup(request);
+        if let Lookup::Command(id) = lookup
+            && table.spec(id).name.len() == name.len()
+        {
+            self.repeated = Repeated::new(name, id);
+        }
+        lookup
+    }
+
     /// Puts a request into the order.
     fn submit(
         &mut self,
@@ -215,10 +230,13 @@ impl Session {
     ) -> Option<Task> {
         let seq = self.owe();
         let instance = self.instance.clone();
-        let mut core = instance.core_mut();
+        let mut core = instance.core_in_turn();
         let dual = core.stage().is_dual();
         let (footprint, fills) = match (dual, path) {
-            (true, _) => (self.footprint(spec, effect, request), fills(spec, effect, request)),
+            (true, _) => {
+                let footprint = self.footprint(spec, effect, request);
+                (footprint, fills(spec, effect, &self.keys, request))
+            }
             // A cursor is one of its key, in every stage.
             (false, Path::Scan(..)) => (self.footprint(spec, effect, request), 0),
             (false, _) => (Footprint::Nothing, 0),
@@ -230,13 +248,13 @@ impl Session {
         let writes = dual && path == Path::Write;
         let (way, scope) = match writes {
             true => {
-                let told = core.way(id, request);
+                let told = core.way(id, effect.writes, request);
                 (told.way, scope(spec, effect, &footprint, told.undeclared))
             }
             false => (Way::Nothing, Scope::Keys),
         };
         let relative = writes && is_relative(spec, request);
-        core.submit(Submission {
+        core.submit(&Submission {
             client: self.key,
             seq,
             command: id,
@@ -392,19 +410,22 @@ fn footprint(
     if !listed || keys.is_empty() {
         return Footprint::Nothing;
     }
-    let refs = keys.iter().filter_map(|key| {
+    let key_ref = |key: &Key| {
         let span = request.args.get(key.arg as usize)?;
         let hash = hash_key(db, request.arg(key.arg as usize));
         Some(KeyRef { hash, access: key.access, start: span.start, end: span.end })
-    });
-    Footprint::of_command(refs.collect())
+    };
+    match keys.as_slice() {
+        [key] => key_ref(key).map_or(Footprint::Nothing, Footprint::of_key),
+        keys => Footprint::of_command(keys.iter().filter_map(key_ref).collect()),
+    }
 }
 
 /// How many parked clients a request may serve.
-fn fills<A: Args + ?Sized>(spec: &Spec, effect: &Effect, args: &A) -> usize {
+fn fills(spec: &Spec, effect: &Effect, keys: &Keys, request: &Request<'_>) -> usize {
     match effect.kind {
         Kind::Script => usize::MAX,
-        _ if effect.writes && can_fill(spec, args) => args.argc(),
+        _ if effect.writes && can_fill(spec, keys) => request.argc(),
         _ => 0,
     }
 }

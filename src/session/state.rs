@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::command::CommandId;
 use crate::config::User;
 use crate::resp::Proto;
 use crate::sequencer::lane::Context;
@@ -29,6 +30,37 @@ enum Replies {
     SkipNext,
     /// The command that runs now is the one.
     Skipping,
+}
+
+/// The command that a client has named last, by the name as it wrote it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Repeated {
+    name: [u8; Repeated::MAX],
+    len: u8,
+    id: Option<CommandId>,
+}
+
+// === impl Repeated ===
+
+impl Repeated {
+    /// Longer names are looked up each time.
+    const MAX: usize = 8;
+
+    pub fn new(name: &[u8], id: CommandId) -> Repeated {
+        let mut repeated = Repeated::default();
+        if let Some(place) = repeated.name.get_mut(..name.len()) {
+            place.copy_from_slice(name);
+            (repeated.len, repeated.id) = (name.len() as u8, Some(id));
+        }
+        repeated
+    }
+
+    /// The command, if it has just this name.
+    #[inline]
+    pub fn find(&self, name: &[u8]) -> Option<CommandId> {
+        let same = usize::from(self.len) == name.len() && self.name.iter().zip(name).all(|(a, b)| a == b);
+        self.id.filter(|_| same)
+    }
 }
 
 // === impl State ===

@@ -482,7 +482,7 @@ pub(super) enum Verdict {
 impl Copy {
     /// The key alone, as something that is written.
     fn footprint(hash: u64) -> Footprint {
-        Footprint::Keys(vec![KeyRef { hash, access: Access::Modify, start: 0, end: 0 }])
+        Footprint::of_key(KeyRef { hash, access: Access::Modify, start: 0, end: 0 })
     }
 
     fn verdict(&self, frame: &[u8]) -> Verdict {

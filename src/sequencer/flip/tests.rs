@@ -66,13 +66,13 @@ fn set(core: &mut Sequencer, client: ClientKey, key: &str) -> Footprint {
         alone: true,
         fills: 0,
     };
-    core.submit(submission);
+    core.submit(&submission);
     footprint
 }
 
 fn footprint(key: &str) -> Footprint {
     let hash = hash_key(0, key.as_bytes());
-    Footprint::Keys(vec![KeyRef { hash, access: Access::Overwrite, start: 0, end: 0 }])
+    Footprint::of_key(KeyRef { hash, access: Access::Overwrite, start: 0, end: 0 })
 }
 
 /// The store answers everything that it owes, with OK.

@@ -2,10 +2,10 @@
 
 .DEFAULT_GOAL := build
 .PHONY: help setup build demo test convergence check test-clients test-versions test-redis-py test-differential
-.PHONY: bench-fairness test-million test-redis-suite fuzz
+.PHONY: bench bench-fairness instructions instructions-record test-million test-redis-suite fuzz
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install redis-server if it is missing
 	@scripts/setup
@@ -39,6 +39,7 @@ test-differential: setup ## the same bytes to a server and to the proxy: 1,000 g
 
 bench-fairness: setup ## small reads beside huge values, deep pipelines, slow readers: direct, twemproxy, the proxy
 	cargo bench --locked --bench fairness
+
 test-million: setup ## a million keys through a whole rollout and back, and how fast that is
 	BACKFILL_KEYS=1000000 cargo test --release --locked --test backfill -- \
 	  --nocapture --include-ignored --test-threads 1 to_the_end rates
@@ -51,6 +52,16 @@ fuzz: ## fuzz every target for FUZZ_SECONDS; needs cargo-fuzz, and a stable tool
 	cd fuzz && for target in request reply config command script compare; do \
 	    RUSTC_BOOTSTRAP=1 cargo fuzz run -s none $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 || exit 1; \
 	done
+
+bench: setup ## the proxy beside its peers, in turns (minutes; BENCH=full takes the better part of an hour)
+	scripts/setup-bench
+	ENVOY=$(CURDIR)/.cache/bench/envoy cargo bench --locked --bench compare -- $(or $(BENCH),quick)
+
+instructions: setup ## user instructions per request, held against benches/instructions.txt
+	cargo bench --locked --bench compare -- instructions
+
+instructions-record: setup ## the same, and they are recorded
+	cargo bench --locked --bench compare -- instructions --record
 
 check: ## formatting, lints, documentation
 	cargo fmt --check

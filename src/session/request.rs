@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use crate::command::errors::{unknown_command_error, unknown_subcommand_error};
 use crate::command::{
-    Args, CommandFlags, CommandId, Effect, Key, Keys, Kind, Lookup, Spec, Table, can_fill, classify, keys, other_db,
+    Args, CommandFlags, CommandId, Effect, Key, Keys, Kind, Lookup, Spec, Table, can_fill, classify, keys,
+    other_db,
 };
 use crate::metrics::{ClientErrorKind, RequestKind};
 use crate::mirror::Way;

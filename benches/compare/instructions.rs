@@ -1,0 +1,98 @@
+//! User instructions of the whole proxy per request, counted by valgrind: they don't depend on the
+//! machine's mood, so CI can hold a change against what is on record.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use super::load::{self, Plan};
+use super::peers::{self, Peer, Stores};
+use super::process::{Process, free_port};
+use super::work::{KEYS, Maker, Work};
+
+/// How much more than on record is still the same.
+const TOLERANCE: f64 = 1.05;
+/// Requests of the shorter and the longer run: what the start costs is in both.
+const RUNS: [u64; 2] = [8_000, 24_000];
+const CLIENTS: usize = 50;
+
+const CASES: [(&str, Peer, Work, usize); 5] = [
+    ("set_mirrored", Peer::DualSecondary, Work::Set, 1),
+    ("set_mirrored_pipelined", Peer::DualSecondary, Work::Set, 16),
+    ("get_looked_up", Peer::DualSecondary, Work::Get, 1),
+    ("set_single", Peer::SecondaryOnly, Work::Set, 1),
+    ("set_single_pipelined", Peer::SecondaryOnly, Work::Set, 16),
+];
+
+/// Counts, and holds against the record, or replaces it.
+pub fn run(record: &Path, replace: bool) -> Result<(), Box<dyn Error>> {
+    if Command::new("valgrind").arg("--version").output().is_err() {
+        println!("valgrind is not installed: instructions are not counted");
+        return Ok(());
+    }
+    let known: BTreeMap<String, u64> = match fs::read_to_string(record) {
+        Ok(text) => text.lines().filter_map(entry).collect(),
+        Err(_) => BTreeMap::new(),
+    };
+    let mut counted = BTreeMap::new();
+    let mut risen = Vec::new();
+    for (name, peer, work, pipeline) in CASES {
+        let [short, long] = RUNS.map(|requests| count(peer, work, pipeline, requests));
+        let each = (long? - short?) / (RUNS[1] - RUNS[0]);
+        let before = known.get(name).copied();
+        println!("{name:24} {each:6} instructions per request, on record: {}", before.unwrap_or(0));
+        if before.is_some_and(|before| each as f64 > before as f64 * TOLERANCE) {
+            risen.push(name);
+        }
+        counted.insert(name, each);
+    }
+    if replace {
+        let lines = counted.iter().map(|(name, count)| format!("{name} = {count}\n"));
+        fs::write(record, lines.collect::<String>())?;
+    } else if !risen.is_empty() {
+        return Err(format!(
+            "more instructions per request than on record: {}; if they are worth it, record them (make instructions-record)",
+            risen.join(", ")
+        )
+        .into());
+    }
+    Ok(())
+}
+
+fn entry(line: &str) -> Option<(String, u64)> {
+    let (name, count) = line.split_once(" = ")?;
+    Some((name.to_owned(), count.parse().ok()?))
+}
+
+/// All instructions of a proxy that serves so many requests.
+fn count(peer: Peer, work: Work, pipeline: usize, requests: u64) -> Result<u64, Box<dyn Error>> {
+    let stores = Stores::start()?;
+    let addr = free_port()?;
+    let out = stores.dir().join("callgrind.out");
+    let proxy = peers::multistore(stores.dir(), &[addr], peer, stores.addresses())?;
+    let mut command = Command::new("valgrind");
+    command.args(["--tool=callgrind", &format!("--callgrind-out-file={}", out.display())]);
+    command.arg(proxy.get_program()).args(proxy.get_args());
+    let mut process = Process::start("valgrind", &mut command, stores.dir())?;
+    process.answers(addr)?;
+    load::send_all(addr, &Maker::new(Work::Set, "i", 16, 1).preload(), 2 * KEYS)?;
+    let plan = Plan {
+        clients: CLIENTS,
+        pipeline,
+        work,
+        value: 16,
+        time: Duration::from_secs(600),
+        requests: Some(requests),
+        prefix: "i".into(),
+    };
+    load::run(addr, &plan)?;
+    process.end()?;
+    let text = fs::read_to_string(out)?;
+    let total =
+        text.lines().find_map(|line| line.strip_prefix("totals: ").or(line.strip_prefix("summary: ")));
+    Ok(total.and_then(|total| total.trim().parse().ok()).ok_or_else(|| io::Error::other("no totals"))?)
+}

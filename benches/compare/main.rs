@@ -1,0 +1,245 @@
+//! `make bench`: the proxy beside its peers, before the same two stores, in turns.
+//!
+//! Absolute numbers of a shared machine mean little; ratios of runs that follow each other do. So every
+//! round runs each target once, and what is compared is the median of the rounds' ratios.
+
+mod floor;
+mod instructions;
+mod load;
+mod measure;
+mod peers;
+mod plot;
+mod process;
+mod relay;
+mod report;
+mod scale;
+mod traps;
+mod work;
+
+use std::error::Error;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use measure::{Cell, Loaded, Measured, Sample, measure};
+use peers::{Peer, Stores, Target};
+use report::Report;
+use work::Work;
+
+#[derive(Parser)]
+struct Cli {
+    #[command(subcommand)]
+    what: Option<What>,
+    /// Given by cargo.
+    #[arg(long, hide = true, global = true)]
+    bench: bool,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// The usual loads, the traps and how cost grows; the page is written.
+    Quick,
+    /// All loads: clients {1, 50, 500} × pipeline {1, 16, 64} × value {16 B, 4 KiB} × work.
+    Full,
+    /// A few cells, ratios on the screen.
+    Cells(Cells),
+    /// User instructions per request, held against the record.
+    Instructions {
+        /// Replaces the record.
+        #[arg(long)]
+        record: bool,
+    },
+    /// A relay that takes its time.
+    #[command(hide = true)]
+    Relay { listen: SocketAddr, to: SocketAddr, millis: u64 },
+    /// The bare mirror, in a process of its own.
+    #[command(hide = true)]
+    Floor { listen: SocketAddr, store: SocketAddr, mirror: SocketAddr },
+}
+
+#[derive(clap::Args)]
+struct Cells {
+    /// Cells: work:clients:pipeline:bytes.
+    #[arg(long, value_delimiter = ',', value_parser = cell, default_value = "set:50:1:16")]
+    cells: Vec<Cell>,
+    /// Who is compared. The first is what the others are divided by.
+    #[arg(long, value_delimiter = ',', default_value = "nutcracker,dual-secondary")]
+    targets: Vec<Peer>,
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Milliseconds of a run.
+    #[arg(long, default_value_t = 1000)]
+    millis: u64,
+}
+
+fn cell(text: &str) -> Result<Cell, String> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let [work, clients, pipeline, value] = parts[..] else {
+        return Err("work:clients:pipeline:bytes".into());
+    };
+    let number = |text: &str| text.parse().map_err(|_| format!("{text} is no number"));
+    Ok(Cell {
+        work: Work::from_str(work, true)?,
+        clients: number(clients)?,
+        pipeline: number(pipeline)?,
+        value: number(value)?,
+    })
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    match Cli::parse().what {
+        Some(What::Floor { listen, store, mirror }) => Ok(floor::run(listen, [store, mirror])?),
+        Some(What::Relay { listen, to, millis }) => {
+            Ok(relay::run(listen, to, Duration::from_millis(millis))?)
+        }
+        Some(What::Cells(cells)) => cells.run(),
+        Some(What::Instructions { record }) => instructions::run(&benches().join("instructions.txt"), record),
+        Some(What::Quick) => Bench { cells: usual(), rounds: 3, time: Duration::from_millis(400) }.run(),
+        Some(What::Full) => Bench { cells: all(), rounds: 5, time: Duration::from_millis(700) }.run(),
+        // What `cargo test --benches` runs.
+        None => Ok(()),
+    }
+}
+
+fn benches() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("benches")
+}
+
+/// The loads that the targets are about, and one of each work.
+fn usual() -> Vec<Cell> {
+    let cell = |work, clients, pipeline, value| Cell { work, clients, pipeline, value };
+    vec![
+        cell(Work::Set, 1, 1, 16),
+        cell(Work::Set, 50, 1, 16),
+        cell(Work::Set, 500, 1, 16),
+        cell(Work::Set, 50, 16, 16),
+        cell(Work::Set, 50, 64, 16),
+        cell(Work::Set, 50, 1, 4096),
+        cell(Work::Get, 1, 1, 16),
+        cell(Work::Get, 50, 1, 16),
+        cell(Work::Get, 50, 16, 16),
+        cell(Work::Incr, 50, 1, 16),
+        cell(Work::Sidekiq, 50, 1, 16),
+        cell(Work::Multi, 50, 1, 16),
+    ]
+}
+
+fn all() -> Vec<Cell> {
+    let mut cells = Vec::new();
+    for work in Work::ALL {
+        let values: &[usize] = if work.has_value() { &[16, 4096] } else { &[16] };
+        for value in values.iter().copied() {
+            for clients in [1, 50, 500] {
+                cells.extend([1, 16, 64].map(|pipeline| Cell { work, clients, pipeline, value }));
+            }
+        }
+    }
+    cells
+}
+
+/// Everything that lands on the page.
+struct Bench {
+    cells: Vec<Cell>,
+    rounds: usize,
+    time: Duration,
+}
+
+// === impl Bench ===
+
+impl Bench {
+    fn run(&self) -> Result<(), Box<dyn Error>> {
+        let stores = Stores::start()?;
+        let targets = start(&stores, &Peer::ALL)?;
+        let mut report = Report::default();
+        let mut loaded = Loaded::default();
+        for cell in &self.cells {
+            let measured = measure(&stores, &targets, *cell, self.rounds, self.time, &mut loaded)?;
+            show(&measured, Peer::Nutcracker);
+            report.cells.push(measured);
+        }
+        drop(targets);
+        let long = self.time * 3;
+        let tables: [(&str, &dyn Fn() -> std::io::Result<_>); 5] = [
+            ("trouble", &|| traps::trouble(self.rounds, long)),
+            ("neighbours", &|| traps::neighbours(&stores, long)),
+            ("clients", &|| scale::clients(&stores, self.rounds, self.time)),
+            ("connections", &|| scale::connections(&stores)),
+            ("instances", &|| scale::instances(&stores, long)),
+        ];
+        for (name, table) in tables {
+            match table() {
+                Ok(table) => report.tables.push(table),
+                Err(error) => println!("{name}: left out: {error}"),
+            }
+        }
+        let how = format!("{}; {} rounds of {} ms each.", machine(), self.rounds, self.time.as_millis());
+        report.write(&benches(), &how)?;
+        println!("{}", report.markdown(&how));
+        Ok(())
+    }
+}
+
+fn start(stores: &Stores, peers: &[Peer]) -> Result<Vec<Target>, Box<dyn Error>> {
+    let mut targets = Vec::new();
+    for peer in peers {
+        match stores.target(*peer)? {
+            Some(target) => targets.push(target),
+            None => println!("{}: not installed, left out", peer.name()),
+        }
+    }
+    Ok(targets)
+}
+
+/// What it was measured on.
+fn machine() -> String {
+    let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
+    let cpus = read("/proc/cpuinfo");
+    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+    let cores = cpus.lines().filter(|line| line.starts_with("processor")).count();
+    let load = read("/proc/loadavg");
+    format!(
+        "{cores} cores ({}), Linux {}, load of the machine at the end {}",
+        model.trim_start_matches([' ', '\t', ':']),
+        read("/proc/sys/kernel/osrelease").trim(),
+        load.split(' ').next().unwrap_or_default()
+    )
+}
+
+// === impl Cells ===
+
+impl Cells {
+    fn run(&self) -> Result<(), Box<dyn Error>> {
+        let stores = Stores::start()?;
+        let targets = start(&stores, &self.targets)?;
+        let mut loaded = Loaded::default();
+        for cell in &self.cells {
+            let time = Duration::from_millis(self.millis);
+            let measured = measure(&stores, &targets, *cell, self.rounds, time, &mut loaded)?;
+            show(&measured, self.targets[0]);
+        }
+        Ok(())
+    }
+}
+
+/// One line for each peer; `to` is what their CPU is divided by.
+fn show(measured: &Measured, to: Peer) {
+    println!("{}", measured.cell.name());
+    for (peer, _) in &measured.samples {
+        let median = |value: fn(&Sample) -> f64| measured.median(*peer, value).unwrap_or(f64::NAN);
+        let ratio = measured.ratio(*peer, to, |s| s.proxy).unwrap_or(f64::NAN);
+        let spread = measured.spread(*peer, |s| s.proxy).unwrap_or(f64::NAN);
+        println!(
+            "  {:34} {:9.0}/s  cpu {:6.2} us (±{spread:2.0} %) x{ratio:.2}  stores {:5.2} {:5.2}  p50 {:6.0} p99 {:6.0} us  {:6.0} KiB",
+            peer.name(),
+            median(|s| s.per_second),
+            median(|s| s.proxy),
+            median(|s| s.primary),
+            median(|s| s.secondary),
+            median(|s| s.p50),
+            median(|s| s.p99),
+            median(|s| s.memory),
+        );
+    }
+}

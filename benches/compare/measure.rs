@@ -1,0 +1,166 @@
+//! Cells of the table: one load, all targets, in turns.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::Duration;
+
+use super::load::{self, Outcome, Plan};
+use super::peers::{Peer, Stores, Target};
+use super::work::{KEYS, Maker, Work};
+
+/// One load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cell {
+    pub work: Work,
+    pub clients: usize,
+    pub pipeline: usize,
+    pub value: usize,
+}
+
+/// One run of one target.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    pub per_second: f64,
+    /// CPU microseconds per request of the proxy, the primary, the secondary.
+    pub proxy: f64,
+    pub primary: f64,
+    pub secondary: f64,
+    /// Latency of a batch in microseconds.
+    pub p50: f64,
+    pub p99: f64,
+    pub p999: f64,
+    /// KiB of the proxy at the end.
+    pub memory: f64,
+}
+
+/// All runs of all targets under one load. A target that answers with errors is not there.
+pub struct Measured {
+    pub cell: Cell,
+    pub samples: Vec<(Peer, Vec<Sample>)>,
+}
+
+/// Which targets and keys have their first values.
+#[derive(Default)]
+pub struct Loaded(BTreeMap<String, ()>);
+
+// === impl Cell ===
+
+impl Cell {
+    pub fn name(&self) -> String {
+        let value = if self.work.has_value() { format!(", {} B", self.value) } else { String::new() };
+        format!("{}, {} clients, P={}{value}", self.work.name(), self.clients, self.pipeline)
+    }
+
+    fn plan(&self, peer: Peer, time: Duration) -> Plan {
+        Plan {
+            clients: self.clients,
+            pipeline: self.pipeline,
+            work: self.work,
+            value: self.value,
+            time,
+            requests: None,
+            prefix: format!("{peer:?}:{}", self.value),
+        }
+    }
+}
+
+// === impl Measured ===
+
+impl Measured {
+    /// The median of a value over a target's runs.
+    pub fn median(&self, peer: Peer, value: impl Fn(&Sample) -> f64) -> Option<f64> {
+        let (_, samples) = self.samples.iter().find(|(known, _)| *known == peer)?;
+        median(samples.iter().map(value).collect())
+    }
+
+    /// The median of the ratios of two targets' runs in the same turn.
+    pub fn ratio(&self, peer: Peer, to: Peer, value: impl Fn(&Sample) -> f64) -> Option<f64> {
+        let of = |wanted: Peer| self.samples.iter().find(|(known, _)| *known == wanted);
+        let pairs = of(peer)?.1.iter().zip(&of(to)?.1);
+        median(pairs.map(|(a, b)| value(a) / value(b)).filter(|ratio| ratio.is_finite()).collect())
+    }
+
+    /// Half the distance between the quartiles, in percent of the median.
+    pub fn spread(&self, peer: Peer, value: impl Fn(&Sample) -> f64) -> Option<f64> {
+        let (_, samples) = self.samples.iter().find(|(known, _)| *known == peer)?;
+        let mut values: Vec<f64> = samples.iter().map(value).collect();
+        values.sort_by(f64::total_cmp);
+        let at = |part: f64| values[((values.len() - 1) as f64 * part).round() as usize];
+        Some(100.0 * (at(0.75) - at(0.25)) / 2.0 / at(0.5))
+    }
+}
+
+pub fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => None,
+        n if n % 2 == 0 => Some((values[middle - 1] + values[middle]) / 2.0),
+        _ => Some(values[middle]),
+    }
+}
+
+/// Measures one cell: `rounds` turns in which every target runs once, each turn in another order.
+pub fn measure(
+    stores: &Stores,
+    targets: &[Target],
+    cell: Cell,
+    rounds: usize,
+    time: Duration,
+    loaded: &mut Loaded,
+) -> io::Result<Measured> {
+    let mut samples: Vec<(Peer, Vec<Sample>)> = Vec::new();
+    for target in targets {
+        loaded.load(target, &cell)?;
+        // Warm, and a look whether it can.
+        let outcome = load::run(target.addr, &cell.plan(target.peer, time / 4));
+        if matches!(&outcome, Ok(outcome) if outcome.errors == 0) {
+            samples.push((target.peer, Vec::new()));
+        }
+    }
+    for round in 0..rounds {
+        for at in 0..samples.len() {
+            let at = (at + round) % samples.len();
+            let (peer, runs) = &mut samples[at];
+            let Some(target) = targets.iter().find(|target| target.peer == *peer) else { continue };
+            runs.push(run(stores, target, &cell, time)?);
+        }
+    }
+    Ok(Measured { cell, samples })
+}
+
+fn run(stores: &Stores, target: &Target, cell: &Cell, time: Duration) -> io::Result<Sample> {
+    let cpu = || {
+        let proxy = target.process.as_ref().map_or(Duration::ZERO, |process| process.cpu());
+        [proxy, stores.primary.0.cpu(), stores.secondary.0.cpu()]
+    };
+    let before = cpu();
+    let outcome = load::run(target.addr, &cell.plan(target.peer, time))?;
+    let after = cpu();
+    let used = |at: usize| (after[at] - before[at]).as_secs_f64() * 1e6 / outcome.requests as f64;
+    let Outcome { requests, elapsed, latency, .. } = &outcome;
+    let at = |quantile: f64| latency.value_at_quantile(quantile) as f64 / 1e3;
+    Ok(Sample {
+        per_second: *requests as f64 / elapsed.as_secs_f64(),
+        proxy: used(0),
+        primary: used(1),
+        secondary: used(2),
+        p50: at(0.5),
+        p99: at(0.99),
+        p999: at(0.999),
+        memory: target.process.as_ref().map_or(0.0, |process| process.memory() as f64),
+    })
+}
+
+// === impl Loaded ===
+
+impl Loaded {
+    fn load(&mut self, target: &Target, cell: &Cell) -> io::Result<()> {
+        let plan = cell.plan(target.peer, Duration::ZERO);
+        if self.0.insert(plan.prefix.clone(), ()).is_some() {
+            return Ok(());
+        }
+        let maker = Maker::new(Work::Set, &plan.prefix, cell.value, 1);
+        load::send_all(target.addr, &maker.preload(), 2 * KEYS)
+    }
+}

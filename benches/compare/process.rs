@@ -1,0 +1,90 @@
+//! Processes that are measured: started, watched through /proc, ended when dropped.
+
+use std::fs;
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A process of the bench's own.
+pub struct Process {
+    child: Child,
+    pub name: String,
+}
+
+/// How long a process may take to answer on its port.
+const START: Duration = Duration::from_secs(20);
+
+// === impl Process ===
+
+impl Process {
+    /// Starts a command; what it says goes to a file in `dir`.
+    pub fn start(name: &str, command: &mut Command, dir: &Path) -> io::Result<Process> {
+        let log = fs::File::create(dir.join(format!("{name}.log")))?;
+        let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
+        Ok(Process { child, name: name.to_owned() })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until somebody answers on `addr`.
+    pub fn answers(&mut self, addr: SocketAddr) -> io::Result<()> {
+        let begin = Instant::now();
+        loop {
+            if TcpStream::connect(addr).is_ok() {
+                return Ok(());
+            }
+            if let Some(status) = self.child.try_wait()? {
+                return Err(io::Error::other(format!("{} ended: {status}", self.name)));
+            }
+            if begin.elapsed() > START {
+                return Err(io::Error::other(format!("{} does not answer on {addr}", self.name)));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// CPU time used so far, user and system, all threads.
+    pub fn cpu(&self) -> Duration {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).into_iter().flatten().flatten();
+        let nanos = |task: fs::DirEntry| -> Option<u64> {
+            let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
+            text.split(' ').next()?.parse().ok()
+        };
+        Duration::from_nanos(tasks.filter_map(nanos).sum())
+    }
+
+    /// Resident memory in KiB.
+    pub fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub fn end(&mut self) -> io::Result<()> {
+        self.signal("TERM")?;
+        self.child.wait().map(drop)
+    }
+
+    /// Sends a signal by name: STOP, TERM.
+    pub fn signal(&self, name: &str) -> io::Result<()> {
+        let status = Command::new("kill").args(["-s", name, &self.pid().to_string()]).status()?;
+        if status.success() { Ok(()) } else { Err(io::Error::other("kill failed")) }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port that nobody uses now.
+pub fn free_port() -> io::Result<SocketAddr> {
+    std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()
+}

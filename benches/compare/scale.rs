@@ -1,0 +1,154 @@
+//! How cost grows with clients, threads and instances; what an idle client and a new connection cost.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::load::{self, Plan};
+use super::measure::{Cell, Loaded, measure};
+use super::peers::{self, Peer, Stores};
+use super::process::{Process, free_port};
+use super::work::Work;
+
+type Table = (String, Vec<Vec<String>>);
+
+fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
+    cells.map(str::to_owned).to_vec()
+}
+
+/// From one client to ten thousand.
+pub fn clients(stores: &Stores, rounds: usize, time: Duration) -> io::Result<Table> {
+    let mut rows = vec![row(["clients", "requests/s", "CPU µs per request", "p99 µs", "memory KiB"])];
+    let targets: Vec<_> = stores.target(Peer::DualSecondary)?.into_iter().collect();
+    for clients in [1, 10, 100, 1_000, 10_000] {
+        let cell = Cell { work: Work::Set, clients, pipeline: 1, value: 16 };
+        let measured = measure(stores, &targets, cell, rounds, time, &mut Loaded::default())?;
+        let at = |value: fn(&super::measure::Sample) -> f64| {
+            measured.median(Peer::DualSecondary, value).map_or("–".into(), |value| format!("{value:.1}"))
+        };
+        rows.push(vec![
+            clients.to_string(),
+            at(|s| s.per_second),
+            at(|s| s.proxy),
+            at(|s| s.p99),
+            at(|s| s.memory),
+        ]);
+    }
+    Ok(("From 1 to 10,000 clients (SET, P=1, mirrored)".into(), rows))
+}
+
+/// What a client costs that says nothing, and one that says one thing and leaves.
+pub fn connections(stores: &Stores) -> io::Result<Table> {
+    const IDLE: usize = 5_000;
+    const SHORT: usize = 2_000;
+    let mut rows = vec![row([
+        "",
+        "KiB per idle client",
+        "connect + SET + close: per second",
+        "CPU µs of the proxy for each",
+    ])];
+    for peer in [Peer::Direct, Peer::Haproxy, Peer::Nutcracker, Peer::EnvoyMirror, Peer::DualSecondary] {
+        let Some(target) = stores.target(peer)? else { continue };
+        let memory = || target.process.as_ref().map_or(0, |process| process.memory()) as f64;
+        let cpu = || target.process.as_ref().map_or(Duration::ZERO, |process| process.cpu());
+        short(target.addr, SHORT / 10)?;
+        let (before, begin) = (cpu(), Instant::now());
+        short(target.addr, SHORT)?;
+        let (used, elapsed) = (cpu() - before, begin.elapsed());
+        let before = memory();
+        let idle: io::Result<Vec<TcpStream>> = (0..IDLE).map(|_| greeted(target.addr)).collect();
+        let idle = idle?;
+        let each = (memory() - before) / IDLE as f64;
+        drop(idle);
+        let of_proxy = |text: String| if target.process.is_some() { text } else { "–".into() };
+        rows.push(vec![
+            peer.name().into(),
+            of_proxy(format!("{each:.1}")),
+            format!("{:.0}", SHORT as f64 / elapsed.as_secs_f64()),
+            of_proxy(format!("{:.1}", used.as_secs_f64() * 1e6 / SHORT as f64)),
+        ]);
+    }
+    Ok(("Connections".into(), rows))
+}
+
+const SET: &[u8] = b"*3\r\n$3\r\nSET\r\n$5\r\nshort\r\n$1\r\n1\r\n";
+
+fn greeted(addr: SocketAddr) -> io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(addr)?;
+    stream.write_all(SET)?;
+    stream.read_exact(&mut [0; 5])?;
+    Ok(stream)
+}
+
+fn short(addr: SocketAddr, times: usize) -> io::Result<()> {
+    (0..times).try_for_each(|_| greeted(addr).map(drop))
+}
+
+/// One worker thread or two, with two busy instances; and many instances.
+pub fn instances(stores: &Stores, time: Duration) -> io::Result<Table> {
+    let mut rows = vec![row([
+        "instances",
+        "threads",
+        "start to first reply, ms",
+        "memory KiB",
+        "requests/s of two busy ones",
+        "CPU µs per request",
+    ])];
+    for (count, threads) in [(1, 1), (2, 1), (2, 2), (10, 1), (100, 1), (100, 2)] {
+        let listen: io::Result<Vec<SocketAddr>> = (0..count).map(|_| free_port()).collect();
+        let listen = listen?;
+        let more = format!("threads = {threads}");
+        let file = peers::config(stores.dir(), &listen, Peer::DualSecondary, stores.addresses(), &more)?;
+        let mut command = Command::new(env!("CARGO_BIN_EXE_multistore"));
+        command.args(["run", "--config"]).arg(file);
+        let begin = Instant::now();
+        let mut process = Process::start("many", &mut command, stores.dir())?;
+        process.answers(listen[0])?;
+        drop(greeted(listen[0])?);
+        let started = begin.elapsed();
+        let memory = process.memory();
+        let before = process.cpu();
+        let (requests, rate) = busy(&listen, time)?;
+        let each = (process.cpu() - before).as_secs_f64() * 1e6 / requests as f64;
+        rows.push(vec![
+            count.to_string(),
+            threads.to_string(),
+            format!("{:.0}", started.as_secs_f64() * 1e3),
+            memory.to_string(),
+            format!("{rate:.0}"),
+            format!("{each:.2}"),
+        ]);
+    }
+    let size = fs::metadata(env!("CARGO_BIN_EXE_multistore"))?.len() as f64 / f64::from(1 << 20);
+    Ok((format!("Instances and threads (the binary has {size:.1} MiB, its debug lines included)"), rows))
+}
+
+fn busy(listen: &[SocketAddr], time: Duration) -> io::Result<(u64, f64)> {
+    let runs: Vec<_> = listen
+        .iter()
+        .take(2)
+        .map(|addr| {
+            let addr = *addr;
+            let plan = Plan {
+                clients: 50,
+                pipeline: 1,
+                work: Work::Set,
+                value: 16,
+                time,
+                requests: None,
+                prefix: format!("i{addr}"),
+            };
+            thread::spawn(move || load::run(addr, &plan))
+        })
+        .collect();
+    let (mut requests, mut rate) = (0, 0.0);
+    for run in runs {
+        let outcome = run.join().map_err(|_| io::Error::other("the clients have panicked"))??;
+        requests += outcome.requests;
+        rate += outcome.requests as f64 / outcome.elapsed.as_secs_f64();
+    }
+    Ok((requests, rate))
+}

@@ -70,3 +70,16 @@ fn muted_replies_are_never_sent() {
     let client = clients.get(key).expect("there");
     assert_eq!((client.unsent(), client.owed()), (&b"b"[..], 0));
 }
+
+#[test]
+fn a_push_waits_for_the_end_of_a_reply_that_flows() {
+    let (mut clients, key) = client(100);
+    clients.owe(key, false);
+    clients.stream(key, b"$4\r\nhe");
+    clients.push(key, b">1\r\n:1\r\n");
+    clients.stream(key, b"re\r\n");
+    clients.end_stream(key);
+    clients.push(key, b">1\r\n:2\r\n");
+    let client = clients.get(key).expect("there");
+    assert_eq!(client.unsent(), b"$4\r\nhere\r\n>1\r\n:1\r\n>1\r\n:2\r\n");
+}

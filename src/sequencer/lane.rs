@@ -526,17 +526,12 @@ impl Lane {
         expired
     }
 
-    /// Who gets the reply that is due.
-    pub fn front(&self) -> Option<Sink> {
-        self.awaited.front().map(|entry| entry.sink)
-    }
-
-    /// Of what waits behind the request that the store works on: the operations that `which` picks are waited for no
-    /// more. Their replies are still read.
-    pub fn give_up_behind_front(&mut self, mut which: impl FnMut(OpKey) -> bool) -> Vec<Sink> {
+    /// Of what waits behind the request that the store works on: the operations that `which` picks, told whether one is at the
+    /// front, are waited for no more. Their replies are still read.
+    pub fn give_up_behind_front(&mut self, mut which: impl FnMut(OpKey, bool) -> bool) -> Vec<Sink> {
         let mut given_up = Vec::new();
-        for entry in self.awaited.iter_mut().skip(1) {
-            if matches!(entry.sink, Sink::Op(op) if which(op)) {
+        for (at, entry) in self.awaited.iter_mut().enumerate() {
+            if matches!(entry.sink, Sink::Op(op) if which(op, at == 0)) {
                 give_up(entry, &mut given_up);
             }
         }

@@ -40,7 +40,7 @@ mod sync;
 mod taint;
 mod touched;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,7 +48,7 @@ use std::time::Duration;
 use slab::Slab;
 use tokio::sync::oneshot;
 
-use crate::command::Table;
+use crate::command::{Kind, Table};
 use crate::compare::Samples;
 use crate::config::{Ack, OnLag, Reads};
 use crate::metrics::InstanceMetrics;
@@ -388,25 +388,24 @@ impl Sequencer {
     }
 
     /// `store` works on a script and answers others with this error. Who waits behind the script only to look gets it
-    /// as well; what changes something runs when the script has ended, and must be awaited. So does what the script's
-    /// own client has sent behind it.
+    /// as well; what changes something runs when the script has ended, and must be awaited. So does what its
+    /// client has sent behind that: the script's own, as everybody's.
     pub fn busy(&mut self, store: StoreId, says: &str) {
         self.busy_says = says.to_owned();
-        let ops = &self.ops;
-        let client_of = |op: op::OpKey| match ops.get(op.0 as usize)?.owner {
-            op::Owner::Client { key, .. } => Some(key),
-            _ => None,
-        };
-        let busy_for = match self.lanes[store.index()].front() {
-            Some(lane::Sink::Op(op)) => client_of(op),
-            _ => None,
-        };
-        let only_looks = |op: op::OpKey| {
-            let op = ops.get(op.0 as usize);
-            op.is_some_and(|op| !op.write && !op.derived)
-        };
-        let is_others = |op| client_of(op).is_some_and(|client| Some(client) != busy_for);
-        let given_up = self.lanes[store.index()].give_up_behind_front(|op| only_looks(op) && is_others(op));
+        let (ops, table) = (&self.ops, self.table.clone());
+        let mut awaiting = HashSet::new();
+        let given_up = self.lanes[store.index()].give_up_behind_front(|op, is_front| {
+            let Some(op) = ops.get(op.0 as usize) else { return false };
+            let op::Owner::Client { key, .. } = op.owner else { return false };
+            // By the command itself: where one store is in use, nobody notes what writes.
+            let spec = table.spec(op.command);
+            let looks = !op.write && !op.derived && (spec.kind == Kind::Read || spec.name == "ping");
+            let told = looks && !is_front && !awaiting.contains(&key);
+            if !told {
+                awaiting.insert(key);
+            }
+            told
+        });
         for sink in given_up {
             if let lane::Sink::Op(op) = sink {
                 self.failed(op, store, Failure::Busy);

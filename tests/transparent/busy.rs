@@ -33,3 +33,19 @@ fn others_are_told_and_the_script_can_be_killed() {
         assert_eq!(client.words("GET key"), Value::Nil, "{stage}");
     }
 }
+
+/// What its own client has asked for, in one go with the script, is done and answered: nothing of it is refused.
+#[test]
+fn who_runs_the_script_is_not_told_that_it_is_busy() {
+    for stage in Stage::ALL {
+        let pair = Pair::start_in(stage);
+        let mut client = pair.client();
+        assert_eq!(client.words("CONFIG SET lua-time-limit 10"), Value::ok());
+        for round in 0..3 {
+            let script = "for i = 1, 5000000 do end return redis.call('INCR', KEYS[1])";
+            let replies = client.pipeline(&[&["PING"], &["EVAL", script, "1", "n"], &["GET", "n"]]);
+            assert_eq!(replies[1], (round + 1).into(), "{stage}");
+            assert_eq!(replies[2].text(), (round + 1).to_string(), "{stage}");
+        }
+    }
+}

@@ -78,7 +78,8 @@ fn swept() -> Vec<String> {
                 | Kind::Publish
                 | Kind::ServerWrite
         );
-        kind && !LEFT_OUT.contains(&top)
+        // On a busy machine a second passes between two requests.
+        kind && !LEFT_OUT.contains(&top) && spec.name != "object|idletime"
     });
     named.map(|(_, spec)| spec.name.replace('|', " ")).collect()
 }

@@ -118,7 +118,7 @@ impl Session {
                 core.unblock(key, how);
             }
         }
-        self.io.info.borrow_mut().blocked = true;
+        self.now_blocked();
         self.until(move |session| session.eof || !session.instance.core().is_parked(key)).await?;
         if self.eof {
             self.instance.core_mut().abandon(key);
@@ -215,12 +215,21 @@ impl Session {
         if let Err(error) = sent {
             return Ok(Waited::Reply(self.dedicated_error(store, error)));
         }
-        self.io.info.borrow_mut().blocked = true;
+        self.now_blocked();
         // The store ends the wait. One that hangs must not hold the client for ever.
         let wait = limit.map_or(Duration::MAX, |limit| limit.saturating_add(within));
         let waited = tokio::time::timeout(wait, self.await_element(&mut loan, movable)).await;
         let overdue = |_| Ok(Waited::Reply(self.dedicated_error(store, DedicatedError::Timeout)));
         waited.unwrap_or_else(overdue)
+    }
+
+    /// The client waits from here on. While the process ends its time is up at once: who told the others so came too
+    /// early for this one.
+    fn now_blocked(&mut self) {
+        self.io.info.borrow_mut().blocked = true;
+        if self.instance.draining.get() && !self.instance.core_mut().unblock(self.key, Unblock::Timeout) {
+            self.io.unblock.set(Some(Unblock::Timeout));
+        }
     }
 
     /// WAIT is about the writes before it *on its connection*: a command that the store runs now comes behind all

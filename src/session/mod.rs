@@ -128,6 +128,8 @@ struct Session {
     tracking: Option<Box<Tracking>>,
     /// The client has closed its half.
     eof: bool,
+    /// While the process ends: what had arrived by then has been read.
+    looked: bool,
     /// Close as soon as everything owed is sent.
     closing: bool,
     /// Wrong passwords so far.
@@ -174,6 +176,7 @@ pub async fn serve(instance: Rc<Instance>, reader: ReadHalf, writer: WriteHalf, 
         share: 0,
         tracking: None,
         eof: false,
+        looked: false,
         closing: false,
         failures: 0,
     };
@@ -316,15 +319,19 @@ impl Session {
                 }
             }
             // Only now: requests that came before the end of the stream are served.
-            if self.eof || (self.instance.draining.get() && self.at_boundary()) {
+            let draining = self.instance.draining.get() && self.at_boundary();
+            if self.eof || (draining && self.looked) {
                 self.closing = true;
                 return Poll::Ready(Ok(None));
             }
+            // What has arrived by now is still served.
+            self.looked |= draining;
             match self.poll_read(cx) {
                 Poll::Ready(Ok(task)) if task.is_some() || self.closing => return Poll::Ready(Ok(task)),
                 Poll::Ready(Ok(_)) if self.share >= SHARE => return Poll::Ready(Ok(Some(Task::Yield))),
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(gone)) => return Poll::Ready(Err(gone)),
+                Poll::Pending if draining => {}
                 Poll::Pending => {
                     if self.stay_asleep(cx) {
                         return Poll::Pending;

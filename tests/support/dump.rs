@@ -52,7 +52,7 @@ fn entry(client: &mut super::Client, key: &[u8]) -> Option<Entry> {
         "set" => sorted(&client.call(&[b"SMEMBERS".as_slice(), key])),
         "hash" => by_field(&client.call(&[b"HGETALL".as_slice(), key])),
         "zset" => by_field(&client.call(&[b"ZRANGE".as_slice(), key, b"0", b"-1", b"WITHSCORES"])),
-        "stream" => stream(client, key),
+        "stream" => stream(client, key)?,
         "none" => return None,
         // A module's type: its payload is all that is known of it.
         _ => client.call(&[b"DUMP".as_slice(), key]),
@@ -75,23 +75,26 @@ fn by_field(reply: &Value) -> Value {
     Value::Map(pairs_sorted(reply))
 }
 
-/// Entries, the last id, and each group's position, name, pending ids and consumers.
-fn stream(client: &mut super::Client, key: &[u8]) -> Value {
+/// Entries, the last id, and each group's position, name, pending ids and consumers. `None` when the key expired
+/// between two of these questions.
+fn stream(client: &mut super::Client, key: &[u8]) -> Option<Value> {
+    let present = |reply: Value| (!reply.is_error()).then_some(reply);
     let mut parts = vec![client.call(&[b"XRANGE".as_slice(), key, b"-", b"+"])];
     let info = client.call(&[b"XINFO".as_slice(), b"STREAM", key]);
     parts.push(info.field("last-generated-id").cloned().unwrap_or(Value::Nil));
-    for group in client.call(&[b"XINFO".as_slice(), b"GROUPS", key]).items() {
+    for group in present(client.call(&[b"XINFO".as_slice(), b"GROUPS", key]))?.items() {
         let name = group.field("name").cloned().unwrap_or(Value::Nil);
-        let pending = client.call(&[b"XPENDING".as_slice(), key, name.bytes(), b"-", b"+", b"1000000"]);
+        let pending =
+            present(client.call(&[b"XPENDING".as_slice(), key, name.bytes(), b"-", b"+", b"1000000"]))?;
         let owners = pending.items().iter().map(|one| Value::Array(one.items()[..2].to_vec())).collect();
         parts.push(group.field("last-delivered-id").cloned().unwrap_or(Value::Nil));
         parts.push(name.clone());
         parts.push(Value::Array(owners));
-        let consumers = client.call(&[b"XINFO".as_slice(), b"CONSUMERS", key, name.bytes()]);
+        let consumers = present(client.call(&[b"XINFO".as_slice(), b"CONSUMERS", key, name.bytes()]))?;
         let names = consumers.items().iter().filter_map(|consumer| consumer.field("name").cloned());
         parts.push(sorted(&Value::Array(names.collect())));
     }
-    Value::Array(parts)
+    Some(Value::Array(parts))
 }
 
 fn now_ms() -> i64 {

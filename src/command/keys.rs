@@ -217,7 +217,7 @@ pub fn first_key<'a, A: Args + ?Sized>(spec: &Spec, args: &'a A) -> Option<&'a [
 pub fn other_db<A: Args + ?Sized>(spec: &Spec, args: &A) -> Option<OtherDb> {
     match spec.shape {
         Shape::Move => args.int(2).map(OtherDb::One),
-        Shape::Copy => options::copy(args).db.and_then(|at| args.int(at)).map(OtherDb::One),
+        Shape::Copy => options::copy_db(args).and_then(|at| args.int(at)).map(OtherDb::One),
         Shape::SwapDb => Some(OtherDb::Two(args.int(1)?, args.int(2)?)),
         Shape::FlushAll => Some(OtherDb::All),
         _ => None,
@@ -243,7 +243,7 @@ pub(super) fn walk<A: Args + ?Sized>(
             continue;
         };
         let access = softened(spec, Access::of(key_spec.flags), args);
-        let other_db = spec.shape == Shape::Copy && run.first == 2 && options::copy(args).db.is_some();
+        let other_db = spec.shape == Shape::Copy && run.first == 2 && options::copy_db(args).is_some();
         for arg in run {
             each(Key { arg: arg as u32, access, other_db });
         }
@@ -260,7 +260,8 @@ fn softened<A: Args + ?Sized>(spec: &Spec, access: Access, args: &A) -> Access {
         (Shape::Set, _) if options::overwrites(args, 3) => Access::Overwrite,
         (Shape::MSetEx, _) if !options::msetex_overwrites(args) => Access::Modify,
         (Shape::Restore, _) if args.position(4, "REPLACE").is_none() => Access::Modify,
-        (Shape::Copy, Access::Overwrite) if !options::copy(args).replace => Access::Modify,
+        // Even with REPLACE: where there is nothing to copy, the target stays what it was.
+        (Shape::Copy, Access::Overwrite) => Access::Modify,
         (Shape::Bitfield, _) if options::bitfield_reads(args) => Access::Read,
         (Shape::GetEx, _) if args.argc() == 2 => Access::Read,
         (Shape::HGetEx, _) if options::hgetex_reads(args) => Access::Read,

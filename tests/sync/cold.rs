@@ -164,3 +164,17 @@ fn without_hydrate_cold_keys_are_as_with_multistore() {
     assert_eq!(pair.secondary.words("GET lock"), "alice".into());
     assert_eq!(pair.sync()["copies_done"], 0);
 }
+
+#[test]
+fn a_copy_of_nothing_says_nothing_about_its_target() {
+    for stage in DUAL {
+        let pair = Pair::start_in(stage);
+        pair.secondary.words("SET target 41");
+        let mut client = pair.client();
+        // In sync, and not there.
+        client.words("DEL source");
+        assert_eq!(client.words("COPY source target REPLACE"), 0.into(), "{stage}");
+        assert_eq!(client.words("INCR target"), 42.into(), "{stage}");
+        pair.assert_both("GET target", "42");
+    }
+}

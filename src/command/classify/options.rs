@@ -13,15 +13,6 @@ pub(in crate::command) struct Sort {
     pub unordered: bool,
 }
 
-/// What COPY's options say.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::command) struct Copy {
-    /// The argument that numbers the database.
-    pub db: Option<usize>,
-    /// Whether an existing key is replaced.
-    pub replace: bool,
-}
-
 /// SORT key [BY pattern] [LIMIT a b] [GET pattern]… [ASC | DESC] [ALPHA] [STORE key]; the last STORE counts.
 pub(in crate::command) fn sort<A: Args + ?Sized>(args: &A) -> Sort {
     let star = |at| args.arg(at).is_some_and(|pattern| memchr::memchr(b'*', pattern).is_some());
@@ -47,20 +38,18 @@ pub(in crate::command) fn sort<A: Args + ?Sized>(args: &A) -> Sort {
     sort
 }
 
-/// COPY source destination [DB n] [REPLACE].
-pub(in crate::command) fn copy<A: Args + ?Sized>(args: &A) -> Copy {
-    let mut copy = Copy::default();
+/// COPY source destination [DB n] [REPLACE]: the argument that numbers the database.
+pub(in crate::command) fn copy_db<A: Args + ?Sized>(args: &A) -> Option<usize> {
+    let mut db = None;
     let mut at = 3;
     while at < args.argc() {
         if args.is(at, "DB") && at + 1 < args.argc() {
-            copy.db = Some(at + 1);
+            db = Some(at + 1);
             at += 1;
-        } else if args.is(at, "REPLACE") {
-            copy.replace = true;
         }
         at += 1;
     }
-    copy
+    db
 }
 
 /// GEORADIUS … [STORE key | STOREDIST key]; the last one counts.

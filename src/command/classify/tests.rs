@@ -205,7 +205,6 @@ fn whole_values() {
         "sort l store d",
         "georadius g 1 2 3 m store d",
         "rename a b",
-        "copy a b replace",
         "flushall",
         "flushdb async",
     ] {
@@ -224,6 +223,7 @@ fn whole_values() {
         "restore k 0 x",
         "renamenx a b",
         "copy a b",
+        "copy a b replace",
         "copy replace b",
         "incr k",
         "lpush l a",

@@ -1,7 +1,7 @@
 # What people type. `make help` lists it.
 
 .DEFAULT_GOAL := build
-.PHONY: help setup build demo test convergence check test-clients test-versions test-redis-py test-differential
+.PHONY: help setup build demo test convergence model check test-clients test-versions test-redis-py test-differential
 .PHONY: bench bench-fairness instructions instructions-record test-million test-redis-suite fuzz
 
 help: ## show this list
@@ -21,6 +21,10 @@ test: setup ## every test, against real servers
 
 convergence: setup ## 200 seeds of the convergence test: clients, flips, crashes, equal stores
 	CONVERGENCE_SEEDS=1..201 cargo test --locked --test convergence -- --nocapture
+
+model: ## 100,000 schedules of the model of the sequencer (MODEL_SEEDS=a..b for others)
+	CARGO_PROFILE_DEV_OPT_LEVEL=2 MODEL_SEEDS=$${MODEL_SEEDS:-1..100001} cargo test --locked --target-dir target/model \
+		--test model -- --ignored --nocapture
 
 test-clients: setup ## real clients through a whole rollout: redis-py, ioredis, node-redis, job queues, redis-benchmark
 	scripts/setup-clients

@@ -251,13 +251,11 @@ impl Sequencer {
         if !self.stage().is_dual() || is_scratch(key) {
             return;
         }
-        let now = self.now;
-        match self.known.of(hash) {
-            Sync::InSync => {}
-            // The other way round: this store is right about this key, whatever is said of the rest.
-            Sync::Suspect(store) if store != behind => return,
-            Sync::Suspect(_) | Sync::Unknown => self.known.doubt(hash, db, key, behind, now),
+        // The other way round: this store is right about this key, whatever is said of the rest.
+        if self.known.of(hash) == Sync::Suspect(behind.other()) {
+            return;
         }
+        // It is listed if the copy fails. Listing it before would fill the list, and spread doubt, on every walk.
         if !self.copies.by_hash.contains_key(&hash) {
             self.start_copy(db, key, hash, behind.other(), true, None);
         }

@@ -40,6 +40,7 @@ impl Sequencer {
     /// True: it has changed.
     pub fn set_stage(&mut self, stage: Stage) -> bool {
         self.drop_pending();
+        self.stepwise = self.wanted.may_become(stage);
         self.wanted = stage;
         self.flip_not_before = 0;
         let changed = stage != self.stage && self.try_flip();
@@ -85,7 +86,9 @@ impl Sequencer {
     /// default, so that it can be repaired first if it is behind.
     fn next_step(&self) -> Stage {
         let (now, wanted) = (self.stage, self.wanted);
-        let turns = !now.is_dual() && wanted.is_dual() && now.default_store() != wanted.default_store();
+        // Steps of which an earlier one was held back are no jump: none of them is left out.
+        let steps = wanted.is_dual() || self.stepwise;
+        let turns = !now.is_dual() && steps && now.default_store() != wanted.default_store();
         match (turns, now.default_store()) {
             (false, _) => wanted,
             (true, StoreId::Primary) => Stage::DualPrimaryDefault,

@@ -136,6 +136,8 @@ pub struct Sequencer {
     pending_flip: Option<flip::PendingFlip>,
     /// No further attempt before this time.
     flip_not_before: u64,
+    /// The flags have changed one at a time.
+    stepwise: bool,
     same_server: bool,
     stores: [String; 2],
     lanes: [Lane; 2],
@@ -206,6 +208,7 @@ impl Sequencer {
             wanted: stage,
             pending_flip: None,
             flip_not_before: 0,
+            stepwise: true,
             same_server: false,
             stores: [primary.name, secondary.name],
             lanes,

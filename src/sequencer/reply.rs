@@ -493,6 +493,10 @@ impl Sequencer {
         let Some((sink, index)) = self.lanes[store.index()].expected() else { return false };
         let Sink::Op(key) = sink else { return sink == Sink::Nobody };
         let Some(op) = self.ops.get(key.0 as usize) else { return true };
+        if op.derived || op.owner == Owner::Nobody {
+            // An effect is made from the whole of it, or it is looked through for errors.
+            return false;
+        }
         let last = op.extra.as_ref().is_none_or(|extra| index as usize + 1 >= extra.parts.len());
         // The cursor in a page is noted before the client has it.
         let scan = op.extra.as_ref().is_some_and(|extra| extra.scan.is_some());

@@ -62,7 +62,10 @@ impl Sequencer {
         let transaction = op.extra.as_ref().is_some_and(|extra| !extra.parts.is_empty());
         if primary == secondary {
             self.metrics.comparisons.inc();
-        } else if op.rule == Rule::Exact && !transaction {
+            return;
+        }
+        let write = op.write;
+        if op.rule == Rule::Exact && !transaction {
             self.metrics.comparisons.inc();
             self.count_difference(key);
             let shown = [primary, secondary].map(|(len, hash)| samples_text(len, hash));
@@ -71,6 +74,10 @@ impl Sequencer {
             });
         } else {
             self.metrics.comparisons_skipped[SkipReason::TooLarge].inc();
+        }
+        if write {
+            // One of them may be a refusal. A copy too many costs less than a key that differs.
+            self.doubt_op(key);
         }
     }
 

@@ -422,7 +422,10 @@ impl Sequencer {
 
     /// Remembers what was written last, for reads that would otherwise overtake it.
     pub(super) fn note_write(&mut self, footprint: &Footprint) {
-        footprint.keys().iter().for_each(|key| self.dirty_copy(key.hash));
+        match footprint {
+            Footprint::Everything => self.dirty_all_copies(),
+            _ => footprint.keys().iter().for_each(|key| self.dirty_copy(key.hash)),
+        }
         for store in StoreId::ALL {
             let position = self.lane(store).appended();
             let recent = &mut self.recent[store.index()];
@@ -729,6 +732,8 @@ impl Sequencer {
                 let mut op =
                     self.own_op(Owner::Nobody, effect.command, Policy::Single(other), effect.context);
                 op.write = true;
+                // Nobody waits for it: it is over with its last reply.
+                op.answered = true;
                 op.relative = effect.relative;
                 op.touched = written.clone();
                 note_sources(&mut op, &effect.footprint);

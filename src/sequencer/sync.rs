@@ -32,7 +32,11 @@ impl Sequencer {
     pub(super) fn plan_of(&self, way: Way, footprint: &Footprint, scope: Scope) -> Plan {
         match (scope, footprint) {
             (Scope::FlushAll | Scope::FlushDb, _) if self.may_lack_anything() => Plan::Accepted,
-            (Scope::FlushAll | Scope::FlushDb | Scope::Swap | Scope::Functions, _) => Plan::Verbatim,
+            (Scope::FlushAll | Scope::FlushDb | Scope::Swap | Scope::Functions, _) => match way {
+                Way::Nothing | Way::Verbatim => Plan::Verbatim,
+                // Something else in the same transaction chooses.
+                Way::Derived(_) | Way::Copied => Plan::Derived,
+            },
             _ if !self.settings.hydrate => match way {
                 Way::Derived(_) => Plan::Derived,
                 Way::Nothing | Way::Verbatim | Way::Copied => Plan::Verbatim,

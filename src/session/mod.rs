@@ -27,7 +27,7 @@ mod select;
 mod state;
 mod tracking;
 mod transaction;
-mod writes;
+pub mod writes;
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -45,6 +45,8 @@ use crate::store::pool::Loan;
 
 use heavy::Heavy;
 use large::LastRead;
+pub use request::{fills, footprint};
+
 use pubsub::Subscriber;
 use state::{Repeated, State};
 use tracking::Tracking;

@@ -393,7 +393,7 @@ impl Session {
 }
 
 /// What a request touches, its keys having been listed.
-fn footprint(
+pub fn footprint(
     keys: &Keys,
     listed: bool,
     spec: &Spec,
@@ -424,7 +424,7 @@ fn footprint(
 }
 
 /// How many parked clients a request may serve.
-fn fills(spec: &Spec, effect: &Effect, keys: &Keys, request: &Request<'_>) -> usize {
+pub fn fills(spec: &Spec, effect: &Effect, keys: &Keys, request: &Request<'_>) -> usize {
     match effect.kind {
         Kind::Script => usize::MAX,
         _ if effect.writes && can_fill(spec, keys) => request.argc(),

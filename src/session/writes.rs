@@ -5,7 +5,7 @@ use crate::sequencer::Scope;
 use crate::sequencer::fence::Footprint;
 
 /// What a command does to the keyspace as a whole.
-pub(super) fn scope(spec: &Spec, effect: &Effect, footprint: &Footprint, undeclared: bool) -> Scope {
+pub fn scope(spec: &Spec, effect: &Effect, footprint: &Footprint, undeclared: bool) -> Scope {
     match (effect.kind, &*spec.name) {
         (Kind::KeyspaceWrite, "flushall") => Scope::FlushAll,
         (Kind::KeyspaceWrite, "flushdb") => Scope::FlushDb,
@@ -18,7 +18,7 @@ pub(super) fn scope(spec: &Spec, effect: &Effect, footprint: &Footprint, undecla
 }
 
 /// The wider of two scopes: what a transaction does that contains both.
-pub(super) fn wider(a: Scope, b: Scope) -> Scope {
+pub fn wider(a: Scope, b: Scope) -> Scope {
     match (a, b) {
         (Scope::Keys, other) | (other, Scope::Keys) => other,
         (a, b) if a == b => a,
@@ -27,7 +27,7 @@ pub(super) fn wider(a: Scope, b: Scope) -> Scope {
 }
 
 /// Does a write set a time to live that counts from the moment at which it runs?
-pub(super) fn is_relative<A: Args + ?Sized>(spec: &Spec, args: &A) -> bool {
+pub fn is_relative<A: Args + ?Sized>(spec: &Spec, args: &A) -> bool {
     let option = |from: usize| ["EX", "PX"].iter().any(|word| args.position(from, word).is_some());
     match &*spec.name {
         "expire" | "pexpire" | "setex" | "psetex" | "hexpire" | "hpexpire" | "eval" | "evalsha" | "fcall" => {

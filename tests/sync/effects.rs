@@ -22,6 +22,17 @@ fn numbers(count: usize) -> String {
     (0..count).map(|n| n.to_string()).collect::<Vec<_>>().join(" ")
 }
 
+/// A reply so large that it would flow to the client in pieces: the effect needs the whole of it.
+#[test]
+fn an_effect_is_made_from_a_reply_of_any_size() {
+    let member = "m".repeat(1000);
+    let members: Vec<String> = (0..500).map(|n| format!("{member}{n}")).collect();
+    everywhere(&[&format!("SADD set {}", members.join(" "))], |client| {
+        assert_eq!(client.words("SPOP set 400").items().len(), 400);
+        assert!(!client.words("SET later value").is_error());
+    });
+}
+
 #[test]
 fn spop_takes_the_same_members() {
     let fill = format!("SADD set {}", numbers(200));

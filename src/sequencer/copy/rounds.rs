@@ -188,7 +188,8 @@ impl Sequencer {
         let copy = self.copies.get_mut(key)?;
         let passed = now.saturating_sub(copy.read_at) / 1000;
         let pttl = u64::try_from(pttl).ok()?;
-        copy.expiring_since = Some(now);
+        // When it was read between being asked for and answered nobody knows.
+        copy.expiring_since = Some(copy.read_at);
         Some(pttl.saturating_sub(passed).max(1))
     }
 
@@ -286,6 +287,8 @@ impl Sequencer {
     fn kept_its_own(&mut self, key: CopyKey) {
         let now = self.now;
         let Some(copy) = self.copies.get(key) else { return };
+        // Not cold: the primary had it, and when it is gone there, it is gone.
+        self.known.settle(copy.hash);
         self.known.doubt(copy.hash, copy.db, &copy.key, copy.from, now);
         self.known.warm(copy.hash);
         self.end_copy(key, None);

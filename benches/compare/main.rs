@@ -43,6 +43,8 @@ enum What {
     Quick,
     /// All loads: clients {1, 50, 500} × pipeline {1, 16, 64} × value {16 B, 4 KiB} × work.
     Full,
+    /// One of the tables alone: trouble, neighbours, clients, connections, instances.
+    Table { name: String },
     /// A few cells, ratios on the screen.
     Cells(Cells),
     /// User instructions per request, held against the record.
@@ -96,11 +98,18 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         Some(What::Cells(cells)) => cells.run(),
         Some(What::Instructions { record }) => instructions::run(&benches().join("instructions.txt"), record),
-        Some(What::Quick) => Bench { cells: usual(), rounds: 3, time: Duration::from_millis(400) }.run(),
-        Some(What::Full) => Bench { cells: all(), rounds: 5, time: Duration::from_millis(700) }.run(),
+        Some(What::Quick) => Bench { only: None, cells: usual(), rounds: 3, time: millis(400) }.run(),
+        Some(What::Full) => Bench { only: None, cells: all(), rounds: 5, time: millis(700) }.run(),
+        Some(What::Table { name }) => {
+            Bench { only: Some(&name), cells: Vec::new(), rounds: 3, time: millis(400) }.run()
+        }
         // What `cargo test --benches` runs.
         None => Ok(()),
     }
+}
+
+fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
 }
 
 fn benches() -> PathBuf {
@@ -140,7 +149,9 @@ fn all() -> Vec<Cell> {
 }
 
 /// Everything that lands on the page.
-struct Bench {
+struct Bench<'a> {
+    /// Only this table, and on the screen.
+    only: Option<&'a str>,
     cells: Vec<Cell>,
     rounds: usize,
     time: Duration,
@@ -148,34 +159,42 @@ struct Bench {
 
 // === impl Bench ===
 
-impl Bench {
+impl Bench<'_> {
     fn run(&self) -> Result<(), Box<dyn Error>> {
         let stores = Stores::start()?;
-        let targets = start(&stores, &Peer::ALL)?;
+        let targets = if self.cells.is_empty() { Vec::new() } else { start(&stores, &Peer::ALL)? };
         let mut report = Report::default();
         let mut loaded = Loaded::default();
         for cell in &self.cells {
-            let measured = measure(&stores, &targets, *cell, self.rounds, self.time, &mut loaded)?;
-            show(&measured, Peer::Nutcracker);
-            report.cells.push(measured);
+            match measure(&stores, &targets, *cell, self.rounds, self.time, &mut loaded) {
+                Ok(measured) => {
+                    show(&measured, Peer::Nutcracker);
+                    report.cells.push(measured);
+                }
+                Err(error) => println!("{}: left out: {error}", cell.name()),
+            }
         }
         drop(targets);
         let long = self.time * 3;
-        let tables: [(&str, &dyn Fn() -> std::io::Result<_>); 5] = [
+        type Table<'a> = (&'a str, &'a dyn Fn() -> std::io::Result<(String, Vec<Vec<String>>)>);
+        let tables: [Table<'_>; 5] = [
             ("trouble", &|| traps::trouble(self.rounds, long)),
             ("neighbours", &|| traps::neighbours(&stores, long)),
             ("clients", &|| scale::clients(&stores, self.rounds, self.time)),
             ("connections", &|| scale::connections(&stores)),
             ("instances", &|| scale::instances(&stores, long)),
         ];
-        for (name, table) in tables {
+        for (name, table) in tables.into_iter().filter(|(name, _)| self.only.is_none_or(|only| only == *name))
+        {
             match table() {
                 Ok(table) => report.tables.push(table),
                 Err(error) => println!("{name}: left out: {error}"),
             }
         }
         let how = format!("{}; {} rounds of {} ms each.", machine(), self.rounds, self.time.as_millis());
-        report.write(&benches(), &how)?;
+        if self.only.is_none() {
+            report.write(&benches(), &how)?;
+        }
         println!("{}", report.markdown(&how));
         Ok(())
     }
@@ -184,9 +203,10 @@ impl Bench {
 fn start(stores: &Stores, peers: &[Peer]) -> Result<Vec<Target>, Box<dyn Error>> {
     let mut targets = Vec::new();
     for peer in peers {
-        match stores.target(*peer)? {
-            Some(target) => targets.push(target),
-            None => println!("{}: not installed, left out", peer.name()),
+        match stores.target(*peer) {
+            Ok(Some(target)) => targets.push(target),
+            Ok(None) => println!("{}: not installed, left out", peer.name()),
+            Err(error) => println!("left out: {error}"),
         }
     }
     Ok(targets)

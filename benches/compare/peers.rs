@@ -161,8 +161,11 @@ pub fn config(
     more: &str,
 ) -> io::Result<PathBuf> {
     let Some((both, primary_default)) = peer.flags() else { return Err(io::Error::other("no stage")) };
-    let mut text =
-        format!("[admin]\nlisten = \"{}\"\n[log]\nlevel = \"warn\"\n[process]\n{more}\n", free_port()?);
+    let mut admin = free_port()?;
+    while listen.contains(&admin) {
+        admin = free_port()?;
+    }
+    let mut text = format!("[admin]\nlisten = \"{admin}\"\n[log]\nlevel = \"warn\"\n[process]\n{more}\n");
     let mut flags = "[feature_flags]\n".to_owned();
     for (at, listen) in listen.iter().enumerate() {
         let name = format!("{}_{at}", peer.file_name());
@@ -190,7 +193,7 @@ fn haproxy(dir: &Path, listen: SocketAddr, store: SocketAddr) -> io::Result<Opti
     fs::write(
         &file,
         format!(
-            "global\n  maxconn 20000\n  nbthread 1\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  \
+            "global\n  maxconn 9000\n  nbthread 1\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  \
              timeout server 1h\nlisten redis\n  bind {listen}\n  server store {store}\n"
         ),
     )?;

@@ -88,3 +88,9 @@ impl Drop for Process {
 pub fn free_port() -> io::Result<SocketAddr> {
     std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()
 }
+
+/// So many different ones.
+pub fn free_ports(count: usize) -> io::Result<Vec<SocketAddr>> {
+    let held: io::Result<Vec<_>> = (0..count).map(|_| std::net::TcpListener::bind("127.0.0.1:0")).collect();
+    held?.iter().map(std::net::TcpListener::local_addr).collect()
+}

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::load::{self, Plan};
 use super::measure::{Cell, Loaded, measure};
 use super::peers::{self, Peer, Stores};
-use super::process::{Process, free_port};
+use super::process::{Process, free_ports};
 use super::work::Work;
 
 type Table = (String, Vec<Vec<String>>);
@@ -98,8 +98,7 @@ pub fn instances(stores: &Stores, time: Duration) -> io::Result<Table> {
         "CPU µs per request",
     ])];
     for (count, threads) in [(1, 1), (2, 1), (2, 2), (10, 1), (100, 1), (100, 2)] {
-        let listen: io::Result<Vec<SocketAddr>> = (0..count).map(|_| free_port()).collect();
-        let listen = listen?;
+        let listen = free_ports(count)?;
         let more = format!("threads = {threads}");
         let file = peers::config(stores.dir(), &listen, Peer::DualSecondary, stores.addresses(), &more)?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_multistore"));

@@ -50,9 +50,10 @@ pub fn with_stores<T>(
 
 fn configure(name: &str, primary: &str, secondary: &str) -> Result<Config, Exit> {
     let [primary, secondary] = [primary, secondary].map(|url| Value::from(url).to_string());
+    // Nobody listens: the address is only there because an instance has one.
     let text = format!(
-        "[instances.{name}]\nlisten = \"127.0.0.1:1\"\nprimary = {primary}\nsecondary = {secondary}\n\
-         reply_timeout = \"1m\"\nlane_timeout = \"1m\"\nbackground_latency = \"20ms\"\n[feature_flags]\n{} = true\n",
+        "[instances.{name}]\nlisten = \"unix:///multistore-offline\"\nprimary = {primary}\nsecondary = {secondary}\n\
+         reply_timeout = \"30s\"\nlane_timeout = \"1m\"\nbackground_latency = \"20ms\"\n[feature_flags]\n{} = true\n",
         use_both_flag(name)
     );
     Config::from_toml("the command line", &text).map(|loaded| loaded.config).map_err(|error| {

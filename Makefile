@@ -24,7 +24,7 @@ convergence: setup ## 200 seeds of the convergence test: clients, flips, crashes
 
 model: ## 100,000 schedules of the model of the sequencer (MODEL_SEEDS=a..b for others)
 	CARGO_PROFILE_DEV_OPT_LEVEL=2 MODEL_SEEDS=$${MODEL_SEEDS:-1..100001} cargo test --locked --target-dir target/model \
-		--test model -- --ignored --nocapture
+		--test model -- --nocapture
 
 test-clients: setup ## real clients through a whole rollout: redis-py, ioredis, node-redis, job queues, redis-benchmark
 	scripts/setup-clients

@@ -150,10 +150,6 @@ impl Copies {
         self.slab.len()
     }
 
-    pub fn is_hydrating(&self, hash: u64) -> bool {
-        self.by_hash.get(&hash).and_then(|key| self.get(*key)).is_some_and(|copy| copy.hydration.is_some())
-    }
-
     fn get(&self, key: CopyKey) -> Option<&Copy> {
         self.slab.get(key.index as usize).filter(|copy| copy.id == key.id)
     }

@@ -235,6 +235,9 @@ impl Sequencer {
                 self.release(entry);
             }
         }
+        for client in std::mem::take(&mut self.hydration_waiters) {
+            self.clients.wake(client);
+        }
         self.retry_deferred();
     }
 
@@ -266,9 +269,6 @@ impl Sequencer {
             let done = self.holds.hydrating.swap_remove(at);
             self.holds.fences.lower(done.fence);
             self.refused_copies = done.refused;
-            for client in std::mem::take(&mut self.hydration_waiters) {
-                self.clients.wake(client);
-            }
             self.release_held();
             self.refused_copies.clear();
             self.finish_flip();

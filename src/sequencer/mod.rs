@@ -70,7 +70,7 @@ use scripts::{ScriptWay, Scripts};
 pub use fence::hash_key;
 pub use reply::OutOfStep;
 pub use submit::{Dedicated, Path, Scope, Submission, Transaction};
-pub use sync::Recorded;
+pub use sync::{Recorded, TakeOver};
 
 /// The settings of an instance that the sequencer obeys. All of them can change while it runs.
 #[derive(Clone, Debug)]

@@ -25,6 +25,17 @@ pub struct Recorded {
     pub doubted: Option<StoreId>,
 }
 
+/// What a client with a connection of its own has to wait for before it uses keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TakeOver {
+    /// Nothing: the default store has them, or nothing can be done about it.
+    Done,
+    /// What the default store lacks is being copied.
+    Begun,
+    /// Somebody else's fence, or a flip that is on its way, stands around them.
+    HeldUp,
+}
+
 // === impl Sequencer ===
 
 impl Sequencer {
@@ -251,19 +262,22 @@ impl Sequencer {
         self.owes_walk
     }
 
-    /// Starts copying what only the other store knows of these keys. False: nothing is needed.
-    pub fn hydrate_for(&mut self, footprint: &Footprint, frame: &[u8], db: u32) -> bool {
+    /// Starts copying what only the other store knows of these keys.
+    pub fn hydrate_for(&mut self, footprint: &Footprint, frame: &[u8], db: u32) -> TakeOver {
         let wanted = self.stage().is_dual()
             && self.settings.hydrate
             && plan(Way::Verbatim, footprint.keys(), self.default_store(), |hash| self.known.of(hash))
                 == Plan::Hydrate;
         if !wanted {
-            return false;
+            return TakeOver::Done;
         }
         if self.holds.blocks(footprint) {
-            return self.is_hydrating(&footprint.keys().iter().map(|key| key.hash).collect::<Vec<u64>>());
+            return TakeOver::HeldUp;
         }
-        self.hydrate(footprint, frame, db) == Hydration::Begun
+        match self.hydrate(footprint, frame, db) {
+            Hydration::Begun => TakeOver::Begun,
+            Hydration::Unreachable | Hydration::Refused(_) => TakeOver::Done,
+        }
     }
 
     /// Is a write to one of these keys, or a copy, on its way to the default store? What comes on another
@@ -272,13 +286,9 @@ impl Sequencer {
         self.stage().is_dual() && hashes.iter().any(|hash| self.is_pending_on(self.default_store(), *hash))
     }
 
-    fn is_hydrating(&self, hashes: &[u64]) -> bool {
-        hashes.iter().any(|hash| self.copies.is_hydrating(*hash))
-    }
-
-    /// Is one of these keys being copied behind a fence? Then the client is woken when a copy is done.
-    pub fn awaits_hydration(&mut self, client: ClientKey, hashes: &[u64]) -> bool {
-        let awaits = self.is_hydrating(hashes);
+    /// Does a fence stand around these keys, of a copy or of somebody else? Then the client is woken when one comes down.
+    pub fn awaits_hydration(&mut self, client: ClientKey, footprint: &Footprint) -> bool {
+        let awaits = self.holds.blocks(footprint);
         if awaits && !self.hydration_waiters.contains(&client) {
             self.hydration_waiters.push(client);
         }

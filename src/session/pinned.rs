@@ -15,7 +15,7 @@ use crate::resp::value::Value;
 use crate::sequencer::fence::Footprint;
 use crate::sequencer::lane::Context;
 use crate::sequencer::op::Failure;
-use crate::sequencer::{Dedicated, Scope};
+use crate::sequencer::{Dedicated, Scope, TakeOver};
 use crate::stage::StoreId;
 use crate::store::dedicated::DedicatedError;
 use crate::store::pool::{Loan, Pool};
@@ -336,17 +336,20 @@ impl Session {
         db: u32,
     ) -> Result<Result<(), Vec<u8>>, Gone> {
         let key = self.key;
-        let hashes: Vec<u64> = footprint.keys().iter().map(|key| key.hash).collect();
         let mut attempts = 0;
-        while self.instance.core_mut().hydrate_for(footprint, frame, db) {
-            if attempts == HYDRATIONS {
-                return Ok(Err(self.instance.core().not_taken_over()));
+        loop {
+            let told = self.instance.core_mut().hydrate_for(footprint, frame, db);
+            match told {
+                TakeOver::Done => return Ok(Ok(())),
+                TakeOver::Begun if attempts == HYDRATIONS => {
+                    return Ok(Err(self.instance.core().not_taken_over()));
+                }
+                TakeOver::Begun => attempts += 1,
+                TakeOver::HeldUp => {}
             }
-            attempts += 1;
-            let hashes = hashes.clone();
-            self.until(move |session| !session.instance.core_mut().awaits_hydration(key, &hashes)).await?;
+            let keys = footprint.clone();
+            self.until(move |session| !session.instance.core_mut().awaits_hydration(key, &keys)).await?;
         }
-        Ok(Ok(()))
     }
 
     /// A transaction has changed the state of its connection: it becomes the client's.

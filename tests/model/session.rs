@@ -14,7 +14,7 @@ use multistore::sequencer::fence::Footprint;
 use multistore::sequencer::lane::Context;
 use multistore::sequencer::op::{Failure, Part};
 use multistore::sequencer::park::{Parking, Unblock, ended_reply};
-use multistore::sequencer::{Dedicated, Path, Scope, Submission, Transaction};
+use multistore::sequencer::{Dedicated, Path, Scope, Submission, TakeOver, Transaction};
 use multistore::session::writes::{is_relative, scope, wider};
 use multistore::session::{fills, footprint};
 
@@ -598,12 +598,27 @@ async fn run_pinned(world: &Shared, id: u64, words: &Words, seq: u64) -> Result<
     Ok(!lost)
 }
 
+/// As `Session::own_connection`: after a flip it leads to the store that is the default now.
+fn own_connection(world: &Shared, id: u64) -> bool {
+    let mut world = world.borrow_mut();
+    let default = world.core.default_store();
+    if world.peers[&id].own.is_some_and(|(store, _)| store != default) {
+        world.release(id);
+        return world.acquire(id);
+    }
+    true
+}
+
 async fn run_fenced(
     world: &Shared,
     id: u64,
     work: Work,
     fenced: bool,
 ) -> Result<Result<Vec<Vec<u8>>, Vec<u8>>, Gone> {
+    if !own_connection(world, id) {
+        let world = world.borrow();
+        return Ok(Err(world.core.failure_frame(world.core.default_store(), Failure::Down)));
+    }
     let count = {
         let mut world = world.borrow_mut();
         let world = &mut *world;
@@ -710,15 +725,16 @@ async fn take_place(
             world.settle();
             hydrates
         };
-        if !hydrates {
-            break;
+        match hydrates {
+            TakeOver::Done => break,
+            TakeOver::Begun if attempts == HYDRATIONS => {
+                return Ok(Err(world.borrow().core.not_taken_over()));
+            }
+            TakeOver::Begun => attempts += 1,
+            TakeOver::HeldUp => {}
         }
-        if attempts == HYDRATIONS {
-            return Ok(Err(world.borrow().core.not_taken_over()));
-        }
-        attempts += 1;
-        let hashes = hashes.clone();
-        until(world, id, move |world| !world.core.awaits_hydration(key, &hashes)).await?;
+        let keys = footprint.clone();
+        until(world, id, move |world| !world.core.awaits_hydration(key, &keys)).await?;
     }
     let pending = world.borrow().core.is_write_pending(&hashes);
     if writes || !pending {

@@ -109,14 +109,22 @@ impl RedisServer {
     #[track_caller]
     pub fn call<A: AsRef<[u8]>>(&self, args: &[A]) -> Value {
         let mut direct = self.direct.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let client = direct.get_or_insert_with(|| {
-            Client::try_connect_unix(&self.unix_path())
-                .unwrap_or_else(|error| panic!("connect to the server on port {}: {error}", self.port))
-        });
-        client.try_call(args).unwrap_or_else(|error| {
-            *direct = None;
-            panic!("the server on port {} does not answer: {error}", self.port)
-        })
+        loop {
+            let kept = direct.is_some();
+            let client = direct.get_or_insert_with(|| {
+                Client::try_connect_unix(&self.unix_path())
+                    .unwrap_or_else(|error| panic!("connect to the server on port {}: {error}", self.port))
+            });
+            match client.try_call(args) {
+                Ok(reply) => return reply,
+                // The server had ended the kept connection before: nothing of this has reached it.
+                Err(error) if kept && error.kind() == std::io::ErrorKind::BrokenPipe => *direct = None,
+                Err(error) => {
+                    *direct = None;
+                    panic!("the server on port {} does not answer: {error}", self.port)
+                }
+            }
+        }
     }
 
     /// One command, given as words, past the proxy.

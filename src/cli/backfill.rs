@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::progress::{Progress, bytes, thousands};
 use super::proxy::{Problem, Proxy, ProxyArg};
-use super::{Exit, say};
+use super::{Exit, complain, say};
 use crate::admin::backfill::BackfillStatus;
 use crate::admin::orders::BACKFILL;
 use crate::instance::backfill::Action;
@@ -79,6 +79,11 @@ fn order(proxy: ProxyArg, action: Action, wait: bool) -> Exit {
         Ok(answer) => say(answer.trim_end()),
         Err(problem) => return problem.tell(),
     }
+    let single = matches!(proxy.instance(), Ok(instance) if !instance.stage.starts_with("dual"));
+    if single && action != Action::Pause {
+        complain("it begins when both stores are in use: turn the first flag on");
+        return if wait { Exit::Failed } else { Exit::Done };
+    }
     if !wait {
         return Exit::Done;
     }
@@ -131,9 +136,8 @@ pub fn line(status: &BackfillStatus) -> String {
     match status.state.as_str() {
         "off" => "off: only keys that are touched come over".to_owned(),
         "done" => "done: everything is in sync but what is listed".to_owned(),
-        state => {
-            format!("{state}{because}, {:.0}%, {}", status.progress * 100.0, detail(status))
-        }
+        state if status.reason.is_some() => format!("{state}{because}, {:.0}%", status.progress * 100.0),
+        state => format!("{state}, {:.0}%, {}", status.progress * 100.0, detail(status)),
     }
 }
 

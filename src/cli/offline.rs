@@ -30,7 +30,7 @@ pub fn with_stores<T>(
     work: impl AsyncFnOnce(&Rc<Instance>) -> Result<T, Exit>,
 ) -> Result<T, Exit> {
     // The name also names the connections: those of a proxy, or of another run, must not be ended.
-    let name = format!("offline_{}", std::process::id());
+    let name = "both_stores".to_owned();
     let config = configure(&name, primary, secondary)?;
     let failed = |error: &dyn std::fmt::Display| {
         complain(error);

@@ -56,12 +56,29 @@ impl Verify {
             Ok(proxy) => proxy,
             Err(exit) => return exit,
         };
-        let report =
-            if self.last { proxy.verification() } else { run(&proxy, self.sample.as_deref(), self.repair) };
-        match report {
+        if self.last {
+            return show_last(&proxy, self.json);
+        }
+        match run(&proxy, self.sample.as_deref(), self.repair) {
             Ok(report) => show(&report, self.json),
             Err(problem) => problem.tell(),
         }
+    }
+}
+
+/// The last report, and whether it still says something: one that is outdated proves nothing.
+fn show_last(proxy: &Proxy, json: bool) -> Exit {
+    let (report, status) = match proxy.verification().and_then(|report| Ok((report, proxy.instance()?))) {
+        Ok(told) => told,
+        Err(problem) => return problem.tell(),
+    };
+    let exit = show(&report, json);
+    match status.verification.last_complete.and_then(|last| last.outdated) {
+        Some(why) => {
+            complain(format_args!("this verification is outdated: {why}"));
+            if exit == Exit::Done { Exit::Failed } else { exit }
+        }
+        None => exit,
     }
 }
 

@@ -3,10 +3,10 @@
 //! No lane waits for a copy, and no newer write is overwritten: a key that was written since it was read is read
 //! again, and from the moment that its value is appended later writes follow it in the same order on both stores.
 //!
-//! - [`group`]: many keys that are read together, for backfill;
-//! - [`rounds`]: one copy, from the question how large the key is to its outcome;
-//! - [`payload`]: in one go, by DUMP and RESTORE;
-//! - [`typed`]: with the commands of its type, where the payload is refused, or by pieces where the key is large.
+//! - `group`: many keys that are read together, for backfill;
+//! - `rounds`: one copy, from the question how large the key is to its outcome;
+//! - `payload`: in one go, by DUMP and RESTORE;
+//! - `typed`: with the commands of its type, where the payload is refused, or by pieces where the key is large.
 
 mod group;
 mod payload;

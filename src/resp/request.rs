@@ -229,6 +229,8 @@ impl Decoder {
     pub fn decode(&mut self, buf: &[u8], limits: &RequestLimits) -> Result<Decoded, ProtocolError> {
         if self.state == State::Start {
             if let Some(len) = self.whole(buf, limits) {
+                // An earlier call may have searched the first bytes of this frame: the next one is unsearched.
+                self.searched = 0;
                 return Ok(Decoded::Request { len, canonical: true });
             }
             match buf.first() {

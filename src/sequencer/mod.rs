@@ -20,6 +20,7 @@ pub mod clients;
 pub mod copy;
 pub mod cursors;
 mod derive;
+mod effect;
 pub mod errors;
 pub mod fence;
 pub mod flip;
@@ -31,14 +32,19 @@ pub mod outbox;
 pub mod park;
 pub mod plan;
 pub mod policy;
+mod read;
 mod recent;
 mod reply;
 mod report;
 pub mod scripts;
+mod send;
+mod submission;
 mod submit;
 mod sync;
 mod taint;
 mod touched;
+mod transaction;
+mod write;
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -69,7 +75,7 @@ use scripts::{ScriptWay, Scripts};
 
 pub use fence::hash_key;
 pub use reply::OutOfStep;
-pub use submit::{Dedicated, Path, Scope, Submission, Transaction};
+pub use submission::{Dedicated, Path, Scope, Submission, Transaction};
 pub use sync::{Recorded, TakeOver};
 
 /// The settings of an instance that the sequencer obeys. All of them can change while it runs.

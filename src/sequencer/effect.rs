@@ -1,0 +1,74 @@
+//! What ran on a dedicated connection takes its place in the one order.
+
+use crate::mirror::Effect;
+
+use super::Sequencer;
+use super::derive::{Taken, has_error};
+use super::op::{Owner, Policy};
+use super::plan::Plan;
+use super::submission::{Dedicated, Scope};
+use super::transaction::combined;
+use super::write::{note_sources, touched};
+
+// === impl Sequencer ===
+
+impl Sequencer {
+    /// Places the effect of what ran on a dedicated connection of the default store, under a fence.
+    pub fn place_effect(&mut self, effect: Dedicated<'_>) {
+        if self.stage().is_dual() {
+            self.mirror_dedicated(&effect);
+            self.note_write(&effect.footprint);
+        }
+        self.serve_parked(&effect.footprint, usize::MAX);
+    }
+
+    fn mirror_dedicated(&mut self, effect: &Dedicated<'_>) {
+        let other = self.default_store().other();
+        let written = touched(&effect.footprint, effect.frame, effect.scope);
+        let plan = self.plan_of(combined(&effect.ways), &effect.footprint, effect.scope);
+        let made = match plan {
+            Plan::Verbatim | Plan::Accepted if effect.replies == 1 => {
+                Effect::Frames { bytes: effect.frame.to_vec(), replies: effect.replies }
+            }
+            // Of a transaction too: what it did to its own connection must not happen to the lane.
+            Plan::Verbatim | Plan::Accepted | Plan::Derived => {
+                let table = self.table.clone();
+                let taken = Taken::apart(&table, effect.frame, &effect.ways);
+                let (made, copies) = taken.effect(self.dialect(), effect.reply, effect.companions);
+                if copies {
+                    self.doubt(&written, effect.context.db, other);
+                }
+                made
+            }
+            Plan::Copied | Plan::Hydrate => Effect::Copy,
+        };
+        match made {
+            Effect::Nothing => {}
+            Effect::Copy => {
+                self.went_on_alone(&written, effect.context.db);
+                if effect.scope == Scope::Undeclared {
+                    self.owe_walk();
+                }
+            }
+            Effect::Frames { bytes, replies } => {
+                self.wrote_verbatim(&effect.footprint, effect.scope);
+                let mut op =
+                    self.own_op(Owner::Nobody, effect.command, Policy::Single(other), effect.context);
+                op.write = true;
+                // Nobody waits for it: it is over with its last reply.
+                op.answered = true;
+                op.relative = effect.relative;
+                op.touched = written.clone();
+                note_sources(&mut op, &effect.footprint);
+                self.send_counted(op, &bytes, &[other], replies);
+                if effect.selects {
+                    self.lane_mut(other).forget_db();
+                }
+                if has_error(effect.reply) {
+                    // Not everything ran that would have settled its keys.
+                    self.doubt(&written, effect.context.db, other);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Reads while dual: which store is asked, and when the second one is.
+
+use crate::command::Miss;
+use crate::stage::{Stage, StoreId};
+
+use super::clients::ClientKey;
+use super::fence::Footprint;
+use super::knowledge::Sync;
+use super::lane::Sink;
+use super::op::{Failure, OpKey, Policy, Reply};
+use super::submission::Submission;
+use super::touched::Touched;
+use super::{Reads, Sequencer};
+
+// === impl Sequencer ===
+
+impl Sequencer {
+    pub(super) fn place_read(&mut self, submission: &Submission<'_>, miss: Miss) {
+        if self.settings.reads != Reads::Fallback
+            && let Some(store) = self.right_store(&submission.footprint)
+        {
+            // Whatever the policy: not from the store that is behind in this key.
+            self.place_on(submission, store);
+            return;
+        }
+        match self.settings.reads {
+            Reads::Default => self.place_single(submission),
+            Reads::Compare => {
+                self.place_pair(submission, miss, Policy::Authority(self.default_store()), true);
+            }
+            Reads::Fallback if submission.alone => self.place_lone(submission, miss),
+            Reads::Fallback => self.place_pipelined(submission, miss),
+        }
+    }
+
+    /// A read that is alone in its batch: the primary's answer if it has one, else the secondary's.
+    pub(super) fn place_lone(&mut self, submission: &Submission<'_>, miss: Miss) {
+        let default = self.default_store();
+        if miss == Miss::AnyNil && !self.all_in_sync(&submission.footprint) {
+            self.place_pair(submission, miss, Policy::Merge { default }, false);
+            return;
+        }
+        // The right store answers for a key that the other one is behind in.
+        if let Some(store) = self.right_store(&submission.footprint) {
+            self.place_on(submission, store);
+            return;
+        }
+        let [key] = submission.footprint.keys() else {
+            self.place_single(submission);
+            return;
+        };
+        match (default, self.known.of(key.hash)) {
+            _ if miss == Miss::Never => self.place_single(submission),
+            (StoreId::Primary, Sync::InSync) => self.place_single(submission),
+            (StoreId::Secondary, _) if self.diverts(&submission.footprint) => self.place_single(submission),
+            _ => self.place_lookup(submission, miss, default),
+        }
+    }
+
+    fn all_in_sync(&self, footprint: &Footprint) -> bool {
+        footprint.keys().iter().all(|key| self.known.of(key.hash) == Sync::InSync)
+    }
+
+    /// The store that is right about all these keys, if one of them is suspect.
+    fn right_store(&self, footprint: &Footprint) -> Option<StoreId> {
+        footprint.keys().iter().find_map(|key| match self.known.of(key.hash) {
+            Sync::Suspect(behind) => Some(behind.other()),
+            Sync::InSync | Sync::Unknown => None,
+        })
+    }
+
+    fn place_on(&mut self, submission: &Submission<'_>, store: StoreId) {
+        let op = self.new_op(submission, Policy::Single(store));
+        self.send(op, &submission.frame, &[store]);
+    }
+
+    /// Must a lone read go to the default store although the primary would be asked first?
+    fn diverts(&mut self, footprint: &Footprint) -> bool {
+        // What a store holds is not known before it has answered the last write: it may refuse it.
+        let pending = |hash| StoreId::ALL.iter().any(|store| self.is_pending_on(*store, hash));
+        if footprint.keys().iter().any(|key| pending(key.hash)) {
+            return true;
+        }
+        let slow = self.primary_behind && self.lane(StoreId::Primary).accepts();
+        if slow {
+            self.metrics.reads_diverted.inc();
+        }
+        slow
+    }
+
+    fn place_lookup(&mut self, submission: &Submission<'_>, miss: Miss, default: StoreId) {
+        let policy = Policy::Lookup { default, impatient: false };
+        let mut op = self.new_op(submission, policy);
+        op.miss = miss;
+        op.request = Some((&*submission.frame).into());
+        op.touched = Touched::of(&submission.footprint, &submission.frame, false);
+        if let Some((scan, _)) = submission.scan() {
+            op.extra_mut().cursor = Some(b"0".as_slice().into());
+            op.extra_mut().scan = Some(scan);
+        }
+        let key = self.send(op, &submission.frame, &[StoreId::Primary]);
+        if self.ops.contains(key.0 as usize)
+            && let Some(client) = self.clients.get_mut(submission.client)
+        {
+            client.lone_read = Some(key);
+        }
+    }
+
+    /// A read inside a pipeline runs on both stores and is compared.
+    fn place_pipelined(&mut self, submission: &Submission<'_>, miss: Miss) {
+        if submission.footprint.keys().is_empty() {
+            self.place_single(submission);
+            return;
+        }
+        if let Some(store) = self.right_store(&submission.footprint) {
+            self.place_on(submission, store);
+            return;
+        }
+        let policy = match (self.default_store(), miss) {
+            (StoreId::Secondary, _) | (_, Miss::Never) => Policy::Authority(self.default_store()),
+            (StoreId::Primary, Miss::AnyNil) => Policy::Merge { default: StoreId::Primary },
+            (StoreId::Primary, _) => Policy::Lookup { default: StoreId::Primary, impatient: false },
+        };
+        self.place_pair(submission, miss, policy, true);
+    }
+
+    fn place_pair(&mut self, submission: &Submission<'_>, miss: Miss, policy: Policy, compare: bool) {
+        let mut op = self.new_op(submission, policy);
+        op.miss = miss;
+        op.compare = compare;
+        op.touched = Touched::of(&submission.footprint, &submission.frame, false);
+        self.send(op, &submission.frame, &StoreId::ALL);
+    }
+
+    /// The client goes on: what it reads must not be read behind what comes now.
+    pub(super) fn hurry_lone_read(&mut self, client: ClientKey) {
+        if let Some(op) = self.clients.get_mut(client).and_then(|c| c.lone_read.take()) {
+            self.hurry(op, false);
+        }
+    }
+
+    /// Asks the secondary for a lone read that only the primary has been asked for, since the
+    /// client goes on (or, `impatient`, has waited for too long).
+    pub(super) fn hurry(&mut self, key: OpKey, impatient: bool) {
+        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        let Policy::Lookup { default, .. } = op.policy else { return };
+        if op.answered || !op.replies[StoreId::Primary.index()].is_pending() {
+            return;
+        }
+        if impatient && self.stage == Stage::DualSecondaryDefault {
+            if !matches!(op.policy, Policy::Lookup { impatient: true, .. }) {
+                self.metrics.reads_diverted.inc();
+            }
+            op.policy = Policy::Lookup { default, impatient: true };
+        }
+        if matches!(op.replies[StoreId::Secondary.index()], Reply::Unsent) {
+            self.ask_secondary(key);
+        } else {
+            self.settle(key);
+        }
+    }
+
+    pub(super) fn ask_secondary(&mut self, key: OpKey) {
+        let store = StoreId::Secondary;
+        let Some(request) = self.ops.get_mut(key.0 as usize).and_then(|op| op.request.take()) else {
+            self.failed(key, store, Failure::NotSent);
+            return;
+        };
+        if let Some(failure) = self.refusal(store, request.len()) {
+            self.failed(key, store, failure);
+            return;
+        }
+        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        op.replies[store.index()] = Reply::Pending;
+        let context = op.context;
+        let now = self.now;
+        self.lanes[store.index()].append(context, &request, Sink::Op(key), 1, now);
+        self.metrics.store(store).commands.inc();
+    }
+}

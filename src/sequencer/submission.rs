@@ -1,0 +1,156 @@
+//! What sessions hand to the sequencer: one request, one transaction, or what ran on a connection of its own.
+
+use std::borrow::Cow;
+
+use crate::command::{CommandId, Miss, Rule};
+use crate::metrics::RequestKind;
+use crate::mirror::Way;
+
+use super::clients::ClientKey;
+use super::cursors::Scan;
+use super::fence::Footprint;
+use super::lane::Context;
+use super::op::Part;
+
+/// Which way a request goes while dual. Decided by [`crate::route`] from the command alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// To the default store alone.
+    Default,
+    /// A read that may be looked up on both stores.
+    Read(Miss),
+    /// A page of a scan within one key; the cursor asked for.
+    Scan(u64, Miss),
+    /// A page of the keyspace; the cursor asked for.
+    KeyspaceScan(u64),
+    /// To both stores.
+    Write,
+}
+
+/// What a write does to the keyspace as a whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// Only to its keys, or to none.
+    #[default]
+    Keys,
+    /// It empties every database.
+    FlushAll,
+    /// It empties one database.
+    FlushDb,
+    /// It exchanges databases.
+    Swap,
+    /// It changes functions.
+    Functions,
+    /// To its keys, and perhaps to others that a script computes.
+    Undeclared,
+    /// To keys that only the store knows.
+    Unlisted,
+}
+
+/// One request of one client.
+pub struct Submission<'a> {
+    /// Who asks.
+    pub client: ClientKey,
+    /// The slot for the reply.
+    pub seq: u64,
+    /// Which command.
+    pub command: CommandId,
+    /// Which way it goes.
+    pub path: Path,
+    /// How replies to it are compared.
+    pub rule: Rule,
+    /// What it is counted as.
+    pub kind: RequestKind,
+    /// Database and protocol.
+    pub context: Context,
+    /// The canonical request.
+    pub frame: Cow<'a, [u8]>,
+    /// What it touches. [`Footprint::Nothing`] is fine in single-store stages.
+    pub footprint: Footprint,
+    /// How it may be mirrored.
+    pub way: Way,
+    /// What it does to the keyspace as a whole.
+    pub scope: Scope,
+    /// It sets a relative time to live.
+    pub relative: bool,
+    /// Nothing else of this client is outstanding.
+    pub alone: bool,
+    /// How many parked clients it may serve.
+    pub fills: usize,
+}
+
+/// A whole transaction of one client.
+pub struct Transaction<'a> {
+    /// Who asks.
+    pub client: ClientKey,
+    /// MULTI, the commands, EXEC: where their replies go.
+    pub parts: Vec<Part>,
+    /// EXEC's entry in the command table.
+    pub command: CommandId,
+    /// Database and protocol.
+    pub context: Context,
+    /// The canonical requests, one behind the other.
+    pub frame: Cow<'a, [u8]>,
+    /// What its commands touch together.
+    pub footprint: Footprint,
+    /// Does any of its commands write?
+    pub writes: bool,
+    /// How its commands may be mirrored, MULTI and EXEC left out.
+    pub ways: Vec<Way>,
+    /// Does any of its commands do something to the keyspace as a whole?
+    pub scope: Scope,
+}
+
+/// What ran on a dedicated connection.
+pub struct Dedicated<'a> {
+    /// Which command; EXEC for a transaction.
+    pub command: CommandId,
+    /// Database and protocol.
+    pub context: Context,
+    /// The request: one command, or MULTI … EXEC.
+    pub frame: &'a [u8],
+    /// How many replies it has.
+    pub replies: u32,
+    /// The default store's (last) reply.
+    pub reply: &'a [u8],
+    /// The replies to its companions.
+    pub companions: &'a [Box<[u8]>],
+    /// What it touched.
+    pub footprint: Footprint,
+    /// How its commands may be mirrored.
+    pub ways: Vec<Way>,
+    /// What it did to the keyspace as a whole.
+    pub scope: Scope,
+    /// It selected a database.
+    pub selects: bool,
+    /// It sets a time to live that counts from when it runs.
+    pub relative: bool,
+}
+
+// === impl Submission ===
+
+impl Submission<'_> {
+    /// The same, with a frame of its own.
+    pub(super) fn to_owned(&self) -> Submission<'static> {
+        Submission { frame: Cow::Owned(self.frame.to_vec()), footprint: self.footprint.clone(), ..*self }
+    }
+
+    /// What is scanned, and the cursor asked for.
+    pub(super) fn scan(&self) -> Option<(Scan, u64)> {
+        let (of, cursor) = match self.path {
+            Path::Scan(cursor, _) => (self.footprint.keys().first()?.hash, cursor),
+            Path::KeyspaceScan(cursor) => (u64::from(self.context.db), cursor),
+            _ => return None,
+        };
+        Some((Scan { of, client: self.client.id() }, cursor))
+    }
+}
+
+// === impl Transaction ===
+
+impl Transaction<'_> {
+    /// The same, with a frame of its own.
+    pub(super) fn into_owned(self) -> Transaction<'static> {
+        Transaction { frame: Cow::Owned(self.frame.into_owned()), ..self }
+    }
+}

@@ -1,0 +1,122 @@
+//! Transactions enter the one order as a whole.
+
+use crate::metrics::RequestKind;
+use crate::mirror::Way;
+use crate::resp::encode;
+use crate::stage::StoreId;
+
+use super::copy::Hydration;
+use super::op::{Op, Owner, Policy};
+use super::plan::Plan;
+use super::submission::{Scope, Transaction};
+use super::write::{note_sources, touched};
+use super::{Reads, Sequencer};
+
+// === impl Sequencer ===
+
+impl Sequencer {
+    /// Puts a whole transaction into the order, or holds it behind a fence.
+    pub fn submit_transaction(&mut self, transaction: Transaction<'_>) {
+        if !self.holds.is_open() && self.holds.blocks(&transaction.footprint) {
+            self.hold_transaction(transaction);
+            return;
+        }
+        self.place_transaction(transaction);
+    }
+
+    pub(super) fn place_transaction(&mut self, transaction: Transaction<'_>) {
+        let dual = self.stage().is_dual();
+        self.hurry_lone_read(transaction.client);
+        if !dual || !transaction.writes && self.settings.reads == Reads::Default {
+            let policy = Policy::Single(self.default_store());
+            let op = self.transaction_op(&transaction, policy);
+            let replies = transaction.parts.len() as u32;
+            self.send_counted(op, &transaction.frame, &[self.default_store()], replies);
+            return;
+        }
+        let way = combined(&transaction.ways);
+        let plan = self.plan_of(way, &transaction.footprint, transaction.scope);
+        let hydration = match plan {
+            Plan::Hydrate => self.hydrate(&transaction.footprint, &transaction.frame, transaction.context.db),
+            _ => Hydration::Unreachable,
+        };
+        match hydration {
+            Hydration::Begun => self.hold_transaction(transaction),
+            Hydration::Unreachable => self.place_planned(transaction, plan),
+            Hydration::Refused(error) => self.refuse_transaction(&transaction, &error),
+        }
+    }
+
+    /// Nothing of the transaction is run; its last reply says why.
+    fn refuse_transaction(&mut self, transaction: &Transaction<'_>, error: &[u8]) {
+        let last = transaction.parts.len().saturating_sub(1);
+        for (at, part) in transaction.parts.iter().enumerate().filter(|(_, part)| !part.answered) {
+            let reply = match at {
+                _ if at == last => error,
+                0 => encode::OK,
+                _ => encode::QUEUED,
+            };
+            self.clients.pay(transaction.client, part.seq, reply);
+        }
+    }
+
+    fn place_planned(&mut self, transaction: Transaction<'_>, plan: Plan) {
+        let default = self.default_store();
+        let replies = transaction.parts.len() as u32;
+        let written = touched(&transaction.footprint, &transaction.frame, transaction.scope);
+        match plan {
+            Plan::Verbatim => {
+                let policy = self.write_policy(default);
+                let mut op = self.transaction_op(&transaction, policy);
+                op.compare = true;
+                op.write = transaction.writes;
+                op.relative = true;
+                op.touched = written;
+                note_sources(&mut op, &transaction.footprint);
+                op.blind =
+                    self.settle_keys(&transaction.footprint, transaction.scope, transaction.frame.len());
+                self.send_counted(op, &transaction.frame, &StoreId::ALL, replies);
+            }
+            Plan::Accepted | Plan::Derived => {
+                let mut op = self.transaction_op(&transaction, Policy::Single(default));
+                op.touched = written;
+                note_sources(&mut op, &transaction.footprint);
+                op.relative = true;
+                op.extra_mut().scope = transaction.scope;
+                self.dirty_flushed(transaction.scope);
+                self.send_derived(op, &transaction.frame, replies, transaction.ways.clone());
+            }
+            Plan::Copied | Plan::Hydrate => {
+                let mut op = self.transaction_op(&transaction, Policy::Single(default));
+                op.write = transaction.writes;
+                self.send_counted(op, &transaction.frame, &[default], replies);
+                self.went_on_alone(&written, transaction.context.db);
+                if transaction.scope == Scope::Undeclared {
+                    self.owe_walk();
+                }
+            }
+        }
+        if transaction.writes {
+            self.note_write(&transaction.footprint);
+            self.serve_parked(&transaction.footprint, usize::MAX);
+        }
+    }
+
+    fn transaction_op(&self, transaction: &Transaction<'_>, policy: Policy) -> Op {
+        let seq = transaction.parts.last().map_or(0, |part| part.seq);
+        let owner = Owner::Client { key: transaction.client, seq };
+        let mut op =
+            Op::new(owner, transaction.command, policy, self.default_store(), transaction.context, self.now);
+        op.kind = RequestKind::Transaction;
+        op.extra_mut().parts.clone_from(&transaction.parts);
+        op
+    }
+}
+
+/// One way for several commands together.
+pub(super) fn combined(ways: &[Way]) -> Way {
+    if ways.contains(&Way::Copied) {
+        return Way::Copied;
+    }
+    ways.iter().find(|way| matches!(way, Way::Derived(_))).copied().unwrap_or(Way::Verbatim)
+}

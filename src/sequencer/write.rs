@@ -1,0 +1,168 @@
+//! Writes while dual: verbatim, derived or copied.
+
+use crate::metrics::SkipReason;
+use crate::mirror::{Derivation, Way};
+use crate::stage::StoreId;
+
+use super::copy::Hydration;
+use super::fence::Footprint;
+use super::op::{Op, Policy, Reply};
+use super::plan::Plan;
+use super::submission::{Scope, Submission};
+use super::touched::Touched;
+use super::{Ack, Sequencer};
+
+// === impl Sequencer ===
+
+impl Sequencer {
+    pub(super) fn place_write(&mut self, submission: &Submission<'_>) {
+        match self.plan_of(submission.way, &submission.footprint, submission.scope) {
+            Plan::Verbatim => self.write_verbatim(submission),
+            Plan::Accepted => self.write_derived(submission, ACCEPTED),
+            Plan::Derived => self.write_derived(submission, submission.way),
+            Plan::Copied => self.write_copied(submission),
+            Plan::Hydrate => {
+                match self.hydrate(&submission.footprint, &submission.frame, submission.context.db) {
+                    Hydration::Begun => self.hold_submission(submission),
+                    Hydration::Unreachable => self.write_copied(submission),
+                    Hydration::Refused(error) => {
+                        self.clients.pay(submission.client, submission.seq, &error);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The same bytes to both stores, in one step.
+    fn write_verbatim(&mut self, submission: &Submission<'_>) {
+        let policy = self.write_policy(self.default_store());
+        let mut op = self.new_op(submission, policy);
+        op.write = true;
+        op.compare = true;
+        op.relative = submission.relative;
+        op.touched = touched(&submission.footprint, &submission.frame, submission.scope);
+        note_sources(&mut op, &submission.footprint);
+        op.blind = self.settle_keys(&submission.footprint, submission.scope, submission.frame.len());
+        self.send(op, &submission.frame, &StoreId::ALL);
+        self.wrote(submission);
+    }
+
+    /// The bytes to the default store, and a place for the effect in the other lane.
+    fn write_derived(&mut self, submission: &Submission<'_>, way: Way) {
+        let mut op = self.new_op(submission, Policy::Single(self.default_store()));
+        op.touched = touched(&submission.footprint, &submission.frame, submission.scope);
+        note_sources(&mut op, &submission.footprint);
+        op.relative = submission.relative;
+        op.extra_mut().scope = submission.scope;
+        self.dirty_flushed(submission.scope);
+        self.send_derived(op, &submission.frame, 1, vec![way]);
+        self.wrote(submission);
+    }
+
+    /// What is being copied is not what it was read as, if this empties the stores.
+    pub(super) fn dirty_flushed(&mut self, scope: Scope) {
+        if matches!(scope, Scope::FlushAll | Scope::FlushDb) {
+            self.dirty_all_copies();
+        }
+    }
+
+    /// The bytes to the default store; the values of the keys follow.
+    fn write_copied(&mut self, submission: &Submission<'_>) {
+        let mut op = self.new_op(submission, Policy::Single(self.default_store()));
+        op.write = true;
+        self.send(op, &submission.frame, &[self.default_store()]);
+        let touched = touched(&submission.footprint, &submission.frame, submission.scope);
+        self.went_on_alone(&touched, submission.context.db);
+        if submission.scope == Scope::Undeclared {
+            self.owe_walk();
+        }
+        self.wrote(submission);
+    }
+
+    /// What a verbatim write makes known, unless the default store cannot take it: then nobody gets it.
+    pub(super) fn settle_keys(&mut self, footprint: &Footprint, scope: Scope, bytes: usize) -> bool {
+        match self.refusal(self.default_store(), bytes) {
+            None => self.wrote_verbatim(footprint, scope),
+            Some(_) => false,
+        }
+    }
+
+    pub(super) fn wrote(&mut self, submission: &Submission<'_>) {
+        self.note_write(&submission.footprint);
+        if submission.fills > 0 && !self.parks.is_empty() {
+            self.serve_parked(&submission.footprint, submission.fills);
+        }
+    }
+
+    /// Sends a request whose effect the other store gets when the default store has answered.
+    pub(super) fn send_derived(&mut self, mut op: Op, frame: &[u8], proper: u32, ways: Vec<Way>) {
+        self.metrics.comparisons_skipped[SkipReason::Derived].inc();
+        let default = self.default_store();
+        let other = default.other();
+        let (bytes, companions) = self.with_companions(&ways, frame);
+        op.write = true;
+        op.derived = true;
+        op.request = Some(frame.into());
+        let extra = op.extra_mut();
+        extra.ways = ways;
+        extra.proper = proper;
+        let context = op.context;
+        let takes_place = self.refusal(default, bytes.len()).is_none();
+        if takes_place {
+            op.replies[other.index()] = Reply::Pending;
+        }
+        let key = self.send_counted(op, &bytes, &[default], proper + companions);
+        if takes_place && self.ops.contains(key.0 as usize) {
+            let now = self.now;
+            self.lanes[other.index()].reserve(context, key, now);
+        }
+    }
+
+    pub(super) fn write_policy(&self, default: StoreId) -> Policy {
+        match self.settings.ack {
+            Ack::Default => Policy::Authority(default),
+            Ack::Both => Policy::Both(default),
+        }
+    }
+
+    /// Remembers what was written last, for reads that would otherwise overtake it.
+    pub(super) fn note_write(&mut self, footprint: &Footprint) {
+        match footprint {
+            Footprint::Everything => self.dirty_all_copies(),
+            _ => footprint.keys().iter().for_each(|key| self.dirty_copy(key.hash)),
+        }
+        for store in StoreId::ALL {
+            let position = self.lane(store).appended();
+            let recent = &mut self.recent[store.index()];
+            match footprint {
+                Footprint::Nothing => {}
+                Footprint::Everything => recent.wrote_everything(position),
+                Footprint::Keys(keys) => keys.iter().for_each(|key| recent.wrote(key.hash, position)),
+            }
+        }
+    }
+}
+
+/// How a write is mirrored that the default store must have taken first.
+const ACCEPTED: Way = Way::Derived(Derivation::Accepted);
+
+/// Keys that a write reads and does not write: what it makes of them is as doubtful as they are.
+pub(super) fn note_sources(op: &mut Op, footprint: &Footprint) {
+    let keys = footprint.keys();
+    if keys.len() > 1 && keys.iter().any(|key| !key.access.writes()) {
+        op.extra_mut().sources = keys.iter().filter(|key| !key.access.writes()).map(|key| key.hash).collect();
+    }
+}
+
+/// The keys that become suspect if the stores part over a write.
+pub(super) fn touched(footprint: &Footprint, frame: &[u8], scope: Scope) -> Touched {
+    match scope {
+        Scope::Keys => Touched::of(footprint, frame, true),
+        // Its declared keys; what else it may have written is owed a walk.
+        Scope::Undeclared if *footprint == Footprint::Everything => Touched::Nothing,
+        Scope::Undeclared => Touched::of(footprint, frame, true),
+        Scope::FlushAll | Scope::FlushDb | Scope::Swap | Scope::Functions | Scope::Unlisted => {
+            Touched::Everything
+        }
+    }
+}

@@ -9,117 +9,20 @@
 //! - an entry in `held` has not left the process: it can still be refused without doubt;
 //! - a database is used only after this store has answered OK to its SELECT on this connection.
 
+mod entry;
+mod loss;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 
-use crate::metrics::StoreErrorKind;
 use crate::resp::{Proto, encode};
 use crate::stage::StoreId;
 
 use super::op::OpKey;
 
-/// Where in the database space, and in which protocol version, a request runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Context {
-    /// Logical database, as the store numbers it.
-    pub db: u32,
-    /// Protocol version in which the reply is wanted.
-    pub proto: Proto,
-}
-
-/// Who gets the replies to a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sink {
-    /// An operation of the sequencer.
-    Op(OpKey),
-    /// The lane's own `SELECT`.
-    Select(u32),
-    /// The lane's own `HELLO`.
-    Hello(Proto),
-    /// The lane's own numbered `ECHO`: proves that replies still match requests.
-    Mark(u64),
-    /// Nobody any more: the reply is read and dropped.
-    Nobody,
-}
-
-/// A request whose replies are still owed by the store.
-#[derive(Debug)]
-pub struct Awaited {
-    /// Who gets the replies.
-    pub sink: Sink,
-    /// Replies still to come (a transaction has several).
-    pub left: u32,
-    /// Replies that have come.
-    pub seen: u32,
-    /// Size of the request in bytes, counted as lag until answered.
-    pub bytes: u32,
-    /// When it was appended, in microseconds of the sequencer's clock.
-    pub at: u64,
-}
-
-/// A request that has not left the process.
-#[derive(Debug)]
-pub struct Held {
-    /// Database and protocol to run under.
-    pub context: Context,
-    /// The encoded request; `None` marks a place that an effect will fill.
-    pub frame: Option<Box<[u8]>>,
-    /// Who gets the replies.
-    pub sink: Sink,
-    /// How many replies the request has.
-    pub replies: u32,
-    /// When it was appended, in microseconds of the sequencer's clock.
-    pub at: u64,
-}
-
-/// The state of a lane's connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Link {
-    /// A first attempt to (re)connect is under way: requests wait in `held`.
-    Dialing,
-    /// Connected and shaken hands.
-    Up,
-    /// The last attempt failed: requests are refused. The text says why.
-    Down(DownReason),
-}
-
-/// Why a store is down.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DownReason {
-    /// What it is counted as.
-    pub kind: StoreErrorKind,
-    /// For people: what failed and against which address.
-    pub text: String,
-    /// The store's own error line when it answered with one (`LOADING …`), without `-` and CRLF.
-    pub store_error: Option<String>,
-}
-
-/// What a reply on the lane was for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Arrived {
-    /// Who gets it.
-    pub sink: Sink,
-    /// Its number among the request's replies.
-    pub index: u32,
-    /// Is it the last of them?
-    pub last: bool,
-    /// When the request was appended.
-    pub at: u64,
-}
-
-/// Something a lane found out about its context.
-#[derive(Debug)]
-pub enum ContextOutcome {
-    /// Nothing changed for waiting requests.
-    Fine,
-    /// The store refused the database: these requests can't run, with the store's error frame.
-    Refused(Vec<Held>),
-    /// A reply that can't belong to the lane's own request: the lane is out of step.
-    OutOfStep,
-}
+pub use entry::{Arrived, Awaited, Context, ContextOutcome, DownReason, Held, Link, Sink};
 
 /// The queue of one store.
 #[derive(Debug)]
@@ -471,103 +374,5 @@ impl Lane {
         self.since_mark = 0;
         self.heard_at = now;
         self.pump(now);
-    }
-
-    /// The connection is gone: every request on it is taken out, with an unknown outcome.
-    /// What was held waits for the next attempt.
-    pub fn lost(&mut self) -> Vec<Awaited> {
-        self.link = Link::Dialing;
-        self.out = Vec::new();
-        self.sent = None;
-        self.selecting = None;
-        self.in_reply = false;
-        self.awaited_bytes = 0;
-        self.expired = 0;
-        self.late = self.late.saturating_sub(self.awaited.len());
-        let gone: Vec<Awaited> = std::mem::take(&mut self.awaited).into();
-        self.answered = self.appended - self.held.len() as u64;
-        gone
-    }
-
-    /// The attempt failed: what was held is taken out; it never left.
-    pub fn down(&mut self, reason: DownReason) -> Vec<Held> {
-        self.link = Link::Down(reason);
-        self.drop_held()
-    }
-
-    /// Takes out everything that has not left the process.
-    pub fn drop_held(&mut self) -> Vec<Held> {
-        let (gone, places): (Vec<Held>, Vec<Held>) =
-            std::mem::take(&mut self.held).into_iter().partition(|h| h.frame.is_some());
-        self.held = places.into();
-        self.late = self.late.min(self.awaited.len());
-        self.held_bytes = 0;
-        self.answered += gone.len() as u64;
-        gone
-    }
-
-    /// Requests older than `before` whose senders stop waiting; their replies will be dropped.
-    ///
-    /// A reply that is coming in may take as long as it needs, while bytes come. Each entry is
-    /// looked at once: a store that hangs may owe millions.
-    pub fn expire(&mut self, before: u64) -> Vec<Sink> {
-        let mut expired = Vec::new();
-        let flows = self.in_reply && self.heard_at >= before;
-        if let Some(front) = self.awaited.front_mut().filter(|a| a.at < before && !flows) {
-            give_up(front, &mut expired);
-        }
-        let from = self.expired.max(1);
-        let mut seen = 0;
-        for entry in self.awaited.iter_mut().skip(from).take_while(|a| a.at < before) {
-            give_up(entry, &mut expired);
-            seen += 1;
-        }
-        self.expired = if seen > 0 { from + seen } else { self.expired };
-        expired
-    }
-
-    /// Of what waits behind the request that the store works on: the operations that `which` picks, told whether one is at the
-    /// front, are waited for no more. Their replies are still read.
-    pub fn give_up_behind_front(&mut self, mut which: impl FnMut(OpKey, bool) -> bool) -> Vec<Sink> {
-        let mut given_up = Vec::new();
-        for (at, entry) in self.awaited.iter_mut().enumerate() {
-            if matches!(entry.sink, Sink::Op(op) if which(op, at == 0)) {
-                give_up(entry, &mut given_up);
-            }
-        }
-        given_up
-    }
-
-    /// Requests that have not left and are older than `before`: taken out.
-    pub fn expire_held(&mut self, before: u64) -> Vec<Held> {
-        let count = self.held.iter().take_while(|h| h.at < before && h.frame.is_some()).count();
-        let gone: Vec<Held> = self.held.drain(..count).collect();
-        if count > 0 {
-            self.late = self.late.min(self.awaited.len());
-        }
-        self.held_bytes -= gone.iter().map(|h| h.frame.as_ref().map_or(0, |f| f.len() as u64)).sum::<u64>();
-        self.answered += gone.len() as u64;
-        gone
-    }
-
-    /// The operations that have waited for this store since before `before`. Each is told once, or
-    /// seldom twice: a store that hangs may owe millions.
-    pub fn newly_late(&mut self, before: u64) -> Vec<OpKey> {
-        let awaited = self.awaited.iter().map(|a| (a.sink, a.at));
-        let entries = awaited.chain(self.held.iter().map(|h| (h.sink, h.at)));
-        let mut late = Vec::new();
-        for (sink, _) in entries.skip(self.late).take_while(|(_, at)| *at < before) {
-            self.late += 1;
-            if let Sink::Op(op) = sink {
-                late.push(op);
-            }
-        }
-        late
-    }
-}
-
-fn give_up(entry: &mut Awaited, expired: &mut Vec<Sink>) {
-    if matches!(entry.sink, Sink::Op(_)) {
-        expired.push(std::mem::replace(&mut entry.sink, Sink::Nobody));
     }
 }

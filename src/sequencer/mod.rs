@@ -15,6 +15,7 @@
 //! - every slot opened for a client is paid exactly once, whatever happens to the stores;
 //! - a request that has left the process is never sent to the same store again.
 
+mod answer;
 pub mod bulk;
 pub mod clients;
 pub mod copy;
@@ -30,6 +31,7 @@ pub mod lane;
 pub mod op;
 pub mod outbox;
 pub mod park;
+mod pieces;
 pub mod plan;
 pub mod policy;
 mod read;

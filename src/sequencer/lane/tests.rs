@@ -1,4 +1,5 @@
 use super::*;
+use crate::metrics::StoreErrorKind;
 
 const CONTEXT: Context = Context { db: 0, proto: Proto::Resp2 };
 

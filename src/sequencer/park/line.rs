@@ -1,0 +1,150 @@
+//! Who waits for which key, first come first served.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+use slab::Slab;
+
+use super::super::clients::ClientKey;
+use super::{MAX_LINES, Parking, Unblock};
+
+/// A parked client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ParkKey {
+    pub(super) index: u32,
+    pub(super) id: u64,
+}
+
+pub(super) struct Park {
+    pub(super) id: u64,
+    pub(super) parking: Parking,
+    pub(super) in_flight: bool,
+    /// The last attempt's place in the default lane.
+    pub(super) position: u64,
+    /// It has had an answer: now it waits.
+    pub(super) tried: bool,
+    /// To be tried again, and this many in its lines with it: something may have come while an
+    /// attempt was in flight, or while a fence stood.
+    pub(super) again: Option<usize>,
+    pub(super) ended: Option<Unblock>,
+}
+
+/// All parked clients.
+#[derive(Default)]
+pub(in crate::sequencer) struct Parks {
+    pub(super) slab: Slab<Park>,
+    pub(super) next: u64,
+    pub(super) by_key: HashMap<u64, VecDeque<ParkKey>, foldhash::fast::RandomState>,
+    pub(super) by_client: HashMap<ClientKey, ParkKey>,
+    pub(super) deadlines: BTreeSet<(u64, ParkKey)>,
+    pub(super) polled_at: u64,
+    /// Whose turn it is to try; worked off in a loop, for one attempt that ends at once begets the next.
+    pub(super) turns: VecDeque<ParkKey>,
+    pub(super) taking_turns: bool,
+}
+
+// === impl Parks ===
+
+impl Parks {
+    pub fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.slab.is_empty()
+    }
+
+    pub(super) fn get_mut(&mut self, key: ParkKey) -> Option<&mut Park> {
+        self.slab.get_mut(key.index as usize).filter(|park| park.id == key.id)
+    }
+
+    pub(super) fn insert(&mut self, parking: Parking) -> ParkKey {
+        self.next += 1;
+        let id = self.next;
+        let (client, keys, deadline) = (parking.client, parking.hashes(), parking.deadline);
+        let tried = parking.looked_at;
+        let index = self.slab.insert(Park {
+            id,
+            parking,
+            in_flight: false,
+            position: 0,
+            tried,
+            again: None,
+            ended: None,
+        });
+        let key = ParkKey { index: index as u32, id };
+        for hash in keys {
+            self.by_key.entry(hash).or_default().push_back(key);
+        }
+        self.by_client.insert(client, key);
+        if let Some(deadline) = deadline {
+            self.deadlines.insert((deadline, key));
+        }
+        key
+    }
+
+    pub(super) fn remove(&mut self, key: ParkKey) -> Option<Park> {
+        self.get_mut(key)?;
+        let park = self.slab.remove(key.index as usize);
+        for hash in park.parking.hashes() {
+            if let Some(line) = self.by_key.get_mut(&hash) {
+                if let Some(at) = line.iter().position(|k| *k == key) {
+                    line.remove(at);
+                }
+                if line.is_empty() {
+                    self.by_key.remove(&hash);
+                }
+            }
+        }
+        self.by_client.remove(&park.parking.client);
+        if let Some(deadline) = park.parking.deadline {
+            self.deadlines.remove(&(deadline, key));
+        }
+        Some(park)
+    }
+
+    pub(super) fn first_in_line(&self, hash: u64, count: usize) -> Vec<ParkKey> {
+        self.by_key.get(&hash).map(|line| line.iter().take(count).copied().collect()).unwrap_or_default()
+    }
+
+    /// Is an attempt in flight, or owed?
+    pub(super) fn is_busy(&self, key: ParkKey) -> bool {
+        let park = self.slab.get(key.index as usize).filter(|park| park.id == key.id);
+        park.is_some_and(|park| park.in_flight || park.again.is_some())
+    }
+
+    /// Is an attempt in flight that comes behind position `since` of the default lane?
+    pub(super) fn is_tried_since(&self, key: ParkKey, since: u64) -> bool {
+        let park = self.slab.get(key.index as usize).filter(|park| park.id == key.id);
+        park.is_some_and(|park| park.in_flight && park.again.is_none() && park.position > since)
+    }
+
+    /// A line is tried again from the front when this one's attempt is over.
+    pub(super) fn try_again(&mut self, key: ParkKey, count: usize) {
+        if let Some(park) = self.get_mut(key) {
+            park.again = Some(park.again.unwrap_or(0).max(count));
+        }
+    }
+
+    /// Somebody before `key` in one of its lines who must have his turn first.
+    pub(super) fn busy_before(&self, key: ParkKey, hashes: &[u64]) -> Option<ParkKey> {
+        let lines = hashes.iter().filter_map(|hash| self.by_key.get(hash));
+        lines
+            .flat_map(|line| line.iter().take_while(|other| **other != key))
+            .copied()
+            .find(|k| self.is_busy(*k))
+    }
+
+    /// Who comes right behind `key` in its lines.
+    pub(super) fn next_in_line(&self, key: ParkKey, hashes: &[u64]) -> Vec<ParkKey> {
+        let lines = hashes.iter().filter_map(|hash| self.by_key.get(hash));
+        lines.filter_map(|line| line.iter().skip_while(|other| **other != key).nth(1)).copied().collect()
+    }
+
+    pub(super) fn fronts(&self) -> Vec<ParkKey> {
+        let mut fronts: Vec<ParkKey> =
+            self.by_key.values().take(MAX_LINES).filter_map(|line| line.front().copied()).collect();
+        fronts.sort_unstable_by_key(|key| key.id);
+        fronts.dedup();
+        fronts
+    }
+}

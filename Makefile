@@ -1,7 +1,7 @@
 # What people type. `make help` lists it.
 
 .DEFAULT_GOAL := build
-.PHONY: help setup build demo test convergence model check test-clients test-versions test-redis-py test-differential
+.PHONY: help setup build demo test convergence model check test-clients test-versions test-redis-py test-differential test-faults soak
 .PHONY: bench bench-fairness instructions instructions-record test-million test-redis-suite fuzz
 
 help: ## show this list
@@ -37,6 +37,9 @@ test-versions: setup ## stores of different versions in both roles: Redis 6.2 to
 test-redis-py: setup ## redis-py's own test suite, directly and through every stage: takes half an hour
 	scripts/setup-redis-py-suite
 	CLIENTS=full cargo test --locked --test clients -- --ignored --nocapture suite_of_redis_py
+
+test-faults: setup ## a network that fails in every way before either store, in every stage, in FAULT_SEEDS orders (20)
+	FAULT_SEEDS=$(or $(FAULT_SEEDS),20) cargo test --locked --test fault_injection -- --nocapture faults
 
 test-differential: setup ## the same bytes to a server and to the proxy: 1,000 generated conversations, values of 512 MB
 	DIFFERENTIAL_SEEDS=1..1001 cargo test --locked --test differential -- --include-ignored

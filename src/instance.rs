@@ -423,6 +423,7 @@ impl Instance {
                 if probe {
                     core.lane_mut(store).probe(now);
                 }
+                core.lane_mut(store).prove(now);
                 if core.lane(store).is_silent_since(now.saturating_sub(lane_timeout)) {
                     self.lane_drop[store.index()].notify_waiters();
                 }

@@ -163,7 +163,10 @@ impl Instance {
             tracing::info!(instance = %self.name, store = %store, why, "idle connection ended; reconnecting");
         }
         self.facts.borrow_mut()[store.index()].last_error = Some(why.to_owned());
-        self.core_mut().lane_lost(store);
+        match kind {
+            StoreErrorKind::OutOfStep => self.core_mut().lane_out_of_step(store),
+            _ => self.core_mut().lane_lost(store),
+        }
         self.settle();
     }
 

@@ -207,6 +207,11 @@ impl Knowledge {
         self.suspects.values().filter(soon).count()
     }
 
+    /// What kept suspect keys from being copied may not have been true: all are tried again.
+    pub fn retry_all(&mut self, now: u64) {
+        self.suspects.values_mut().for_each(|suspect| suspect.not_before = suspect.not_before.min(now));
+    }
+
     /// What was said of a key counts no more: the default store has gone on without what the other one held.
     pub fn forget(&mut self, hash: u64) {
         self.suspects.remove(&hash);

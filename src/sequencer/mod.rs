@@ -355,6 +355,15 @@ impl Sequencer {
         self.after_progress();
     }
 
+    /// The connection of `store` is given up since its replies did not match its requests. Since when nobody knows, nor
+    /// what was done on their word meanwhile: effects that were made of them, writes that were taken for refused.
+    pub fn lane_out_of_step(&mut self, store: StoreId) {
+        self.lane_lost(store);
+        let behind = self.default_store().other();
+        self.doubt(&touched::Touched::Everything, 0, behind);
+        self.known.retry_all(self.now);
+    }
+
     /// An attempt to connect failed: whatever waited for it is refused.
     pub fn lane_down(&mut self, store: StoreId, reason: DownReason) {
         self.metrics.store(store).up.set(0);

@@ -45,7 +45,9 @@ impl Session {
         match error {
             DedicatedError::Context(frame) => frame,
             DedicatedError::Timeout => core.failure_frame(store, Failure::Timeout),
-            DedicatedError::Io(_) | DedicatedError::Protocol(_) => core.failure_frame(store, Failure::Lost),
+            DedicatedError::Io(_) | DedicatedError::Protocol(_) | DedicatedError::OutOfStep => {
+                core.failure_frame(store, Failure::Lost)
+            }
             DedicatedError::Down(reason) => {
                 let text = reason.store_error.unwrap_or_else(|| {
                     format!(

@@ -47,6 +47,13 @@ impl Means {
     pub fn is_paged(&self) -> bool {
         matches!(self, Means::Typed(typed) if typed.is_paged())
     }
+
+    /// The value has its own name: nothing is left to be removed.
+    fn has_its_name(&mut self) {
+        if let Means::Typed(typed) = self {
+            typed.has_its_name();
+        }
+    }
 }
 
 // === impl Sequencer ===
@@ -251,7 +258,14 @@ impl Sequencer {
         }
         // Nothing was to be taken over, and the store does not tell whether it has a value.
         let untold = self.known.of(copy.hash) == Sync::InSync;
-        match copy.verdict(frame) {
+        let verdict = copy.verdict(frame);
+        if verdict != Verdict::Refused
+            && let Some(copy) = self.copies.get_mut(key)
+        {
+            copy.means.has_its_name();
+        }
+        let Some(copy) = self.copies.get(key) else { return };
+        match verdict {
             Verdict::Written => self.taken_over(key),
             Verdict::KeptItsOwn => self.kept_its_own(key),
             Verdict::Refused if untold && !copy.replace => self.kept_its_own(key),

@@ -11,7 +11,9 @@ mod background;
 mod busy;
 mod clients;
 mod config;
+mod failure;
 mod large;
+mod memory;
 mod own;
 mod pause;
 mod record;
@@ -20,7 +22,7 @@ mod stores;
 pub mod verify;
 pub mod walk;
 
-use std::cell::{Cell, Ref, RefCell, RefMut};
+use std::cell::{Cell, Ref, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -45,6 +47,9 @@ use background::Background;
 pub use background::Proof;
 use clients::Sockets;
 pub use clients::{ClientInfo, ClientIo, TrackingInfo};
+#[cfg(test)]
+pub use failure::spring_traps;
+pub use failure::{CoreMut, spawn_vital};
 
 /// What is known about a store beside its lane.
 #[derive(Clone, Debug, Default)]
@@ -75,6 +80,8 @@ pub struct Instance {
     config: RefCell<Rc<InstanceConfig>>,
     facts: RefCell<[StoreFacts; 2]>,
     io: RefCell<Sockets>,
+    memory: memory::Memory,
+    failure: failure::Failure,
     lane_output: [Notify; 2],
     /// The lane's writer has been told, and has not looked yet.
     lane_woken: [Cell<bool>; 2],
@@ -158,6 +165,8 @@ impl Instance {
             config: RefCell::new(Rc::new(settings.clone())),
             facts: RefCell::default(),
             io: RefCell::default(),
+            memory: memory::Memory::default(),
+            failure: failure::Failure::default(),
             lane_output: [Notify::new(), Notify::new()],
             lane_woken: Default::default(),
             lane_drop: [Notify::new(), Notify::new()],
@@ -208,8 +217,8 @@ impl Instance {
     }
 
     /// The sequencer, with its clock set.
-    pub fn core_mut(&self) -> RefMut<'_, Sequencer> {
-        let mut core = self.core.borrow_mut();
+    pub fn core_mut(&self) -> CoreMut<'_> {
+        let mut core = self.core_in_turn();
         core.set_now(self.micros());
         core
     }
@@ -217,13 +226,8 @@ impl Instance {
     /// A turn begins: the sequencer's clock is set, once for all that one client or one store has sent.
     pub fn begin_turn(&self) -> Instant {
         let now = Instant::now();
-        self.core.borrow_mut().set_now((now - self.epoch).as_micros() as u64);
+        self.core_in_turn().set_now((now - self.epoch).as_micros() as u64);
         now
-    }
-
-    /// The sequencer, with its clock as this turn has set it.
-    pub fn core_in_turn(&self) -> RefMut<'_, Sequencer> {
-        self.core.borrow_mut()
     }
 
     /// The sequencer, to look at.
@@ -288,10 +292,14 @@ impl Instance {
 
     /// Moves on what a turn has produced: replies to clients, requests to the lanes, wake-ups.
     pub fn settle(&self) {
+        if self.has_failed() {
+            return;
+        }
         self.record();
         self.notice_stage();
+        self.limit_replies();
         let mut keys = std::mem::take(&mut *self.dirty.borrow_mut());
-        let mut core = self.core.borrow_mut();
+        let mut core = self.core_in_turn();
         core.clients.take_dirty(&mut keys);
         for key in keys.drain(..) {
             self.flush(&mut core, key);
@@ -348,7 +356,10 @@ impl Instance {
     /// Takes what the lane of `store` wants to send; `into` is empty and its capacity is reused.
     pub fn take_lane_output(&self, store: StoreId, into: &mut Vec<u8>) {
         self.lane_woken[store.index()].set(false);
-        let mut core = self.core.borrow_mut();
+        if self.has_failed() {
+            return;
+        }
+        let mut core = self.core_in_turn();
         std::mem::swap(&mut core.lane_mut(store).out, into);
     }
 
@@ -442,10 +453,10 @@ pub fn spawn_tasks(instance: &Rc<Instance>) {
     for store in StoreId::ALL {
         spawn_local(supervise(instance.clone(), store));
     }
-    spawn_local(instance.clone().run_timer());
-    spawn_local(walk::run(instance.clone()));
-    spawn_local(backfill::run(instance.clone()));
-    spawn_local(background::watch(instance.clone()));
+    spawn_vital(instance, instance.clone().run_timer());
+    spawn_vital(instance, walk::run(instance.clone()));
+    spawn_vital(instance, backfill::run(instance.clone()));
+    spawn_vital(instance, background::watch(instance.clone()));
 }
 
 /// Runs a lane's driver. It never ends by itself; a panic in it is logged, and it starts anew.

@@ -33,6 +33,9 @@ impl Instance {
     }
 
     pub(super) fn write_state(&self, now: Recorded, clean: bool) {
+        if self.has_failed() {
+            return;
+        }
         let behind = match now.base {
             Sync::Suspect(store) => Some(store),
             Sync::InSync | Sync::Unknown => None,

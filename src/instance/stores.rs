@@ -127,7 +127,7 @@ impl Instance {
             (Some(a), Some(b)) => !a.run_id.is_empty() && a.run_id == b.run_id,
             _ => false,
         } && config.primary.database.unwrap_or(0) == config.secondary.database.unwrap_or(0);
-        let mut core = self.core.borrow_mut();
+        let mut core = self.core_in_turn();
         if same && !core.same_server() {
             tracing::warn!(instance = %self.name,
                 "primary and secondary are the same server and database: dual is treated as off");

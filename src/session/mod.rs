@@ -61,8 +61,8 @@ struct Gone;
 enum Task {
     /// Others' turn: this client has had its share.
     Yield,
-    /// The sequencer holds what was submitted.
-    Held,
+    /// The sequencer holds what was submitted: so many bytes.
+    Held(usize),
     /// A blocking command.
     Block(Owned),
     /// SELECT of a database that the store has not answered for.
@@ -137,6 +137,8 @@ struct Session {
     closing: bool,
     /// Wrong passwords so far.
     failures: u32,
+    /// Bytes of the request that is waited for.
+    waiting: usize,
 }
 
 /// How long a client that the proxy closes may take to close its side.
@@ -182,6 +184,7 @@ pub async fn serve(instance: Rc<Instance>, reader: ReadHalf, writer: WriteHalf, 
         looked: false,
         closing: false,
         failures: 0,
+        waiting: 0,
     };
     session.io.authenticated.set(authenticated);
     let _guard = Leave(session.instance.clone(), key);
@@ -194,6 +197,39 @@ struct Leave(Rc<Instance>, ClientKey);
 impl Drop for Leave {
     fn drop(&mut self) {
         self.0.leave(self.1);
+    }
+}
+
+// === impl Task ===
+
+impl Task {
+    /// What is kept while it is waited for.
+    fn bytes(&self) -> usize {
+        match self {
+            Task::Held(bytes) => *bytes,
+            Task::Heavy(heavy) => heavy.bytes(),
+            Task::Block(request)
+            | Task::Select(request)
+            | Task::Authenticate(request)
+            | Task::Aside(request)
+            | Task::Subscribe(request)
+            | Task::Info(request)
+            | Task::Track(_, request)
+            | Task::Monitor(request)
+            | Task::Watch(request)
+            | Task::Pinned(request)
+            | Task::ReadLarge(request) => request.bytes(),
+            Task::Yield | Task::Resubscribe | Task::Paused | Task::Retrack | Task::PinnedExec(_) => 0,
+        }
+    }
+}
+
+// === impl Owned ===
+
+impl Owned {
+    /// The frame, and its arguments once more.
+    fn bytes(&self) -> usize {
+        self.frame.len() * 2 + self.args.len() * size_of::<Vec<u8>>()
     }
 }
 
@@ -215,7 +251,14 @@ impl Session {
                     tokio::task::yield_now().await;
                     Ok(())
                 }
-                task => Box::pin(self.perform(task)).await,
+                task => {
+                    self.waiting = task.bytes();
+                    self.weigh();
+                    let done = Box::pin(self.perform(task)).await;
+                    self.waiting = 0;
+                    self.weigh();
+                    done
+                }
             };
             if let Err(gone) = done {
                 return gone;
@@ -228,7 +271,7 @@ impl Session {
     async fn perform(&mut self, task: Task) -> Result<(), Gone> {
         match task {
             Task::Yield => Ok(()),
-            Task::Held => {
+            Task::Held(_) => {
                 let key = self.key;
                 self.until(move |session| !session.instance.core().is_held(key)).await
             }

@@ -142,6 +142,8 @@ impl Session {
 
     /// Takes one canonical request. `more`: the client has sent further bytes already.
     fn request(&mut self, request: &Request<'_>, more: bool) -> Option<Task> {
+        #[cfg(test)]
+        crate::instance::spring_traps(&self.instance, request.name());
         let table = self.instance.core().table.clone();
         let lookup = self.lookup(&table, request);
         let Lookup::Command(id) = lookup else {
@@ -271,7 +273,7 @@ impl Session {
             alone,
             fills,
         });
-        core.is_held(self.key).then_some(Task::Held)
+        core.is_held(self.key).then_some(Task::Held(request.frame.len()))
     }
 
     /// What a request touches. Leaves its keys in `self.keys`.

@@ -171,6 +171,7 @@ impl Session {
         multi.frames.extend_from_slice(&request.frame);
         let command = request.command;
         multi.parts.push(Part { seq, answered: false, rule: crate::command::Rule::Exact });
+        let bytes = multi.bytes();
         let mut core = self.instance.core_mut();
         core.submit_transaction(Transaction {
             client: self.key,
@@ -183,7 +184,7 @@ impl Session {
             ways: multi.ways,
             scope: multi.scope,
         });
-        core.is_held(self.key).then_some(Task::Held)
+        core.is_held(self.key).then_some(Task::Held(bytes))
     }
 
     /// Ends the open transaction without running it.

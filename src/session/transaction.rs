@@ -143,6 +143,11 @@ impl Multi {
         out
     }
 
+    /// What it takes, about.
+    pub fn bytes(&self) -> usize {
+        self.frames.capacity() + self.kept + self.parts.capacity() * size_of::<Part>()
+    }
+
     /// How many commands are queued.
     pub fn queued(&self) -> usize {
         self.parts.len().saturating_sub(1)

@@ -37,6 +37,17 @@ impl Session {
         }
         debug_assert!(self.buf.is_empty());
         self.buf = buf;
+        self.weigh();
+    }
+
+    /// Notes what this client's requests take: what has begun to come, what is queued, what is waited for.
+    #[inline]
+    pub(super) fn weigh(&self) {
+        let queued = self.multi.as_ref().map_or(0, |multi| multi.bytes());
+        let bytes = self.buf.capacity() + queued + self.waiting;
+        if bytes != self.io.requests.get() {
+            self.instance.weigh(&self.io, bytes);
+        }
     }
 
     /// May more requests of this client be taken? Not while too much is owed or unread.
@@ -133,6 +144,7 @@ impl Session {
             heavy.copy_frame(data, used);
         }
         self.buf.extend_from_slice(data.get(used..).unwrap_or_default());
+        self.weigh();
         Poll::Ready(Ok(task))
     }
 
@@ -166,6 +178,7 @@ impl Session {
             Poll::Ready(Ok(n)) => {
                 self.buf.extend_from_slice(scratch.get(..n).unwrap_or_default());
                 self.came(n);
+                self.weigh();
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(_)) => Poll::Ready(Err(Gone)),
@@ -191,7 +204,7 @@ impl Session {
                     "client closed: unread replies passed client_output_max");
                 Err(Gone)
             }
-            Some(Some(Doom::CutReply)) | None => Err(Gone),
+            Some(Some(Doom::CutReply | Doom::Evicted)) | None => Err(Gone),
         }
     }
 

@@ -56,7 +56,7 @@ test-redis-suite: setup ## Redis's own test suite, against a lone server and thr
 
 FUZZ_SECONDS ?= 600
 fuzz: ## fuzz every target for FUZZ_SECONDS; needs cargo-fuzz, and a stable toolchain is enough
-	cd fuzz && for target in request reply config command script compare; do \
+	cd fuzz && for target in request stream reply config command script compare; do \
 	    RUSTC_BOOTSTRAP=1 cargo fuzz run -s none $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 || exit 1; \
 	done
 

@@ -17,6 +17,7 @@
 
 mod certificates;
 mod client;
+mod docs;
 mod dump;
 mod exact;
 mod fault_proxy;
@@ -33,6 +34,7 @@ mod value;
 
 pub use certificates::Authority;
 pub use client::{Client, is_timeout};
+pub use docs::write_table;
 pub use dump::{Dump, Entry, differences, dump};
 pub use exact::{assert_exactly_same, everything};
 pub use fault_proxy::{Astray, Fault, FaultProxy, Target};

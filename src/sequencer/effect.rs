@@ -57,10 +57,17 @@ impl Sequencer {
                 op.write = true;
                 // Nobody waits for it: it is over with its last reply.
                 op.answered = true;
-                op.relative = effect.relative;
+                op.relative = effect.expiry.is_relative();
+                op.due = self.due_on_own_connection(&effect.footprint);
                 op.touched = written.clone();
                 note_sources(&mut op, &effect.footprint);
                 self.send_counted(op, &bytes, &[other], replies);
+                self.ask_ends(
+                    &effect.footprint,
+                    effect.frame,
+                    effect.context.db,
+                    effect.expiry.without_moment(),
+                );
                 if effect.selects {
                     self.lane_mut(other).forget_db();
                 }

@@ -22,6 +22,7 @@ pub mod copy;
 pub mod cursors;
 mod derive;
 mod effect;
+mod ends;
 pub mod errors;
 pub mod fence;
 pub mod flip;
@@ -77,7 +78,7 @@ use scripts::{ScriptWay, Scripts};
 
 pub use fence::hash_key;
 pub use reply::OutOfStep;
-pub use submission::{Dedicated, Path, Scope, Submission, Transaction};
+pub use submission::{Dedicated, Expiry, Path, Scope, Submission, Transaction};
 pub use sync::{Recorded, TakeOver};
 
 /// The settings of an instance that the sequencer obeys. All of them can change while it runs.
@@ -157,6 +158,7 @@ pub struct Sequencer {
     cursors: Cursors,
     known: Knowledge,
     taints: taint::Taints,
+    ends: ends::Ends,
     copies: Copies,
     copy_counts: CopyCounts,
     recipes: Recipes,
@@ -227,6 +229,7 @@ impl Sequencer {
             cursors: Cursors::default(),
             known,
             taints: taint::Taints::default(),
+            ends: ends::Ends::default(),
             copies: Copies::default(),
             copy_counts: CopyCounts::default(),
             recipes,

@@ -268,6 +268,7 @@ impl Sequencer {
         let default = self.default_store();
         let mut op = self.own_op(Owner::Attempt(key), command, Policy::Authority(default), context);
         op.write = true;
+        op.due = self.due(footprint);
         op.touched = Touched::of(footprint, frame, true);
         match plan {
             Plan::Verbatim | Plan::Accepted => {

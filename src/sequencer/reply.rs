@@ -72,11 +72,13 @@ impl Sequencer {
         if arrived.last {
             self.pass_doubt_on(key);
             self.warm_keys(key, store, frame);
+            self.note_ends(key, store, frame);
         }
         let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
         match op.owner {
             Owner::Bulk(id) => return self.bulk_reply(key, id, store, arrived.last, frame),
             Owner::CopyGroup(group) => return self.group_reply(key, group, arrived.last, frame),
+            Owner::End { .. } => return self.end_told(key, store, frame),
             _ => {}
         }
         if op.derived {

@@ -392,6 +392,7 @@ impl Sequencer {
         let now = self.stage();
         if !now.is_dual() && (before.is_dual() || before.default_store() != now.default_store()) {
             self.drop_copies();
+            self.ends.clear();
             self.known.blame(now.default_store().other());
         }
     }

@@ -71,20 +71,24 @@ impl Sequencer {
                 op.compare = true;
                 op.write = transaction.writes;
                 op.relative = true;
+                op.due = self.due(&transaction.footprint);
                 op.touched = written;
                 note_sources(&mut op, &transaction.footprint);
                 op.blind =
                     self.settle_keys(&transaction.footprint, transaction.scope, transaction.frame.len());
                 self.send_counted(op, &transaction.frame, &StoreId::ALL, replies);
+                self.learn_ends_of(&transaction);
             }
             Plan::Accepted | Plan::Derived => {
                 let mut op = self.transaction_op(&transaction, Policy::Single(default));
                 op.touched = written;
                 note_sources(&mut op, &transaction.footprint);
                 op.relative = true;
+                op.due = self.due(&transaction.footprint);
                 op.extra_mut().scope = transaction.scope;
                 self.dirty_flushed(transaction.scope);
                 self.send_derived(op, &transaction.frame, replies, transaction.ways.clone());
+                self.learn_ends_of(&transaction);
             }
             Plan::Copied | Plan::Hydrate => {
                 let mut op = self.transaction_op(&transaction, Policy::Single(default));
@@ -100,6 +104,11 @@ impl Sequencer {
             self.note_write(&transaction.footprint);
             self.serve_parked(&transaction.footprint, usize::MAX);
         }
+    }
+
+    fn learn_ends_of(&mut self, transaction: &Transaction<'_>) {
+        let db = transaction.context.db;
+        self.ask_ends(&transaction.footprint, &transaction.frame, db, transaction.expiry);
     }
 
     fn transaction_op(&self, transaction: &Transaction<'_>, policy: Policy) -> Op {

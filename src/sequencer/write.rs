@@ -39,11 +39,13 @@ impl Sequencer {
         let mut op = self.new_op(submission, policy);
         op.write = true;
         op.compare = true;
-        op.relative = submission.relative;
+        op.relative = submission.expiry.is_relative();
+        self.mind_ends(&mut op, &submission.footprint, submission.expiry);
         op.touched = touched(&submission.footprint, &submission.frame, submission.scope);
         note_sources(&mut op, &submission.footprint);
         op.blind = self.settle_keys(&submission.footprint, submission.scope, submission.frame.len());
         self.send(op, &submission.frame, &StoreId::ALL);
+        self.learn_ends(submission);
         self.wrote(submission);
     }
 
@@ -52,11 +54,18 @@ impl Sequencer {
         let mut op = self.new_op(submission, Policy::Single(self.default_store()));
         op.touched = touched(&submission.footprint, &submission.frame, submission.scope);
         note_sources(&mut op, &submission.footprint);
-        op.relative = submission.relative;
+        op.relative = submission.expiry.is_relative();
+        self.mind_ends(&mut op, &submission.footprint, submission.expiry);
         op.extra_mut().scope = submission.scope;
         self.dirty_flushed(submission.scope);
         self.send_derived(op, &submission.frame, 1, vec![way]);
+        self.learn_ends(submission);
         self.wrote(submission);
+    }
+
+    fn learn_ends(&mut self, submission: &Submission<'_>) {
+        let db = submission.context.db;
+        self.ask_ends(&submission.footprint, &submission.frame, db, submission.expiry);
     }
 
     /// What is being copied is not what it was read as, if this empties the stores.

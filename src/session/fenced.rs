@@ -7,7 +7,7 @@ use crate::mirror::Way;
 use crate::resp::value::Value;
 use crate::sequencer::fence::Footprint;
 use crate::sequencer::op::Failure;
-use crate::sequencer::{Dedicated, Scope, TakeOver};
+use crate::sequencer::{Dedicated, Expiry, Scope, TakeOver};
 
 use super::transaction::{Change, Multi};
 use super::{Gone, Session};
@@ -27,7 +27,7 @@ pub(super) struct Work<'a> {
     pub(super) ways: Vec<Way>,
     pub(super) scope: Scope,
     pub(super) writes: bool,
-    pub(super) relative: bool,
+    pub(super) expiry: Expiry,
 }
 
 // === impl Session ===
@@ -89,7 +89,7 @@ impl Session {
                 ways: work.ways,
                 scope: work.scope,
                 selects,
-                relative: work.relative,
+                expiry: work.expiry,
             });
         }
         Ok(replies)

@@ -22,7 +22,7 @@ use super::auth::with_id;
 use super::fenced::Work;
 use super::heavy::heavy_way;
 use super::transaction::{Change, Multi, Own};
-use super::writes::{is_relative, scope};
+use super::writes::{expiry, scope};
 use super::{Gone, Owned, Session};
 
 const UNWATCH: &[u8] = b"*1\r\n$7\r\nUNWATCH\r\n";
@@ -109,7 +109,7 @@ impl Session {
             true => heavy_way(effect, &footprint, told.way),
             false => told.way,
         };
-        let relative = is_relative(spec, &request);
+        let expiry = expiry(spec, &request, told);
         let fenced = match self.take_place(writes, &footprint, frame).await? {
             Ok(fenced) => fenced,
             Err(error) => {
@@ -119,7 +119,7 @@ impl Session {
         };
         let sent = Cow::Borrowed(frame);
         let ways = vec![way];
-        let work = Work { command, frame, sent, replies: 1, footprint, ways, scope, writes, relative };
+        let work = Work { command, frame, sent, replies: 1, footprint, ways, scope, writes, expiry };
         let outcome = self.run_fenced(work, fenced, false).await;
         let reply = match &outcome {
             Ok(replies) => replies.first().map_or(&[][..], Vec::as_slice),
@@ -177,7 +177,7 @@ impl Session {
                 ways: multi.ways.clone(),
                 scope: multi.scope,
                 writes: multi.writes,
-                relative: true,
+                expiry: multi.expiry,
             };
             let outcome = self.run_fenced(work, fenced, multi.selects.is_some()).await;
             if let Some(loan) = &mut self.pinned {

@@ -13,11 +13,11 @@ use crate::resp::encode;
 use crate::resp::request::{Decoded, Decoder, ProtocolError, Request, RequestLimits};
 use crate::route::{self, Route};
 use crate::sequencer::fence::{Footprint, KeyRef};
-use crate::sequencer::{Path, Scope, Submission, hash_key};
+use crate::sequencer::{Expiry, Path, Scope, Submission, hash_key};
 
 use super::judge::queues;
 use super::state::Repeated;
-use super::writes::{is_relative, scope};
+use super::writes::{expiry, scope};
 use super::{Owned, Session, Task};
 
 /// Requests of one client that are taken in one turn before others have theirs.
@@ -249,14 +249,14 @@ impl Session {
             self.last_read.remember(request, id, effect);
         }
         let writes = dual && path == Path::Write;
-        let (way, scope) = match writes {
+        let (way, scope, expiry) = match writes {
             true => {
                 let told = core.way(id, effect.writes, request);
-                (told.way, scope(spec, effect, &footprint, told.undeclared))
+                let scope = scope(spec, effect, &footprint, told.undeclared);
+                (told.way, scope, expiry(spec, request, told))
             }
-            false => (Way::Nothing, Scope::Keys),
+            false => (Way::Nothing, Scope::Keys, Expiry::Keeps),
         };
-        let relative = writes && is_relative(spec, request);
         core.submit(&Submission {
             client: self.key,
             seq,
@@ -269,7 +269,7 @@ impl Session {
             footprint,
             way,
             scope,
-            relative,
+            expiry,
             alone,
             fills,
         });

@@ -183,6 +183,7 @@ impl Session {
             writes: multi.writes,
             ways: multi.ways,
             scope: multi.scope,
+            expiry: multi.expiry,
         });
         core.is_held(self.key).then_some(Task::Held(bytes))
     }

@@ -193,8 +193,11 @@ impl Sequencer {
     pub(super) fn time_left(&mut self, key: CopyKey, pttl: i64) -> Option<u64> {
         let now = self.now;
         let copy = self.copies.get_mut(key)?;
+        copy.end = None;
         let passed = now.saturating_sub(copy.read_at) / 1000;
         let pttl = u64::try_from(pttl).ok()?;
+        let left = pttl.saturating_mul(1000);
+        copy.end = Some((copy.read_at.saturating_add(left), now.saturating_add(left)));
         // When it was read between being asked for and answered nobody knows.
         copy.expiring_since = Some(copy.read_at);
         Some(pttl.saturating_sub(passed).max(1))
@@ -203,6 +206,7 @@ impl Sequencer {
     /// The right store has no such key.
     pub(super) fn write_absence(&mut self, key: CopyKey) {
         let Some(copy) = self.copies.get_mut(key) else { return };
+        copy.end = None;
         let means = std::mem::replace(&mut copy.means, Means::Payload);
         let (to, db) = (copy.from.other(), copy.db);
         self.drop_scratch(to, db, &means);
@@ -241,6 +245,7 @@ impl Sequencer {
         copy.applied = true;
         copy.dirty = false;
         let (hash, to) = (copy.hash, copy.from.other());
+        self.ends.copied(hash, copy.end, self.now);
         if to != default {
             self.known.settle(hash);
         }
@@ -277,7 +282,9 @@ impl Sequencer {
         let Some(copy) = self.copies.get(key) else { return };
         let now = self.now;
         let tolerance = self.settings.ttl_tolerance.as_micros() as u64;
-        if copy.expiring_since.is_some_and(|at| now.saturating_sub(at) > tolerance) {
+        let delay = copy.expiring_since.map_or(0, |at| now.saturating_sub(at));
+        self.ends.delayed(copy.hash, delay);
+        if delay > tolerance {
             // What waited in a queue expires too late by as much.
             self.known.doubt(copy.hash, copy.db, &copy.key, copy.from.other(), now);
             self.known.postpone(copy.hash, copy.history, now);

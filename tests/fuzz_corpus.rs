@@ -106,11 +106,6 @@ fn request() {
 }
 
 #[test]
-fn stream() {
-    check("stream", properties::stream);
-}
-
-#[test]
 fn reply() {
     check("reply", properties::reply);
 }

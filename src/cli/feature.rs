@@ -101,14 +101,13 @@ fn list(config: &Config) {
 
 impl Set {
     fn run(self) -> Exit {
-        if let Some(step) = self.unsafe_step() {
-            let what = if self.force { "forced" } else { "refused" };
-            complain(format_args!("{what}: {} is not safe now:", step.to));
+        if !self.force
+            && let Some(step) = self.unsafe_step()
+        {
+            complain(format_args!("refused: {} is not safe now:", step.to));
             reasons(&step).for_each(complain);
-            if !self.force {
-                complain("wait until the reasons are gone (multistore status), or add --force");
-                return Exit::Refused;
-            }
+            complain("wait until the reasons are gone (multistore status), or add --force");
+            return Exit::Refused;
         }
         match set_flag(&self.admin.config().config, &self.name, self.value, self.force) {
             Ok(edited) if edited.written => {

@@ -25,7 +25,6 @@ use super::op::{Kept, OpKey, Owner, Policy, Reply};
 use super::plan::Plan;
 use super::touched::Touched;
 use super::{Scope, Sequencer};
-use line::Park;
 
 pub use line::ParkKey;
 pub(super) use line::Parks;
@@ -88,8 +87,12 @@ impl Sequencer {
     /// Tries a blocking command at once, and parks its client if it has no answer yet.
     pub fn park(&mut self, parking: Parking) {
         self.hurry_lone_read(parking.client);
+        let hashes: Vec<u64> = parking.hashes();
         let key = self.parks.insert(parking);
-        self.attempt_in_turn(key, u64::MAX, 1);
+        match self.parks.busy_before(key, &hashes) {
+            Some(other) => self.parks.try_again(other, MAX_LINES),
+            None => self.attempt(key),
+        }
     }
 
     /// Is this client parked?
@@ -132,17 +135,8 @@ impl Sequencer {
 
     pub(super) fn drop_park_of(&mut self, client: ClientKey) {
         if let Some(key) = self.parks.by_client.get(&client).copied() {
-            self.leave(key);
+            self.parks.remove(key);
         }
-    }
-
-    /// A client leaves its lines without an element; who was to be tried behind it is tried now.
-    fn leave(&mut self, key: ParkKey) -> Option<Park> {
-        let park = self.parks.remove(key)?;
-        if let Some(count) = park.again {
-            self.serve_parked(&park.parking.footprint, count);
-        }
-        Some(park)
     }
 
     /// Tries the clients that a write to `footprint` may serve: `count` of each line.
@@ -158,35 +152,15 @@ impl Sequencer {
     fn serve_parked_since(&mut self, footprint: &Footprint, count: usize, since: u64) {
         match footprint {
             Footprint::Nothing => {}
-            Footprint::Everything => self.serve_fronts(since),
+            Footprint::Everything => self.parks.fronts().into_iter().for_each(|key| self.attempt(key)),
             Footprint::Keys(keys) => {
                 keys.iter().for_each(|key| self.serve_line(key.hash, count.min(MAX_LINES), since));
             }
         }
     }
 
-    /// Tries the first of every line.
-    fn serve_fronts(&mut self, since: u64) {
-        self.parks.fronts().into_iter().for_each(|key| {
-            self.attempt_in_turn(key, since, 1);
-        });
-    }
-
-    /// Tries a client, unless somebody in front of it in any of its lines, whose attempt is in flight or owed, must have
-    /// his turn first: behind him it is tried as well, with `count` of its lines. True: it is tried.
-    fn attempt_in_turn(&mut self, key: ParkKey, since: u64, count: usize) -> bool {
-        let Some(other) = self.parks.busy_before(key, since) else {
-            self.attempt(key);
-            return true;
-        };
-        self.parks.try_again(other, MAX_LINES);
-        if let Some(park) = self.parks.get_mut(key) {
-            park.behind = Some(park.behind.unwrap_or(0).max(count));
-        }
-        false
-    }
-
-    /// Tries the first `count` of a line, in their order.
+    /// Tries the first `count` of a line, in their order: nobody is tried before somebody in front of
+    /// him whose attempt is still in flight or owed.
     fn serve_line(&mut self, hash: u64, count: usize, since: u64) {
         for key in self.parks.first_in_line(hash, count) {
             if self.parks.is_tried_since(key, since) {
@@ -196,9 +170,7 @@ impl Sequencer {
                 self.parks.try_again(key, count);
                 return;
             }
-            if !self.attempt_in_turn(key, since, count) {
-                return;
-            }
+            self.attempt(key);
         }
     }
 
@@ -244,7 +216,7 @@ impl Sequencer {
         }
         if let Some(park) = self.parks.get_mut(key) {
             park.in_flight = true;
-            park.again = park.behind.take().filter(|count| *count > 1);
+            park.again = None;
         }
         self.send_attempt(key, plan, command, context, &frame, way, &footprint);
         let position = self.lane(self.default_store()).appended();
@@ -268,7 +240,6 @@ impl Sequencer {
         let default = self.default_store();
         let mut op = self.own_op(Owner::Attempt(key), command, Policy::Authority(default), context);
         op.write = true;
-        op.due = self.due(footprint);
         op.touched = Touched::of(footprint, frame, true);
         match plan {
             Plan::Verbatim | Plan::Accepted => {
@@ -382,10 +353,7 @@ impl Sequencer {
             self.attempt_again(key);
         } else if other_type {
             let hashes: Vec<u64> = park.parking.hashes();
-            let since = self.lane(self.default_store()).appended();
-            self.parks.next_in_line(key, &hashes).into_iter().for_each(|next| {
-                self.attempt_in_turn(next, since, 1);
-            });
+            self.parks.next_in_line(key, &hashes).into_iter().for_each(|next| self.attempt(next));
         }
         found
     }
@@ -406,7 +374,7 @@ impl Sequencer {
     }
 
     fn pay_ended(&mut self, key: ParkKey, how: Unblock) {
-        let Some(park) = self.leave(key) else { return };
+        let Some(park) = self.parks.remove(key) else { return };
         if how != Unblock::Gone {
             let reply = ended_reply(how, park.parking.context.proto);
             self.clients.pay(park.parking.client, park.parking.seq, &reply);
@@ -427,8 +395,8 @@ impl Sequencer {
             return;
         }
         self.parks.polled_at = self.now;
-        let since = self.lane(self.default_store()).appended();
-        self.serve_fronts(since);
+        let fronts = self.parks.fronts();
+        fronts.into_iter().for_each(|key| self.attempt(key));
     }
 
     /// How many clients are parked.

@@ -11,7 +11,6 @@ mod bench;
 mod blocking;
 mod commands;
 mod connection;
-mod cuts;
 mod framing;
 mod generated;
 mod grammar;

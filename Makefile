@@ -1,7 +1,7 @@
 # What people type. `make help` lists it.
 
 .DEFAULT_GOAL := build
-.PHONY: help setup build demo test convergence model check test-clients test-versions test-redis-py test-differential
+.PHONY: help setup build demo test convergence model check test-clients test-versions test-redis-py test-differential test-faults soak
 .PHONY: bench bench-fairness instructions instructions-record test-million test-redis-suite fuzz
 
 help: ## show this list
@@ -38,6 +38,9 @@ test-redis-py: setup ## redis-py's own test suite, directly and through every st
 	scripts/setup-redis-py-suite
 	CLIENTS=full cargo test --locked --test clients -- --ignored --nocapture suite_of_redis_py
 
+test-faults: setup ## a network that fails in every way before either store, in every stage, in FAULT_SEEDS orders (20)
+	FAULT_SEEDS=$(or $(FAULT_SEEDS),20) cargo test --locked --test fault_injection -- --nocapture faults
+
 test-differential: setup ## the same bytes to a server and to the proxy: 1,000 generated conversations, values of 512 MB
 	DIFFERENTIAL_SEEDS=1..1001 cargo test --locked --test differential -- --include-ignored
 
@@ -53,7 +56,7 @@ test-redis-suite: setup ## Redis's own test suite, against a lone server and thr
 
 FUZZ_SECONDS ?= 600
 fuzz: ## fuzz every target for FUZZ_SECONDS; needs cargo-fuzz, and a stable toolchain is enough
-	cd fuzz && for target in request reply config command script compare; do \
+	cd fuzz && for target in request stream reply config command script compare; do \
 	    RUSTC_BOOTSTRAP=1 cargo fuzz run -s none $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 || exit 1; \
 	done
 

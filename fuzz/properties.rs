@@ -31,9 +31,9 @@ enum Found {
 /// Any split of a stream gives the same requests; what is found encodes to what is found again.
 pub fn request(data: &[u8]) {
     let (first, stream) = data.split_first().map_or((0, data), |(first, rest)| (*first, rest));
-    let whole = requests(stream, usize::MAX);
-    assert_eq!(whole, requests(stream, 1), "byte by byte");
-    assert_eq!(whole, requests(stream, usize::from(first % 13) + 2), "in pieces");
+    let whole = requests(stream, &[], &REQUEST_LIMITS);
+    assert_eq!(whole, requests(stream, &[1], &REQUEST_LIMITS), "byte by byte");
+    assert_eq!(whole, requests(stream, &[usize::from(first % 13) + 2], &REQUEST_LIMITS), "in pieces");
     for found in &whole {
         let Found::Request(args) = found else { continue };
         let mut frame = Vec::new();
@@ -49,15 +49,18 @@ pub fn request(data: &[u8]) {
     }
 }
 
-/// The requests of a stream that arrives `step` bytes at a time.
-fn requests(stream: &[u8], step: usize) -> Vec<Found> {
+/// The requests of a stream that arrives in pieces: of these many bytes, in turns.
+fn requests(stream: &[u8], steps: &[usize], limits: &RequestLimits) -> Vec<Found> {
     let (mut found, mut decoder) = (Vec::new(), Decoder::new());
     let (mut start, mut end) = (0, 0);
+    let mut steps = steps.iter().cycle();
     loop {
         let buf = &stream[start..end];
-        match decoder.decode(buf, &REQUEST_LIMITS) {
+        match decoder.decode(buf, limits) {
             Ok(Decoded::Incomplete) if end == stream.len() => return found,
-            Ok(Decoded::Incomplete) => end = end.saturating_add(step).min(stream.len()),
+            Ok(Decoded::Incomplete) => {
+                end = steps.next().map_or(stream.len(), |step| end.saturating_add(*step).min(stream.len()));
+            }
             Ok(Decoded::Nothing { len }) => {
                 assert!(len > 0 && len <= buf.len());
                 found.push(Found::Nothing);
@@ -86,13 +89,84 @@ fn requests(stream: &[u8], step: usize) -> Vec<Found> {
     }
 }
 
+/// Streams of valid requests of every form, arbitrarily cut: they are found as they were made, one by one, and the
+/// redis-protocol crate sees the same frames. The first eight bytes say how the stream is cut, the rest what is in it.
+pub fn stream(data: &[u8]) {
+    let (cuts, script) = data.split_at(data.len().min(8));
+    let (stream, expected) = made(script);
+    let steps: Vec<usize> = cuts.iter().map(|cut| usize::from(*cut) % 61 + 1).collect();
+    let limits = RequestLimits { unauthenticated: false, ..RequestLimits::default() };
+    for steps in [&steps[..], &[], &[1]] {
+        let found = requests(&stream, steps, &limits);
+        assert_eq!(found, expected, "{steps:?}: {}", stream.escape_ascii());
+    }
+    let (mut rest, mut seen) = (stream.as_slice(), Vec::new());
+    while rest.first() == Some(&b'*') {
+        let Ok(Some((frame, len))) = redis_protocol::resp2::decode::decode_range(rest) else { break };
+        seen.push((frame, rest));
+        rest = &rest[len..];
+    }
+    for ((frame, at), found) in seen.iter().zip(&expected) {
+        use redis_protocol::resp2::types::RangeFrame;
+        let RangeFrame::Array(items) = frame else { break };
+        let words = items.iter().filter_map(|item| match item {
+            RangeFrame::BulkString((start, end)) => Some(at[*start..*end].to_vec()),
+            _ => None,
+        });
+        let theirs: Vec<Vec<u8>> = words.collect();
+        match found {
+            Found::Request(ours) => assert_eq!(*ours, theirs),
+            _ => assert!(theirs.is_empty()),
+        }
+    }
+}
+
+/// A stream that `script` describes, and what is in it.
+fn made(script: &[u8]) -> (Vec<u8>, Vec<Found>) {
+    let (mut stream, mut expected) = (Vec::new(), Vec::new());
+    let mut rest = script;
+    while let Some((what, tail)) = rest.split_first() {
+        let count = usize::from(what >> 3) % 7;
+        rest = tail;
+        match what % 8 {
+            0..=3 => {
+                let mut args = Vec::new();
+                for _ in 0..=count {
+                    let len = rest.first().map_or(0, |len| usize::from(*len) % 40);
+                    let arg = rest.get(1..1 + len).unwrap_or_default();
+                    rest = rest.get(1 + arg.len()..).unwrap_or_default();
+                    args.push(arg.to_vec());
+                }
+                multistore::resp::encode::command(&mut stream, &args);
+                expected.push(Found::Request(args));
+            }
+            4 | 5 => {
+                let words: Vec<Vec<u8>> =
+                    (0..=count).map(|word| vec![b'a' + (what % 20); word + 1]).collect();
+                stream.extend_from_slice(&words.join(&b' '));
+                stream.extend_from_slice(if *what % 3 == 0 { b"\n" } else { b"\r\n" });
+                expected.push(Found::Request(words));
+            }
+            6 => {
+                stream.extend_from_slice(if *what % 3 == 0 { b"\n" } else { b"\r\n" });
+                expected.push(Found::Nothing);
+            }
+            _ => {
+                stream.extend_from_slice(if *what % 3 == 0 { b"*-1\r\n" } else { b"*0\r\n" });
+                expected.push(Found::Nothing);
+            }
+        }
+    }
+    (stream, expected)
+}
+
 /// Any split of a stream gives the same replies, and where the redis-protocol crate sees a frame of RESP2, so do we.
 pub fn reply(data: &[u8]) {
     let (first, stream) = data.split_first().map_or((0, data), |(first, rest)| (*first, rest));
-    let (whole, error) = replies(stream, usize::MAX);
-    for step in [1, usize::from(first % 13) + 2] {
-        let (pieces, broken) = replies(stream, step);
-        assert_eq!((&whole, error.is_some()), (&pieces, broken.is_some()), "{step} bytes at a time");
+    let (whole, error) = replies(stream, &[]);
+    for steps in [&[1][..], &[usize::from(first % 13) + 2], &[usize::from(first >> 4) + 1, 1, 40]] {
+        let (pieces, broken) = replies(stream, steps);
+        assert_eq!((&whole, error.is_some()), (&pieces, broken.is_some()), "{steps:?} bytes at a time");
     }
     let mut start = 0;
     for len in &whole {
@@ -106,9 +180,10 @@ pub fn reply(data: &[u8]) {
     }
 }
 
-fn replies(stream: &[u8], step: usize) -> (Vec<usize>, Option<ReplyError>) {
+fn replies(stream: &[u8], steps: &[usize]) -> (Vec<usize>, Option<ReplyError>) {
     let (mut found, mut scanner) = (Vec::new(), ReplyScanner::new());
     let (mut start, mut end) = (0, 0);
+    let mut steps = steps.iter().cycle();
     loop {
         let buf = &stream[start..end];
         match scanner.scan(buf, &reply_limits()) {
@@ -117,7 +192,7 @@ fn replies(stream: &[u8], step: usize) -> (Vec<usize>, Option<ReplyError>) {
                 if end == stream.len() {
                     return (found, None);
                 }
-                end = end.saturating_add(step).min(stream.len());
+                end = steps.next().map_or(stream.len(), |step| end.saturating_add(*step).min(stream.len()));
             }
             Ok(Scanned::Complete { len, .. }) => {
                 assert!(len > 0 && len <= buf.len());

@@ -11,15 +11,18 @@ mod background;
 mod busy;
 mod clients;
 mod config;
-mod ear;
+mod failure;
 mod large;
+mod memory;
 mod own;
 mod pause;
+mod record;
 mod status;
+mod stores;
 pub mod verify;
 pub mod walk;
 
-use std::cell::{Cell, Ref, RefCell, RefMut};
+use std::cell::{Cell, Ref, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -30,12 +33,9 @@ use tokio::task::spawn_local;
 
 use crate::command::{CommandId, LiveCommand, Offered, Table};
 use crate::config::{Config, InstanceConfig};
-use crate::metrics::{InstanceMetrics, Metrics, StoreErrorKind};
-use crate::mirror::Dialect;
+use crate::metrics::{InstanceMetrics, Metrics};
 use crate::resp::reply::ReplyLimits;
 use crate::sequencer::clients::ClientKey;
-use crate::sequencer::knowledge::Sync;
-use crate::sequencer::lane::DownReason;
 use crate::sequencer::{Recorded, Sequencer};
 use crate::stage::{Stage, StoreId};
 use crate::state::{Entry, StateFile};
@@ -47,6 +47,9 @@ use background::Background;
 pub use background::Proof;
 use clients::Sockets;
 pub use clients::{ClientInfo, ClientIo, TrackingInfo};
+#[cfg(test)]
+pub use failure::spring_traps;
+pub use failure::{CoreMut, spawn_vital};
 
 /// What is known about a store beside its lane.
 #[derive(Clone, Debug, Default)]
@@ -77,6 +80,8 @@ pub struct Instance {
     config: RefCell<Rc<InstanceConfig>>,
     facts: RefCell<[StoreFacts; 2]>,
     io: RefCell<Sockets>,
+    memory: memory::Memory,
+    failure: failure::Failure,
     lane_output: [Notify; 2],
     /// The lane's writer has been told, and has not looked yet.
     lane_woken: [Cell<bool>; 2],
@@ -113,7 +118,6 @@ pub struct Instance {
     pause: Cell<Option<pause::Pause>>,
     state: Arc<StateFile>,
     background: Background,
-    ears: ear::Ears,
 }
 
 /// Bytes read from a client at once; also about what one client may submit in one turn.
@@ -161,6 +165,8 @@ impl Instance {
             config: RefCell::new(Rc::new(settings.clone())),
             facts: RefCell::default(),
             io: RefCell::default(),
+            memory: memory::Memory::default(),
+            failure: failure::Failure::default(),
             lane_output: [Notify::new(), Notify::new()],
             lane_woken: Default::default(),
             lane_drop: [Notify::new(), Notify::new()],
@@ -187,7 +193,6 @@ impl Instance {
             pause: Cell::new(None),
             state,
             background,
-            ears: ear::Ears::default(),
         })
     }
 
@@ -212,8 +217,8 @@ impl Instance {
     }
 
     /// The sequencer, with its clock set.
-    pub fn core_mut(&self) -> RefMut<'_, Sequencer> {
-        let mut core = self.core.borrow_mut();
+    pub fn core_mut(&self) -> CoreMut<'_> {
+        let mut core = self.core_in_turn();
         core.set_now(self.micros());
         core
     }
@@ -221,13 +226,8 @@ impl Instance {
     /// A turn begins: the sequencer's clock is set, once for all that one client or one store has sent.
     pub fn begin_turn(&self) -> Instant {
         let now = Instant::now();
-        self.core.borrow_mut().set_now((now - self.epoch).as_micros() as u64);
+        self.core_in_turn().set_now((now - self.epoch).as_micros() as u64);
         now
-    }
-
-    /// The sequencer, with its clock as this turn has set it.
-    pub fn core_in_turn(&self) -> RefMut<'_, Sequencer> {
-        self.core.borrow_mut()
     }
 
     /// The sequencer, to look at.
@@ -292,10 +292,14 @@ impl Instance {
 
     /// Moves on what a turn has produced: replies to clients, requests to the lanes, wake-ups.
     pub fn settle(&self) {
+        if self.has_failed() {
+            return;
+        }
         self.record();
         self.notice_stage();
+        self.limit_replies();
         let mut keys = std::mem::take(&mut *self.dirty.borrow_mut());
-        let mut core = self.core.borrow_mut();
+        let mut core = self.core_in_turn();
         core.clients.take_dirty(&mut keys);
         for key in keys.drain(..) {
             self.flush(&mut core, key);
@@ -304,7 +308,6 @@ impl Instance {
         for key in keys.drain(..) {
             self.wake(key);
         }
-        self.ears.settle(&mut core);
         let mut busy = false;
         for store in StoreId::ALL {
             let lane = core.lane(store);
@@ -353,170 +356,11 @@ impl Instance {
     /// Takes what the lane of `store` wants to send; `into` is empty and its capacity is reused.
     pub fn take_lane_output(&self, store: StoreId, into: &mut Vec<u8>) {
         self.lane_woken[store.index()].set(false);
-        let mut core = self.core.borrow_mut();
+        if self.has_failed() {
+            return;
+        }
+        let mut core = self.core_in_turn();
         std::mem::swap(&mut core.lane_mut(store).out, into);
-    }
-
-    /// The store has answered the handshake.
-    pub fn store_up(
-        &self,
-        store: StoreId,
-        identity: Identity,
-        hello: [Vec<u8>; 2],
-        has_resp3: bool,
-        commands: Vec<LiveCommand>,
-    ) {
-        tracing::info!(instance = %self.name, store = %store, version = %identity.version,
-            run_id = %identity.run_id, keys = identity.keys, "store connected");
-        self.overlay(store, commands);
-        self.judge_return(store, &identity);
-        let known =
-            self.with_facts(store, |facts| facts.identity.as_ref().map(|known| known.version.clone()));
-        if known.is_some_and(|known| known != identity.version) {
-            self.core_mut().forget_refused_payloads();
-        }
-        {
-            let mut facts = self.facts.borrow_mut();
-            let facts = &mut facts[store.index()];
-            facts.identity = Some(identity);
-            facts.hello = hello;
-            facts.tried = true;
-            facts.last_error = None;
-        }
-        self.judge_identity();
-        self.core_mut().lane_up(store, has_resp3);
-        self.tried.notify_waiters();
-        self.settle();
-    }
-
-    /// Adds what the stores have beside the built-in commands, and notes what each of them has.
-    fn overlay(&self, store: StoreId, commands: Vec<LiveCommand>) {
-        if commands.is_empty() {
-            return;
-        }
-        let mut core = self.core_mut();
-        let mut table = (*core.table).clone();
-        table.overlay(commands.iter().cloned());
-        self.live.borrow_mut()[store.index()] = commands;
-        let table = Rc::new(table);
-        *self.refused.borrow_mut() = refused(&table, &self.config_ref());
-        for store in StoreId::ALL {
-            let live = self.live.borrow();
-            let commands = &live[store.index()];
-            if !commands.is_empty() {
-                self.facts.borrow_mut()[store.index()].offered = Some(Rc::new(table.offered(commands)));
-            }
-        }
-        core.set_table(table);
-        let offered = StoreId::ALL.map(|store| self.with_facts(store, |facts| facts.offered.clone()));
-        if let [Some(primary), Some(secondary)] = &offered {
-            let dialects = [
-                Dialect::new(&core.table, primary, secondary),
-                Dialect::new(&core.table, secondary, primary),
-            ];
-            core.set_dialects(dialects);
-        }
-    }
-
-    /// A store that comes back as another server may lack writes that it had acknowledged.
-    fn judge_return(&self, store: StoreId, identity: &Identity) {
-        let same = self.with_facts(store, |facts| {
-            facts.identity.as_ref().is_none_or(|known| known.run_id == identity.run_id)
-        });
-        let mut core = self.core_mut();
-        if same || !core.stage().is_dual() {
-            return;
-        }
-        let source = match core.sync_base() {
-            Sync::Suspect(behind) => behind.other(),
-            Sync::InSync | Sync::Unknown => core.default_store(),
-        };
-        if store == source {
-            tracing::warn!(instance = %self.name, store = %store,
-                "the store that counts came back as another server: it may have lost writes; nothing is repaired from \
-                 it until you say which store is right (multistore repair --from)");
-            core.doubt_source(Some(store));
-        } else {
-            tracing::warn!(instance = %self.name, store = %store,
-                "the store came back as another server: it is repaired as a whole");
-        }
-        core.doubt_unnamed(source.other());
-    }
-
-    /// An operator says which store is right: the other one is made equal to it. Only while dual.
-    pub fn repair_from(&self, right: StoreId) -> Result<(), String> {
-        if !self.config_ref().hydrate {
-            return Err(format!("{} has hydrate = false: nothing is copied", self.name));
-        }
-        let mut core = self.core_mut();
-        if !core.stage().is_dual() {
-            return Err(format!("{} is in {}: repair needs both stores in use", self.name, core.stage()));
-        }
-        tracing::warn!(instance = %self.name, from = %right, to = %right.other(), "repair of a whole store, on request");
-        core.doubt_source(None);
-        core.doubt_store(right.other());
-        drop(core);
-        self.settle();
-        Ok(())
-    }
-
-    /// A write must never be applied twice to one store: by run_id and database, not by name.
-    fn judge_identity(&self) {
-        let (config, facts) = (self.config.borrow(), self.facts.borrow());
-        let [primary, secondary] = &*facts;
-        let same = match (&primary.identity, &secondary.identity) {
-            (Some(a), Some(b)) => !a.run_id.is_empty() && a.run_id == b.run_id,
-            _ => false,
-        } && config.primary.database.unwrap_or(0) == config.secondary.database.unwrap_or(0);
-        let mut core = self.core.borrow_mut();
-        if same && !core.same_server() {
-            tracing::warn!(instance = %self.name,
-                "primary and secondary are the same server and database: dual is treated as off");
-        }
-        core.set_same_server(same);
-    }
-
-    /// An attempt to connect has failed; the next one comes after `delay`.
-    pub fn store_down(&self, store: StoreId, reason: DownReason, delay: Duration) {
-        self.metrics.store(store).errors[reason.kind].inc();
-        let news = {
-            let mut facts = self.facts.borrow_mut();
-            let facts = &mut facts[store.index()];
-            facts.tried = true;
-            facts.last_error.replace(reason.text.clone()).as_ref() != Some(&reason.text)
-        };
-        if news {
-            tracing::warn!(instance = %self.name, store = %store, reason = %reason.text,
-                "store is down; reconnecting, next attempt in {} ms", delay.as_millis());
-        }
-        self.core_mut().lane_down(store, reason);
-        self.tried.notify_waiters();
-        self.settle();
-    }
-
-    /// An established connection has ended.
-    pub fn store_lost(&self, store: StoreId, kind: StoreErrorKind, why: &str) {
-        self.metrics.store(store).errors[kind].inc();
-        let owed = self.core().lane(store).depth();
-        if owed > 0 || kind != StoreErrorKind::Lost {
-            tracing::warn!(instance = %self.name, store = %store, why, owed, "connection lost; reconnecting");
-        } else {
-            tracing::info!(instance = %self.name, store = %store, why, "idle connection ended; reconnecting");
-        }
-        self.facts.borrow_mut()[store.index()].last_error = Some(why.to_owned());
-        self.core_mut().lane_lost(store);
-        self.settle();
-    }
-
-    /// Waits until both stores have been tried once: before that, "down" would be a guess.
-    pub async fn first_attempts(&self) {
-        loop {
-            let tried = self.tried.notified();
-            if self.facts.borrow().iter().all(|facts| facts.tried) {
-                return;
-            }
-            tried.await;
-        }
     }
 
     // --- configuration ---
@@ -561,46 +405,6 @@ impl Instance {
         }
     }
 
-    /// Records what has changed since it was last recorded, if that must survive a crash. Comes before any
-    /// request leaves, and before any reply.
-    pub fn record(&self) {
-        let now = self.core().to_record();
-        if self.recorded.replace(Some(now)) != Some(now) {
-            self.write_state(now, false);
-        }
-    }
-
-    /// Records a clean stop, if it is one: both stores have answered everything, nothing is suspect.
-    pub fn record_stop(&self) {
-        let core = self.core();
-        let idle =
-            StoreId::ALL.iter().all(|store| core.lane(*store).is_up() && core.lane(*store).depth() == 0);
-        let (suspects, _) = core.suspects();
-        let now = core.to_record();
-        let walks = core.is_deaf() || now.base == Sync::Unknown && core.behind_as_a_whole().is_some();
-        let clean = idle && suspects == 0 && !walks;
-        drop(core);
-        self.write_state(now, clean);
-    }
-
-    fn write_state(&self, now: Recorded, clean: bool) {
-        let behind = match now.base {
-            Sync::Suspect(store) => Some(store),
-            Sync::InSync | Sync::Unknown => None,
-        };
-        let entry = Entry {
-            clean,
-            in_sync: now.base == Sync::InSync,
-            doubted: now.doubted.map(|store| store.name().to_owned()),
-            backfill: self.backfill().to_record(clean),
-            ..Entry::running(now.stage, behind)
-        };
-        if let Err(error) = self.state.set(&self.name, entry) {
-            tracing::error!(instance = %self.name,
-                "the state file cannot be written ({error}): after a crash nobody would know which store is behind");
-        }
-    }
-
     // --- time ---
 
     /// Runs what time alone brings about. A task of its own, until dropped.
@@ -630,6 +434,7 @@ impl Instance {
                 if probe {
                     core.lane_mut(store).probe(now);
                 }
+                core.lane_mut(store).prove(now);
                 if core.lane(store).is_silent_since(now.saturating_sub(lane_timeout)) {
                     self.lane_drop[store.index()].notify_waiters();
                 }
@@ -647,12 +452,11 @@ impl Instance {
 pub fn spawn_tasks(instance: &Rc<Instance>) {
     for store in StoreId::ALL {
         spawn_local(supervise(instance.clone(), store));
-        spawn_local(ear::run(instance.clone(), store));
     }
-    spawn_local(instance.clone().run_timer());
-    spawn_local(walk::run(instance.clone()));
-    spawn_local(backfill::run(instance.clone()));
-    spawn_local(background::watch(instance.clone()));
+    spawn_vital(instance, instance.clone().run_timer());
+    spawn_vital(instance, walk::run(instance.clone()));
+    spawn_vital(instance, backfill::run(instance.clone()));
+    spawn_vital(instance, background::watch(instance.clone()));
 }
 
 /// Runs a lane's driver. It never ends by itself; a panic in it is logged, and it starts anew.

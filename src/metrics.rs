@@ -27,8 +27,8 @@ use prometheus::{IntCounter, IntGauge, Registry, TextEncoder};
 pub use commands::CommandCounters;
 pub use instance::{InstanceMetrics, StoreMetrics};
 pub use labels::{
-    ClientErrorKind, CopyOutcome, Direction, RejectReason, ReloadOutcome, RequestKind, SkipReason,
-    StoreErrorKind,
+    ClientErrorKind, ClientMemory, CopyOutcome, Direction, RejectReason, ReloadOutcome, RequestKind,
+    SkipReason, StoreErrorKind,
 };
 pub use latency::Latency;
 
@@ -86,6 +86,8 @@ impl Metrics {
         commands: &[&'static str],
         is_read: impl Fn(usize) -> bool,
     ) -> Arc<InstanceMetrics> {
+        // The series exists from the start.
+        let _ = self.restarts(name);
         Arc::new(InstanceMetrics::new(&self.families, name, commands, is_read))
     }
 
@@ -102,6 +104,11 @@ impl Metrics {
     /// Panics that were caught (a task that died, or seen by a panic hook).
     pub fn panics(&self) -> &IntCounter {
         &self.panics
+    }
+
+    /// How often an instance had to begin anew after a panic.
+    pub fn restarts(&self, instance: &str) -> IntCounter {
+        self.families.restarts.with_label_values(&[instance])
     }
 
     fn config_accepted(&self, now: SystemTime) {

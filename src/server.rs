@@ -25,7 +25,7 @@ use crate::systemd::{Notifier, State};
 use crate::upgrade::{self, Inherited, Successor};
 
 use listener::Bound;
-use worker::Order;
+use worker::{Order, Worker};
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,7 +185,7 @@ impl Server {
         for (at, (name, instance)) in config.instances.iter().enumerate() {
             let known_as = upgrade::instance_name(name);
             let bound = Bound::bind(&instance.listen, instance.unix_mode, &known_as, &mut inherited)?;
-            listeners.push((known_as, bound.duplicate()?));
+            listeners.push((known_as, bound.duplicate()?.into_fd()));
             if let Some(share) = shares.get_mut(at % count) {
                 share.push((name.clone(), bound));
             }
@@ -214,11 +214,16 @@ impl Server {
     fn start_worker(&mut self, number: usize, share: Vec<(String, Bound)>) -> Result<(), StartError> {
         let (orders, inbox) = mpsc::channel(worker::MAX_ORDERS);
         let (ready, is_ready) = oneshot::channel();
-        let (config, metrics) = (self.config.clone(), self.metrics.clone());
-        let state = self.state.clone();
+        let worker = Worker {
+            share,
+            config: self.config.clone(),
+            metrics: self.metrics.clone(),
+            state: self.state.clone(),
+            inbox,
+        };
         let thread = std::thread::Builder::new()
             .name(format!("multistore-{number}"))
-            .spawn(move || worker::run(share, config, metrics, state, inbox, ready))?;
+            .spawn(move || worker::run(worker, ready))?;
         self.workers.push(orders);
         self.threads.push(thread);
         self.ready.push(is_ready);

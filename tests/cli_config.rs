@@ -105,8 +105,12 @@ fn check_warns_and_passes() {
 
 #[test]
 fn check_connects_when_asked() {
-    let (primary, first) =
-        serve_once(&[("hunter2\r\n", "+OK\r\n"), ("3\r\n", "+OK\r\n"), ("PING\r\n", "+PONG\r\n")]);
+    let (primary, first) = serve_once(&[
+        ("hunter2\r\n", "+OK\r\n"),
+        ("3\r\n", "+OK\r\n"),
+        ("PING\r\n", "+PONG\r\n"),
+        ("DBSIZE\r\n", ":7\r\n"),
+    ]);
     let (secondary, second) = serve_once(&[("PING\r\n", "-NOAUTH Authentication required.\r\n")]);
     let config = CONFIG
         .replace("127.0.0.1:7001", &format!("u:hunter2@{primary}/3"))
@@ -114,7 +118,8 @@ fn check_connects_when_asked() {
     let (directory, _) = directory(&config);
     let output = multistore(directory.path(), &["check", "--connect"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(stdout(&output).contains("jobs: primary answers"), "{output:?}");
+    assert!(stdout(&output).contains("jobs: primary answers, and holds 7 keys"), "{output:?}");
+    assert!(stderr(&output).contains("jobs: warning: the primary is not empty"), "{output:?}");
     assert!(stderr(&output).contains("doesn't answer PING: NOAUTH Authentication required."), "{output:?}");
     assert!(!stderr(&output).contains("hunter2") && !stdout(&output).contains("hunter2"));
     let conversation = first.join().unwrap();

@@ -106,6 +106,11 @@ fn request() {
 }
 
 #[test]
+fn stream() {
+    check("stream", properties::stream);
+}
+
+#[test]
 fn reply() {
     check("reply", properties::reply);
 }

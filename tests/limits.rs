@@ -111,6 +111,69 @@ fn a_client_that_never_reads_is_closed_and_memory_is_bounded() {
     }
 }
 
+fn evicted(pair: &Pair) -> f64 {
+    pair.proxy.metric("multistore_client_errors_total", &[("kind", "evicted")])
+}
+
+fn client_memory(pair: &Pair, kind: &str) -> f64 {
+    pair.proxy.metric("multistore_client_memory_bytes", &[("kind", kind)])
+}
+
+#[test]
+fn many_clients_that_never_read_cannot_take_the_memory_of_all() {
+    let pair = Pair::start_with(
+        Stage::DualSecondaryDefault,
+        &[
+            "clients_output_total = \"4mb\"",
+            "client_output_soft = \"64mb\"",
+            "compare_max_bytes = \"1kb\"",
+            PATIENT[0],
+            PATIENT[1],
+        ],
+    );
+    let mut polite = pair.client();
+    assert_eq!(polite.call(&["SET", "large", &"x".repeat(1 << 17)]), Value::ok());
+    let before = resident(&pair.proxy);
+    let requests: Vec<u8> = (0..150).flat_map(|_| encode(&["GET", "large"])).collect();
+    let mut lazy: Vec<Client> = (0..6).map(|_| pair.client()).collect();
+    lazy.iter_mut().for_each(|client| client.send_raw(&requests));
+    poll_until(LATER, "somebody is closed", || evicted(&pair) >= 1.0);
+    poll_until(LATER, "the lanes are through", || {
+        polite.words("PING") == Value::simple("PONG") && client_memory(&pair, "replies") <= 4.0 * MB as f64
+    });
+    let peak = memory(&pair.proxy, "VmHWM:").saturating_sub(before);
+    assert!(peak < 48 * MB, "{} MB at the most", peak / MB);
+    pair.proxy.wait_for_log("passed clients_output_total");
+}
+
+#[test]
+fn many_requests_that_never_end_cannot_take_the_memory_of_all() {
+    let pair = Pair::start_with(Stage::SecondaryOnly, &["clients_query_total = \"2mb\""]);
+    let (mut small, mut spared) = (pair.client(), pair.client());
+    small.send_raw(b"*2\r\n$4\r\nECHO\r\n$5\r\nhe");
+    assert_eq!(spared.words("CLIENT NO-EVICT on"), Value::ok());
+    let begun = [b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$900000\r\n".as_slice(), &[b'x'; 300_000]].concat();
+    spared.send_raw(&begun);
+    poll_until(SOON, "its request has come", || client_memory(&pair, "requests") >= 300_000.0);
+    let mut many: Vec<Client> = (0..12).map(|_| pair.client()).collect();
+    many.iter_mut().for_each(|client| client.send_raw(&begun));
+    // Transactions are kept as well.
+    let mut queues = pair.client();
+    queues.words("MULTI");
+    poll_until(SOON, "many are closed", || {
+        let _ = queues.try_call(&["SET", "a", &"y".repeat(20_000)]);
+        evicted(&pair) >= 7.0
+    });
+    poll_until(SOON, "the rest is within the limit", || client_memory(&pair, "requests") <= 2.0 * MB as f64);
+    // Those with little, and those who asked not to be, are not.
+    small.send_raw(b"llo\r\n");
+    assert_eq!(small.read_reply(), "hello".into());
+    spared.send_raw(&[b'x'; 600_000]);
+    spared.send_raw(b"\r\n");
+    assert_eq!(spared.read_reply(), Value::ok());
+    pair.proxy.wait_for_log("passed clients_query_total");
+}
+
 #[test]
 fn a_client_that_reads_slowly_is_read_slowly() {
     let pair = Pair::start_with(

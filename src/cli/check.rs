@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{ConfigArg, Exit, complain, say};
 use crate::config::Config;
-use crate::stage::StoreId;
+use crate::stage::{Stage, StoreId};
 
 /// Judge a configuration without serving it
 ///
@@ -16,7 +16,7 @@ use crate::stage::StoreId;
 pub struct Check {
     #[command(flatten)]
     config: ConfigArg,
-    /// Also connect to every store, log in and PING
+    /// Also connect to every store, log in, PING, and count its keys
     #[arg(long)]
     connect: bool,
 }
@@ -56,7 +56,10 @@ fn connect(config: &Config) -> Exit {
     for (name, instance) in &config.instances {
         for id in StoreId::ALL {
             match probe::probe(instance.store(id), instance.connect_timeout, instance.reply_timeout) {
-                Ok(()) => say(format_args!("  {name}: {id} answers")),
+                Ok(keys) => {
+                    say(format_args!("  {name}: {id} answers{}", holding(keys)));
+                    warn_of_keys(config, name, id, keys);
+                }
                 Err(problem) => {
                     complain(format_args!("  {name}: {id} ({}): {problem}", instance.store(id)));
                     exit = Exit::Failed;
@@ -65,4 +68,23 @@ fn connect(config: &Config) -> Exit {
         }
     }
     exit
+}
+
+fn holding(keys: Option<u64>) -> String {
+    match keys {
+        None => String::new(),
+        Some(1) => ", and holds 1 key".to_owned(),
+        Some(keys) => format!(", and holds {keys} keys"),
+    }
+}
+
+/// Before a rollout begins the new store should be empty: what it holds is taken for an answer in the first stage with both.
+fn warn_of_keys(config: &Config, instance: &str, store: StoreId, keys: Option<u64>) {
+    let begins = store == StoreId::Primary && config.flags(instance).stage() == Stage::SecondaryOnly;
+    if begins && keys.is_some_and(|keys| keys > 0) {
+        complain(format_args!(
+            "  {instance}: warning: the primary is not empty. In dual_secondary_default reads are answered by it where it \
+             has the key, unless primary_content = \"untrusted\": empty it before you begin, or be sure of what it holds"
+        ));
+    }
 }

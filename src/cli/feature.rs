@@ -101,13 +101,14 @@ fn list(config: &Config) {
 
 impl Set {
     fn run(self) -> Exit {
-        if !self.force
-            && let Some(step) = self.unsafe_step()
-        {
-            complain(format_args!("refused: {} is not safe now:", step.to));
+        if let Some(step) = self.unsafe_step() {
+            let what = if self.force { "forced" } else { "refused" };
+            complain(format_args!("{what}: {} is not safe now:", step.to));
             reasons(&step).for_each(complain);
-            complain("wait until the reasons are gone (multistore status), or add --force");
-            return Exit::Refused;
+            if !self.force {
+                complain("wait until the reasons are gone (multistore status), or add --force");
+                return Exit::Refused;
+            }
         }
         match set_flag(&self.admin.config().config, &self.name, self.value, self.force) {
             Ok(edited) if edited.written => {

@@ -167,6 +167,10 @@ section! {
         client_output_max: ByteSize = default("1gb") from "64kb" to "64gb", Reloads;
         /// From a client with more unread replies than this no further requests are read.
         client_output_soft: ByteSize = default("1mb") from "1kb" to "64gb", Reloads;
+        /// When the unread replies of all clients together take more than this, those with the most are closed.
+        clients_output_total: ByteSize = default("2gb") from "1mb" to "1024gb", Reloads;
+        /// The same for the requests of all clients: those that are not complete, and those that wait.
+        clients_query_total: ByteSize = default("2gb") from "1mb" to "1024gb", Reloads;
         /// From a client with this many unanswered commands no further requests are read.
         client_pipeline_max: usize = default(10000) from 1 to 1000000, Reloads;
 

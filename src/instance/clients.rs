@@ -85,6 +85,10 @@ pub struct ClientIo {
     pub stuck: Cell<bool>,
     /// The socket is broken.
     pub broken: Cell<bool>,
+    /// Bytes of its requests that are not complete, or that wait.
+    pub requests: Cell<usize>,
+    /// It is closed for the memory that it took.
+    pub evicted: Cell<bool>,
     /// Everything owed has been sent, and nothing more will be: for others it is gone.
     pub leaving: Cell<bool>,
     /// CLIENT UNBLOCK, for a client that waits on a store.
@@ -114,16 +118,14 @@ impl Sockets {
         }
     }
 
-    fn remove(&mut self, key: ClientKey) {
-        if self.get(key).is_some()
-            && let Some(place) = self.places.get_mut(key.index())
-        {
-            *place = None;
-            self.count -= 1;
-        }
+    fn remove(&mut self, key: ClientKey) -> Option<Rc<ClientIo>> {
+        self.get(key)?;
+        let (_, io) = self.places.get_mut(key.index())?.take()?;
+        self.count -= 1;
+        Some(io)
     }
 
-    fn iter(&self) -> impl Iterator<Item = &(ClientKey, Rc<ClientIo>)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &(ClientKey, Rc<ClientIo>)> {
         self.places.iter().flatten()
     }
 
@@ -149,6 +151,8 @@ impl ClientIo {
             killed: Cell::new(false),
             stuck: Cell::new(false),
             broken: Cell::new(false),
+            requests: Cell::new(0),
+            evicted: Cell::new(false),
             leaving: Cell::new(false),
             unblock: Cell::new(None),
             waker: RefCell::new(None),
@@ -194,8 +198,13 @@ impl Instance {
 
     /// Lets a client go.
     pub fn leave(&self, key: ClientKey) {
-        self.core_mut().disconnect(key);
-        self.io.borrow_mut().remove(key);
+        // What cannot be believed is not touched either: it could panic once more.
+        if !self.has_failed() {
+            self.core_mut().disconnect(key);
+        }
+        if let Some(io) = self.io.borrow_mut().remove(key) {
+            self.unweigh(&io);
+        }
         self.metrics.connections.dec();
         self.settle();
     }
@@ -357,7 +366,10 @@ impl Instance {
     /// The socket takes bytes again: sends what is there. False: it is broken.
     pub fn unstick(&self, key: ClientKey, io: &ClientIo) -> bool {
         io.stuck.set(false);
-        let mut core = self.core.borrow_mut();
+        if self.has_failed() {
+            return false;
+        }
+        let mut core = self.core_in_turn();
         self.flush(&mut core, key);
         !io.broken.get()
     }

@@ -127,6 +127,8 @@ families! {
         "Bytes received from clients";
     client_bytes_sent: IntCounterVec, "multistore_client_sent_bytes_total" ["instance_name"]
         "Bytes sent to clients";
+    client_memory: IntGaugeVec, "multistore_client_memory_bytes" ["instance_name", "kind"]
+        "Requests that are not complete or wait, and unread replies, of all clients together";
     parked_clients: IntGaugeVec, "multistore_parked_clients" ["instance_name"]
         "Clients waiting in a blocking command inside the proxy";
     dedicated_connections: IntGaugeVec, "multistore_dedicated_connections" ["instance_name"]
@@ -195,6 +197,8 @@ families! {
         "1 if the configuration file as it stands was accepted";
     config_last_reload_timestamp: IntGaugeVec, "multistore_config_last_reload_success_timestamp_seconds" []
         "Unix time of the last accepted load of the configuration file";
+    restarts: IntCounterVec, "multistore_restarts_total" ["instance_name"]
+        "Times that an instance began anew because a panic had left its state in doubt";
     panics: IntCounterVec, "multistore_panics_total" []
         "Panics caught";
     build_info: IntGaugeVec, "multistore_build_info" ["version"]

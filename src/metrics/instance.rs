@@ -7,7 +7,8 @@ use prometheus::{IntCounter, IntGauge};
 use super::commands::{CommandCounters, LabelOrder};
 use super::families::Families;
 use super::labels::{
-    ClientErrorKind, CopyOutcome, Direction, PerLabel, RejectReason, RequestKind, SkipReason, StoreErrorKind,
+    ClientErrorKind, ClientMemory, CopyOutcome, Direction, PerLabel, RejectReason, RequestKind, SkipReason,
+    StoreErrorKind,
 };
 use super::latency::Latency;
 use crate::stage::{Flags, STORES, Stage, StoreId, primary_default_flag, use_both_flag};
@@ -43,6 +44,8 @@ pub struct InstanceMetrics {
     pub client_bytes_received: IntCounter,
     /// Bytes sent to clients.
     pub client_bytes_sent: IntCounter,
+    /// What the requests and the unread replies of all clients take.
+    pub client_memory: PerLabel<ClientMemory, IntGauge>,
     /// Clients waiting in a blocking command inside the proxy.
     pub parked_clients: IntGauge,
     /// Connections to the default store that serve one client each.
@@ -133,6 +136,7 @@ impl InstanceMetrics {
             client_errors: PerLabel::new(|kind| families.client_errors.with_label_values(&[name, kind])),
             client_bytes_received: families.client_bytes_received.with_label_values(&[name]),
             client_bytes_sent: families.client_bytes_sent.with_label_values(&[name]),
+            client_memory: PerLabel::new(|kind| families.client_memory.with_label_values(&[name, kind])),
             parked_clients: families.parked_clients.with_label_values(&[name]),
             dedicated_connections: families.dedicated_connections.with_label_values(&[name]),
             comparisons: families.comparisons.with_label_values(&[name]),

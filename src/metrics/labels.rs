@@ -83,6 +83,8 @@ label! {
         RequestLimit = "request_limit",
         /// Replies that the client doesn't read, above the limit.
         OutputLimit = "output_limit",
+        /// Closed because all clients together took too much memory, and it the most.
+        Evicted = "evicted",
         /// Silent for longer than allowed.
         Idle = "idle",
         /// The socket failed.
@@ -95,6 +97,16 @@ label! {
         Refused = "refused",
         /// The default store was down or didn't answer in time: the client got an error.
         Unavailable = "unavailable",
+    }
+}
+
+label! {
+    /// What of clients takes memory.
+    ClientMemory {
+        /// Requests that are not complete, or that wait.
+        Requests = "requests",
+        /// Replies that they have not read.
+        Replies = "replies",
     }
 }
 

@@ -33,6 +33,8 @@ pub struct ScriptTraits {
     pub undeclared_keys_possible: bool,
     /// It may write.
     pub writes: bool,
+    /// It may give a key a time to live.
+    pub may_expire: bool,
 }
 
 /// What a source says about a script. Commands that are not built in are all doubt.
@@ -58,6 +60,7 @@ impl ScriptTraits {
         may_choose: true,
         undeclared_keys_possible: true,
         writes: true,
+        may_expire: true,
     };
 
     /// Nothing speaks against it.
@@ -66,6 +69,7 @@ impl ScriptTraits {
         may_choose: false,
         undeclared_keys_possible: false,
         writes: false,
+        may_expire: false,
     };
 
     /// How a call of the script is mirrored whose declared keys are in sync; a verbatim one also needs the database
@@ -124,6 +128,23 @@ const EXACT_READS: [&str; 43] = [
     "zrevrange",
     "zrevrangebylex",
     "zrevrangebyscore",
+];
+
+/// Commands that may give a key a time to live.
+const EXPIRING: [&str; 13] = [
+    "copy",
+    "expire",
+    "expireat",
+    "getex",
+    "msetex",
+    "pexpire",
+    "pexpireat",
+    "psetex",
+    "rename",
+    "renamenx",
+    "restore",
+    "set",
+    "setex",
 ];
 
 /// Members of `redis` that neither run commands nor tell about the server.
@@ -256,6 +277,7 @@ impl<'a> Analysis<'a> {
         traits.writes |=
             spec.flags.has(CommandFlags::WRITE) || !matches!(spec.kind, Kind::Read | Kind::Connection);
         traits.may_choose |= !exact(spec, call, &words);
+        traits.may_expire |= EXPIRING.contains(&&*spec.name) && !(*spec.name == *"set" && call.is_plain(3));
         traits.undeclared_keys_possible |= !self.names.declared(spec, call, &words);
     }
 }

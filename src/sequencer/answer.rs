@@ -120,6 +120,7 @@ impl Sequencer {
             | Owner::CopyWrite(_)
             | Owner::CopyGroup(_)
             | Owner::Bulk(_)
+            | Owner::End { .. }
             | Owner::Nobody => {}
         }
     }
@@ -163,7 +164,7 @@ impl Sequencer {
                 self.attempt_settled(park, frame);
             }
             owner @ (Owner::CopyRead(_) | Owner::CopyWrite(_)) => self.copy_lost(owner, failure),
-            Owner::CopyGroup(_) | Owner::Bulk(_) | Owner::Nobody => {}
+            Owner::CopyGroup(_) | Owner::Bulk(_) | Owner::End { .. } | Owner::Nobody => {}
         }
     }
 
@@ -187,6 +188,7 @@ impl Sequencer {
         match owner {
             Owner::Bulk(id) => return self.bulk_failed(key, id, store, failure),
             Owner::CopyGroup(group) => return self.group_lost(key, group),
+            Owner::End { .. } => return self.end_untold(key, store, failure),
             _ => {}
         }
         if op.write {

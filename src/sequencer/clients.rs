@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -61,6 +62,8 @@ pub struct Client {
     streamed: usize,
     /// A reply was larger than `large`.
     had_large: bool,
+    /// The backlogs of all clients together.
+    total: Rc<Cell<usize>>,
 }
 
 /// Why the proxy closes a client.
@@ -68,6 +71,8 @@ pub struct Client {
 pub enum Doom {
     /// Its unread replies passed `client_output_max`.
     OutputLimit,
+    /// All clients together passed a limit, and this one had the most.
+    Evicted,
     /// A store was lost in the middle of a reply that had already begun to flow.
     CutReply,
 }
@@ -82,6 +87,8 @@ pub struct Clients {
     pub output_max: usize,
     /// A streamed reply of more bytes is large.
     pub large: usize,
+    /// The backlogs of all clients together.
+    total: Rc<Cell<usize>>,
 }
 
 /// A capacity that an idle client may keep.
@@ -127,6 +134,7 @@ impl Clients {
             wake: false,
             streamed: 0,
             had_large: false,
+            total: self.total.clone(),
         });
         ClientKey { index: index as u32, id }
     }
@@ -151,6 +159,11 @@ impl Clients {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.slab.len()
+    }
+
+    /// Bytes of replies that wait for their clients, of all of them together.
+    pub fn unread(&self) -> usize {
+        self.total.get()
     }
 
     /// Is there none?
@@ -213,6 +226,7 @@ impl Clients {
         let output_max = self.output_max;
         let Some(client) = self.get_mut(key) else { return };
         client.kept += size;
+        client.grew(size);
         if client.backlog() > output_max {
             client.close_over_limit();
             self.touch(key);
@@ -222,7 +236,9 @@ impl Clients {
     /// Undoes [`Clients::keep`].
     pub fn unkeep(&mut self, key: ClientKey, size: usize) {
         if let Some(client) = self.get_mut(key) {
-            client.kept = client.kept.saturating_sub(size);
+            let size = size.min(client.kept);
+            client.kept -= size;
+            client.shrank(size);
         }
     }
 
@@ -248,6 +264,7 @@ impl Clients {
         }
         client.streaming = false;
         let later = std::mem::take(&mut client.later);
+        client.shrank(later.len());
         client.push(&later, output_max);
         client.settle_front(output_max);
         self.touch(key);
@@ -267,6 +284,14 @@ impl Clients {
                 false => client.push(bytes, output_max),
                 true => client.push_later(bytes, output_max),
             }
+        }
+        self.touch(key);
+    }
+
+    /// Closes a client, and forgets what it has not read.
+    pub fn evict(&mut self, key: ClientKey) {
+        if let Some(client) = self.get_mut(key) {
+            client.close(Doom::Evicted);
         }
         self.touch(key);
     }
@@ -344,7 +369,9 @@ impl Client {
 
     /// Notes that the socket took `n` more bytes.
     pub fn took(&mut self, n: usize) {
+        let before = self.out.len();
         self.out.took(n);
+        self.shrank(before - self.out.len());
         if self.out.is_empty() && self.slots.is_empty() && self.slots.capacity() > KEEP_SLOTS {
             self.slots = VecDeque::new();
         }
@@ -355,6 +382,16 @@ impl Client {
         self.out.len() + self.ready + self.kept + self.later.len()
     }
 
+    #[inline]
+    fn grew(&self, n: usize) {
+        self.total.set(self.total.get() + n);
+    }
+
+    #[inline]
+    fn shrank(&self, n: usize) {
+        self.total.set(self.total.get().saturating_sub(n));
+    }
+
     /// Keeps a reply that is known before an earlier one. True: the client is closed instead.
     fn store(&mut self, at: usize, reply: &[u8], output_max: usize) -> bool {
         let room = self.doomed.is_none() && self.backlog() + reply.len() <= output_max;
@@ -362,6 +399,7 @@ impl Client {
             Some(slot @ Slot::Waiting) if room => {
                 *slot = Slot::Ready(reply.into());
                 self.ready += reply.len();
+                self.grew(reply.len());
             }
             Some(Slot::Waiting) => {
                 self.close_over_limit();
@@ -373,10 +411,16 @@ impl Client {
         false
     }
 
-    /// The slots stay owed, and are never paid: the session ends.
     fn close_over_limit(&mut self) {
-        self.doomed.get_or_insert(Doom::OutputLimit);
+        self.close(Doom::OutputLimit);
+    }
+
+    /// The slots stay owed, and are never paid: the session ends.
+    fn close(&mut self, why: Doom) {
+        self.doomed.get_or_insert(why);
+        self.shrank(self.out.len() + self.ready + self.later.len());
         self.out.clear();
+        self.later = Vec::new();
         for slot in self.slots.iter_mut().filter(|slot| matches!(slot, Slot::Ready(_))) {
             *slot = Slot::Muted { done: true };
         }
@@ -391,6 +435,7 @@ impl Client {
             self.close_over_limit();
             return;
         }
+        self.grew(bytes.len());
         self.out.push(bytes);
     }
 
@@ -400,6 +445,7 @@ impl Client {
             self.close_over_limit();
         }
         if self.doomed.is_none() {
+            self.grew(bytes.len());
             self.later.extend_from_slice(bytes);
         }
     }
@@ -410,6 +456,7 @@ impl Client {
                 Some(Slot::Ready(reply)) => {
                     let reply = std::mem::take(reply);
                     self.ready -= reply.len();
+                    self.shrank(reply.len());
                     self.push(&reply, output_max);
                 }
                 Some(Slot::Muted { done: true }) => {}
@@ -422,5 +469,11 @@ impl Client {
             self.slots.pop_front();
             self.base += 1;
         }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.shrank(self.backlog());
     }
 }

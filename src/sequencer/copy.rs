@@ -60,6 +60,8 @@ pub(super) struct Copy {
     applied: bool,
     /// When the read was sent whose reply tells the time to live.
     read_at: u64,
+    /// Between which moments what was read ends, if it does.
+    end: Option<(u64, u64)>,
     /// When a time to live that counts from when it is set was put on its way.
     expiring_since: Option<u64>,
     /// What came before: since when the key is suspect, and how many attempts have failed.
@@ -392,6 +394,7 @@ impl Sequencer {
             fenced_until: None,
             applied: false,
             read_at: self.now,
+            end: None,
             expiring_since: None,
             history: self.known.history(hash, self.now),
         };

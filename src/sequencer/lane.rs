@@ -54,6 +54,8 @@ pub struct Lane {
     /// Requests appended since the last numbered ECHO.
     since_mark: u32,
     next_mark: u64,
+    /// When the last numbered ECHO was appended.
+    marked_at: u64,
     /// What this lane's marks begin with. Nobody can guess it, so no value that a client has stored
     /// is taken for a mark.
     mark: String,
@@ -64,6 +66,8 @@ pub struct Lane {
 
 /// A numbered ECHO rides behind this many requests.
 const MARK_EVERY: u32 = 4096;
+/// A busy lane proves so often that it is in step.
+const PROVE_EVERY_MICROS: u64 = 100_000;
 /// Bytes of a mark's reply besides what all marks of a lane begin with: a number, and the framing.
 const MARK_FRAME_BYTES: usize = 32;
 
@@ -92,6 +96,7 @@ impl Lane {
             answered: 0,
             since_mark: 0,
             next_mark: 0,
+            marked_at: 0,
             mark: format!("multistore-mark-{:016x}-", RandomState::new().hash_one(store.index())),
             round_trip: None,
             heard_at: 0,
@@ -229,6 +234,7 @@ impl Lane {
 
     fn mark(&mut self, at: u64) {
         self.since_mark = 0;
+        self.marked_at = at;
         self.next_mark += 1;
         let text = format!("{}{}", self.mark, self.next_mark);
         self.own(&[b"ECHO", text.as_bytes()], Sink::Mark(self.next_mark), at);
@@ -300,10 +306,17 @@ impl Lane {
         !self.awaited.is_empty() && self.heard_at < before
     }
 
-    /// Puts a numbered ECHO into the lane: into an idle one, so that a store that has gone is noticed,
-    /// into a busy one, so that replies that don't match requests are.
+    /// Puts a numbered ECHO into the lane, so that a store that has gone is noticed.
     pub fn probe(&mut self, now: u64) {
         if self.is_up() && (self.since_mark > 0 || self.awaited.is_empty()) {
+            self.mark(now);
+        }
+    }
+
+    /// Puts a numbered ECHO behind what was sent since the last one, so that replies that don't match requests are
+    /// noticed before many have got them.
+    pub fn prove(&mut self, now: u64) {
+        if self.is_up() && self.since_mark > 0 && now.saturating_sub(self.marked_at) >= PROVE_EVERY_MICROS {
             self.mark(now);
         }
     }
@@ -325,7 +338,7 @@ impl Lane {
     pub fn context_reply(&mut self, sink: Sink, frame: &[u8], now: u64) -> ContextOutcome {
         match sink {
             Sink::Select(db) => self.selected(db, frame, now),
-            Sink::Hello(_) if frame.first() == Some(&b'-') => ContextOutcome::OutOfStep,
+            Sink::Hello(proto) if !answers_hello(proto, frame) => ContextOutcome::OutOfStep,
             Sink::Mark(n) if !self.is_mark(frame, n) => ContextOutcome::OutOfStep,
             _ => ContextOutcome::Fine,
         }
@@ -375,4 +388,13 @@ impl Lane {
         self.heard_at = now;
         self.pump(now);
     }
+}
+
+/// Is this what HELLO answers, in the version that was asked for?
+pub fn answers_hello(proto: Proto, frame: &[u8]) -> bool {
+    let wanted = match proto {
+        Proto::Resp2 => b'*',
+        Proto::Resp3 => b'%',
+    };
+    frame.first() == Some(&wanted)
 }

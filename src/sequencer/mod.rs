@@ -21,8 +21,8 @@ pub mod clients;
 pub mod copy;
 pub mod cursors;
 mod derive;
-mod ear;
 mod effect;
+mod ends;
 pub mod errors;
 pub mod fence;
 pub mod flip;
@@ -35,7 +35,6 @@ pub mod park;
 mod pieces;
 pub mod plan;
 pub mod policy;
-mod reach;
 mod read;
 mod recent;
 mod reply;
@@ -79,7 +78,7 @@ use scripts::{ScriptWay, Scripts};
 
 pub use fence::hash_key;
 pub use reply::OutOfStep;
-pub use submission::{Dedicated, Path, Scope, Submission, Transaction};
+pub use submission::{Dedicated, Expiry, Path, Scope, Submission, Transaction};
 pub use sync::{Recorded, TakeOver};
 
 /// The settings of an instance that the sequencer obeys. All of them can change while it runs.
@@ -159,6 +158,7 @@ pub struct Sequencer {
     cursors: Cursors,
     known: Knowledge,
     taints: taint::Taints,
+    ends: ends::Ends,
     copies: Copies,
     copy_counts: CopyCounts,
     recipes: Recipes,
@@ -166,10 +166,6 @@ pub struct Sequencer {
     scripts: Scripts,
     /// Keys may have been written that no command declared: the stores are to be walked.
     owes_walk: bool,
-    /// Who hears which keys change, by store.
-    ears: [ear::Ear; 2],
-    /// When a command last changed keys that it did not name.
-    unnamed_at: Option<u64>,
     /// Clients that wait for a copy before they take a fence.
     hydration_waiters: Vec<clients::ClientKey>,
     /// While those are let go that have waited for copies: the keys that could not be copied, and why.
@@ -233,14 +229,13 @@ impl Sequencer {
             cursors: Cursors::default(),
             known,
             taints: taint::Taints::default(),
+            ends: ends::Ends::default(),
             copies: Copies::default(),
             copy_counts: CopyCounts::default(),
             recipes,
             dialects: [Dialect::default(); 2],
             scripts: Scripts::default(),
             owes_walk: false,
-            ears: Default::default(),
-            unnamed_at: None,
             hydration_waiters: Vec::new(),
             refused_copies: Vec::new(),
             doubted_source: None,
@@ -355,14 +350,21 @@ impl Sequencer {
     pub fn lane_lost(&mut self, store: StoreId) {
         self.metrics.store(store).up.set(0);
         let gone = self.lanes[store.index()].lost();
-        // What was on the lane has an unknown outcome, and the next one may lead to another server.
-        self.ear_shut(store);
         for awaited in gone {
             if let lane::Sink::Op(op) = awaited.sink {
                 self.failed(op, store, Failure::Lost);
             }
         }
         self.after_progress();
+    }
+
+    /// The connection of `store` is given up since its replies did not match its requests. Since when nobody knows, nor
+    /// what was done on their word meanwhile: effects that were made of them, writes that were taken for refused.
+    pub fn lane_out_of_step(&mut self, store: StoreId) {
+        self.lane_lost(store);
+        let behind = self.default_store().other();
+        self.doubt(&touched::Touched::Everything, 0, behind);
+        self.known.retry_all(self.now);
     }
 
     /// An attempt to connect failed: whatever waited for it is refused.
@@ -484,7 +486,6 @@ impl Sequencer {
     /// Forgets a client: nothing that it asked for and that has not been sent will be.
     pub fn disconnect(&mut self, key: clients::ClientKey) {
         self.drop_holds_of(key);
-        self.forget_aside(key);
         self.drop_park_of(key);
         self.clients.remove(key);
     }

@@ -43,6 +43,13 @@ pub enum Owner {
     Ticket(u64),
     /// Many requests of the proxy's own in one place.
     Bulk(u64),
+    /// A question after a key's time to live.
+    End {
+        /// The key.
+        key: u64,
+        /// Which question.
+        question: u64,
+    },
     /// Nobody: an effect.
     Nobody,
 }
@@ -206,6 +213,11 @@ pub struct Op {
     pub derived: bool,
     /// It sets a time to live relative to the moment at which it runs.
     pub relative: bool,
+    /// An answer that comes at this time or later is no proof that both stores have executed it on the same side of a
+    /// key's end.
+    pub due: u64,
+    /// When its one key is to end, if it was carried out at once; 0: it sets no end.
+    pub end: u64,
     /// When the first of the two stores answered.
     pub first_at: u64,
     /// Database and protocol.
@@ -328,6 +340,8 @@ impl Op {
             blind: false,
             derived: false,
             relative: false,
+            due: super::ends::NEVER,
+            end: 0,
             first_at: 0,
             context,
             request: None,

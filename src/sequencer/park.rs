@@ -25,6 +25,7 @@ use super::op::{Kept, OpKey, Owner, Policy, Reply};
 use super::plan::Plan;
 use super::touched::Touched;
 use super::{Scope, Sequencer};
+use line::Park;
 
 pub use line::ParkKey;
 pub(super) use line::Parks;
@@ -87,12 +88,8 @@ impl Sequencer {
     /// Tries a blocking command at once, and parks its client if it has no answer yet.
     pub fn park(&mut self, parking: Parking) {
         self.hurry_lone_read(parking.client);
-        let hashes: Vec<u64> = parking.hashes();
         let key = self.parks.insert(parking);
-        match self.parks.busy_before(key, &hashes) {
-            Some(other) => self.parks.try_again(other, MAX_LINES),
-            None => self.attempt(key),
-        }
+        self.attempt_in_turn(key, u64::MAX, 1);
     }
 
     /// Is this client parked?
@@ -135,8 +132,17 @@ impl Sequencer {
 
     pub(super) fn drop_park_of(&mut self, client: ClientKey) {
         if let Some(key) = self.parks.by_client.get(&client).copied() {
-            self.parks.remove(key);
+            self.leave(key);
         }
+    }
+
+    /// A client leaves its lines without an element; who was to be tried behind it is tried now.
+    fn leave(&mut self, key: ParkKey) -> Option<Park> {
+        let park = self.parks.remove(key)?;
+        if let Some(count) = park.again {
+            self.serve_parked(&park.parking.footprint, count);
+        }
+        Some(park)
     }
 
     /// Tries the clients that a write to `footprint` may serve: `count` of each line.
@@ -152,15 +158,35 @@ impl Sequencer {
     fn serve_parked_since(&mut self, footprint: &Footprint, count: usize, since: u64) {
         match footprint {
             Footprint::Nothing => {}
-            Footprint::Everything => self.parks.fronts().into_iter().for_each(|key| self.attempt(key)),
+            Footprint::Everything => self.serve_fronts(since),
             Footprint::Keys(keys) => {
                 keys.iter().for_each(|key| self.serve_line(key.hash, count.min(MAX_LINES), since));
             }
         }
     }
 
-    /// Tries the first `count` of a line, in their order: nobody is tried before somebody in front of
-    /// him whose attempt is still in flight or owed.
+    /// Tries the first of every line.
+    fn serve_fronts(&mut self, since: u64) {
+        self.parks.fronts().into_iter().for_each(|key| {
+            self.attempt_in_turn(key, since, 1);
+        });
+    }
+
+    /// Tries a client, unless somebody in front of it in any of its lines, whose attempt is in flight or owed, must have
+    /// his turn first: behind him it is tried as well, with `count` of its lines. True: it is tried.
+    fn attempt_in_turn(&mut self, key: ParkKey, since: u64, count: usize) -> bool {
+        let Some(other) = self.parks.busy_before(key, since) else {
+            self.attempt(key);
+            return true;
+        };
+        self.parks.try_again(other, MAX_LINES);
+        if let Some(park) = self.parks.get_mut(key) {
+            park.behind = Some(park.behind.unwrap_or(0).max(count));
+        }
+        false
+    }
+
+    /// Tries the first `count` of a line, in their order.
     fn serve_line(&mut self, hash: u64, count: usize, since: u64) {
         for key in self.parks.first_in_line(hash, count) {
             if self.parks.is_tried_since(key, since) {
@@ -170,7 +196,9 @@ impl Sequencer {
                 self.parks.try_again(key, count);
                 return;
             }
-            self.attempt(key);
+            if !self.attempt_in_turn(key, since, count) {
+                return;
+            }
         }
     }
 
@@ -216,7 +244,7 @@ impl Sequencer {
         }
         if let Some(park) = self.parks.get_mut(key) {
             park.in_flight = true;
-            park.again = None;
+            park.again = park.behind.take().filter(|count| *count > 1);
         }
         self.send_attempt(key, plan, command, context, &frame, way, &footprint);
         let position = self.lane(self.default_store()).appended();
@@ -240,6 +268,7 @@ impl Sequencer {
         let default = self.default_store();
         let mut op = self.own_op(Owner::Attempt(key), command, Policy::Authority(default), context);
         op.write = true;
+        op.due = self.due(footprint);
         op.touched = Touched::of(footprint, frame, true);
         match plan {
             Plan::Verbatim | Plan::Accepted => {
@@ -353,7 +382,10 @@ impl Sequencer {
             self.attempt_again(key);
         } else if other_type {
             let hashes: Vec<u64> = park.parking.hashes();
-            self.parks.next_in_line(key, &hashes).into_iter().for_each(|next| self.attempt(next));
+            let since = self.lane(self.default_store()).appended();
+            self.parks.next_in_line(key, &hashes).into_iter().for_each(|next| {
+                self.attempt_in_turn(next, since, 1);
+            });
         }
         found
     }
@@ -374,7 +406,7 @@ impl Sequencer {
     }
 
     fn pay_ended(&mut self, key: ParkKey, how: Unblock) {
-        let Some(park) = self.parks.remove(key) else { return };
+        let Some(park) = self.leave(key) else { return };
         if how != Unblock::Gone {
             let reply = ended_reply(how, park.parking.context.proto);
             self.clients.pay(park.parking.client, park.parking.seq, &reply);
@@ -395,8 +427,8 @@ impl Sequencer {
             return;
         }
         self.parks.polled_at = self.now;
-        let fronts = self.parks.fronts();
-        fronts.into_iter().for_each(|key| self.attempt(key));
+        let since = self.lane(self.default_store()).appended();
+        self.serve_fronts(since);
     }
 
     /// How many clients are parked.

@@ -72,11 +72,13 @@ impl Sequencer {
         if arrived.last {
             self.pass_doubt_on(key);
             self.warm_keys(key, store, frame);
+            self.note_ends(key, store, frame);
         }
         let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
         match op.owner {
             Owner::Bulk(id) => return self.bulk_reply(key, id, store, arrived.last, frame),
             Owner::CopyGroup(group) => return self.group_reply(key, group, arrived.last, frame),
+            Owner::End { .. } => return self.end_told(key, store, frame),
             _ => {}
         }
         if op.derived {
@@ -171,7 +173,7 @@ impl Sequencer {
             return;
         }
         let Some(op) = self.ops.get(key.0 as usize) else { return };
-        if self.is_overtaken(op, store) {
+        if matches!(op.policy, Policy::Lookup { .. }) && self.is_overtaken(op, store) {
             if let Some(op) = self.ops.get_mut(key.0 as usize) {
                 op.replies[store.index()] = Reply::Failed(Failure::Down);
             }
@@ -192,18 +194,29 @@ impl Sequencer {
         }
     }
 
-    /// Does this reply to a lookup tell what `store` would not hold if it had taken a write before? The write's
-    /// refusal has come first, on the same lane.
+    /// Does a reply of `store` tell what the default store would not say? A write before it was refused by one of
+    /// them, which is known by now.
     fn is_overtaken(&self, op: &Op, store: StoreId) -> bool {
         let mut behind = false;
-        if matches!(op.policy, Policy::Lookup { .. }) && store != op.default {
+        if store != op.default {
             op.touched.each(|hash, _| behind |= self.known.of(hash) == Sync::Suspect(store));
         }
         behind
     }
 
     pub(super) fn seen(&self, op: &Op) -> [Seen; 2] {
-        StoreId::ALL.map(|store| policy::seen(&op.replies[store.index()], |frame| is_hit(op, frame)))
+        let mut seen =
+            StoreId::ALL.map(|store| policy::seen(&op.replies[store.index()], |frame| is_hit(op, frame)));
+        let (default, other) = (op.default.index(), op.default.other());
+        // What was kept may have come into doubt since.
+        if matches!(op.replies[other.index()], Reply::Kept(_)) && self.is_overtaken(op, other) {
+            seen[other.index()] = match op.policy {
+                // A merge takes of it what is not in doubt.
+                Policy::Merge { .. } if seen[default] != Seen::Failed => Seen::Miss,
+                _ => Seen::Failed,
+            };
+        }
+        seen
     }
 
     /// Keeps a reply that may become the answer. Until then it counts as one that the client has not read.

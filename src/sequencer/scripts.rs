@@ -19,6 +19,8 @@ pub struct ScriptWay {
     pub way: Way,
     /// It may write keys that it does not declare.
     pub undeclared: bool,
+    /// It may give its keys a time to live.
+    pub ends: bool,
     /// It declares that it writes nothing.
     pub read_only: bool,
 }
@@ -33,20 +35,16 @@ pub struct Scripts {
 // === impl ScriptWay ===
 
 impl ScriptWay {
-    /// A script, or a function, of which nothing is known: what it changes is copied, named or not.
-    pub const UNKNOWN: ScriptWay = ScriptWay { way: Way::Copied, undeclared: true, read_only: false };
-
-    /// No script: its keys tell what it touches.
-    pub const fn plain(way: Way) -> ScriptWay {
-        ScriptWay { way, undeclared: false, read_only: false }
-    }
+    /// A script of which nothing is known: its declared keys are copied.
+    pub const UNKNOWN: ScriptWay =
+        ScriptWay { way: Way::Copied, undeclared: false, ends: true, read_only: false };
 
     fn of(source: &[u8]) -> ScriptWay {
         let traits: ScriptTraits = analyse(source);
         let verbatim = traits.literal_commands && !traits.may_choose;
         let way = if verbatim { Way::Verbatim } else { Way::Copied };
         let read_only = declares_no_writes(source);
-        ScriptWay { way, undeclared: traits.undeclared_keys_possible && !read_only, read_only }
+        ScriptWay { way, undeclared: traits.undeclared_keys_possible, ends: traits.may_expire, read_only }
     }
 }
 
@@ -60,7 +58,7 @@ impl Scripts {
             ("evalsha", Some(sha), _) => self.lookup(sha),
             ("script|load", _, Some(source)) => {
                 self.learn(source);
-                ScriptWay::plain(Way::Verbatim)
+                ScriptWay { way: Way::Verbatim, ..ScriptWay::UNKNOWN }
             }
             _ => ScriptWay::UNKNOWN,
         }

@@ -47,6 +47,24 @@ pub enum Scope {
     Unlisted,
 }
 
+/// What a write makes of its keys' times to live.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Expiry {
+    /// Nothing.
+    #[default]
+    Keeps,
+    /// It sets those of single fields, counted from when it runs.
+    Fields,
+    /// Its one key ends so many microseconds after it runs, if it is carried out.
+    In(u64),
+    /// Its keys end at a time by the store's clock.
+    At,
+    /// They may have an end, perhaps counted from when it runs: its words do not tell.
+    Untold,
+    /// A key takes over another one's.
+    Carried,
+}
+
 /// One request of one client.
 pub struct Submission<'a> {
     /// Who asks.
@@ -71,8 +89,8 @@ pub struct Submission<'a> {
     pub way: Way,
     /// What it does to the keyspace as a whole.
     pub scope: Scope,
-    /// It sets a relative time to live.
-    pub relative: bool,
+    /// What it makes of its keys' times to live.
+    pub expiry: Expiry,
     /// Nothing else of this client is outstanding.
     pub alone: bool,
     /// How many parked clients it may serve.
@@ -99,6 +117,8 @@ pub struct Transaction<'a> {
     pub ways: Vec<Way>,
     /// Does any of its commands do something to the keyspace as a whole?
     pub scope: Scope,
+    /// What its commands make of their keys' times to live.
+    pub expiry: Expiry,
 }
 
 /// What ran on a dedicated connection.
@@ -123,16 +143,30 @@ pub struct Dedicated<'a> {
     pub scope: Scope,
     /// It selected a database.
     pub selects: bool,
-    /// It sets a time to live that counts from when it runs.
-    pub relative: bool,
+    /// What it makes of its keys' times to live.
+    pub expiry: Expiry,
 }
 
-// === impl Scope ===
+// === impl Expiry ===
 
-impl Scope {
-    /// Does a write of this scope name all keys that it may change, or empty or exchange whole databases?
-    pub fn is_named(self) -> bool {
-        !matches!(self, Scope::Undeclared | Scope::Unlisted)
+impl Expiry {
+    /// Does it count from the moment at which the write runs?
+    pub fn is_relative(self) -> bool {
+        matches!(self, Expiry::Fields | Expiry::In(_) | Expiry::Untold)
+    }
+
+    /// What two commands make of times to live together.
+    pub fn with(self, other: Expiry) -> Expiry {
+        match (self, other) {
+            (Expiry::Keeps, expiry) | (expiry, Expiry::Keeps) if !matches!(expiry, Expiry::In(_)) => expiry,
+            (Expiry::Fields, Expiry::Fields) => Expiry::Fields,
+            _ => Expiry::Untold,
+        }
+    }
+
+    /// The same where the moment at which it ran is not known.
+    pub fn without_moment(self) -> Expiry {
+        if matches!(self, Expiry::In(_)) { Expiry::Untold } else { self }
     }
 }
 

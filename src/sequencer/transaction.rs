@@ -8,7 +8,7 @@ use crate::stage::StoreId;
 use super::copy::Hydration;
 use super::op::{Op, Owner, Policy};
 use super::plan::Plan;
-use super::submission::Transaction;
+use super::submission::{Scope, Transaction};
 use super::write::{note_sources, touched};
 use super::{Reads, Sequencer};
 
@@ -32,10 +32,6 @@ impl Sequencer {
             let op = self.transaction_op(&transaction, policy);
             let replies = transaction.parts.len() as u32;
             self.send_counted(op, &transaction.frame, &[self.default_store()], replies);
-            return;
-        }
-        if let Some(error) = self.swap_refusal(transaction.scope, &transaction.frame) {
-            self.refuse_transaction(&transaction, &error);
             return;
         }
         let way = combined(&transaction.ways);
@@ -75,32 +71,44 @@ impl Sequencer {
                 op.compare = true;
                 op.write = transaction.writes;
                 op.relative = true;
+                op.due = self.due(&transaction.footprint);
                 op.touched = written;
                 note_sources(&mut op, &transaction.footprint);
-                op.blind = self.settle_keys(&transaction.footprint, &transaction.frame, transaction.scope);
+                op.blind =
+                    self.settle_keys(&transaction.footprint, transaction.scope, transaction.frame.len());
                 self.send_counted(op, &transaction.frame, &StoreId::ALL, replies);
+                self.learn_ends_of(&transaction);
             }
             Plan::Accepted | Plan::Derived => {
                 let mut op = self.transaction_op(&transaction, Policy::Single(default));
                 op.touched = written;
                 note_sources(&mut op, &transaction.footprint);
                 op.relative = true;
+                op.due = self.due(&transaction.footprint);
                 op.extra_mut().scope = transaction.scope;
                 self.dirty_flushed(transaction.scope);
                 self.send_derived(op, &transaction.frame, replies, transaction.ways.clone());
+                self.learn_ends_of(&transaction);
             }
             Plan::Copied | Plan::Hydrate => {
                 let mut op = self.transaction_op(&transaction, Policy::Single(default));
                 op.write = transaction.writes;
                 self.send_counted(op, &transaction.frame, &[default], replies);
-                let db = transaction.context.db;
-                self.ran_alone(&transaction.footprint, &transaction.frame, transaction.scope, db);
+                self.went_on_alone(&written, transaction.context.db);
+                if transaction.scope == Scope::Undeclared {
+                    self.owe_walk();
+                }
             }
         }
         if transaction.writes {
             self.note_write(&transaction.footprint);
             self.serve_parked(&transaction.footprint, usize::MAX);
         }
+    }
+
+    fn learn_ends_of(&mut self, transaction: &Transaction<'_>) {
+        let db = transaction.context.db;
+        self.ask_ends(&transaction.footprint, &transaction.frame, db, transaction.expiry);
     }
 
     fn transaction_op(&self, transaction: &Transaction<'_>, policy: Policy) -> Op {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, ToSocketAddrs};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -78,11 +78,19 @@ impl Bound {
         bound.map_err(|source| StartError::Listen { address: listen.to_string(), source })
     }
 
-    /// The same socket once more, to be handed over.
-    pub fn duplicate(&self) -> io::Result<OwnedFd> {
+    /// The same socket once more.
+    pub fn duplicate(&self) -> io::Result<Bound> {
         match self {
-            Bound::Tcp(listener) => listener.as_fd().try_clone_to_owned(),
-            Bound::Unix(listener, _) => listener.as_fd().try_clone_to_owned(),
+            Bound::Tcp(listener) => listener.try_clone().map(Bound::Tcp),
+            Bound::Unix(listener, path) => Ok(Bound::Unix(listener.try_clone()?, path.clone())),
+        }
+    }
+
+    /// The bare socket, to be handed over.
+    pub fn into_fd(self) -> OwnedFd {
+        match self {
+            Bound::Tcp(listener) => listener.into(),
+            Bound::Unix(listener, _) => listener.into(),
         }
     }
 

@@ -1,19 +1,27 @@
 //! A worker thread and its instances.
+//!
+//! Where an instance has failed (a panic left its state in doubt), everything of its worker begins anew, as after a
+//! crash: clients and lanes are dropped, the listening sockets stay.
 
+#[cfg(test)]
+mod tests;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use tokio::runtime::{Builder, LocalOptions};
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::{JoinHandle, spawn_local};
+use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::{sleep, timeout};
 
 use crate::admin::InstanceStatus;
 use crate::admin::orders::What;
 use crate::config::{Auth, Config};
 use crate::instance::admission::Seat;
-use crate::instance::{self, ClientInfo, Instance};
+use crate::instance::{self, ClientInfo, Instance, spawn_vital};
 use crate::metrics::{Metrics, RejectReason};
 use crate::net::{split_tcp, split_tls, split_unix};
 use crate::session;
@@ -51,62 +59,118 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 const DRAIN_STEP: Duration = Duration::from_millis(5);
 /// How often idle clients are looked for.
 const SWEEP: Duration = Duration::from_secs(1);
+/// How long a worker that failed is left alone before it begins anew.
+const RESTART_BACKOFF: Duration = Duration::from_millis(100);
+
+/// What a worker serves, whenever it begins anew.
+pub(super) struct Worker {
+    /// Its instances, and their sockets.
+    pub share: Vec<(String, Bound)>,
+    /// The configuration in effect.
+    pub config: Arc<Config>,
+    pub metrics: Arc<Metrics>,
+    pub state: Arc<StateFile>,
+    pub inbox: mpsc::Receiver<Order>,
+}
+
+/// Why a worker's instances are not served any more.
+enum Ended {
+    /// The main thread has said so, or is gone.
+    Told,
+    /// This instance has failed.
+    Failed(String),
+}
 
 /// Runs the instances of one thread until the main thread ends.
-pub(super) fn run(
-    share: Vec<(String, Bound)>,
-    config: Arc<Config>,
-    metrics: Arc<Metrics>,
-    state: Arc<StateFile>,
-    inbox: mpsc::Receiver<Order>,
-    ready: oneshot::Sender<()>,
-) {
+pub(super) fn run(mut worker: Worker, ready: oneshot::Sender<()>) {
+    let mut ready = Some(ready);
+    loop {
+        let failed = match catch_unwind(AssertUnwindSafe(|| worker.run_once(&mut ready))) {
+            Ok(Ended::Told) => return,
+            Ok(Ended::Failed(name)) => vec![name],
+            Err(_) => worker.share.iter().map(|(name, _)| name.clone()).collect(),
+        };
+        for name in &failed {
+            worker.metrics.restarts(name).inc();
+            tracing::error!(instance = %name,
+                "a panic has left the state of this instance in doubt: its clients and lanes are dropped, and those of \
+                 all instances of its thread, and they begin anew as after a crash; while two stores are in use, the \
+                 other one counts as behind until it is repaired");
+        }
+        if worker.share.is_empty() {
+            // It was draining: nobody is to be served any more.
+            return;
+        }
+        std::thread::sleep(RESTART_BACKOFF);
+    }
+}
+
+fn build_runtime() -> LocalRuntime {
     // Not a LocalSet: that is a second scheduler inside the first, which wakes the thread it runs on.
-    let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+    match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!("a worker thread cannot start: {error}");
             std::process::exit(1);
         }
-    };
-    runtime.block_on(serve(share, config, metrics, state, inbox, ready));
+    }
 }
 
 /// An instance and the task that accepts its clients.
 struct Served {
     instance: Rc<Instance>,
-    accepting: Option<JoinHandle<()>>,
+    accepting: Option<AbortHandle>,
 }
 
-async fn serve(
-    share: Vec<(String, Bound)>,
-    config: Arc<Config>,
-    metrics: Arc<Metrics>,
-    state: Arc<StateFile>,
-    mut inbox: mpsc::Receiver<Order>,
-    ready: oneshot::Sender<()>,
-) {
-    let mut served = Vec::new();
-    for (name, bound) in share {
-        let instance = Instance::new(&name, &config, &metrics, state.clone());
-        instance::spawn_tasks(&instance);
-        spawn_local(sweep(instance.clone()));
-        instance.record();
-        match bound.adopt() {
-            Ok(listener) => served.push((instance, listener)),
-            Err(error) => tracing::error!(instance = %name, "cannot listen: {error}"),
+// === impl Worker ===
+
+impl Worker {
+    /// Serves until it is told to end, or an instance fails. All tasks and connections end with it.
+    fn run_once(&mut self, ready: &mut Option<oneshot::Sender<()>>) -> Ended {
+        let instances: Vec<Rc<Instance>> = self
+            .share
+            .iter()
+            .map(|(name, _)| Instance::new(name, &self.config, &self.metrics, self.state.clone()))
+            .collect();
+        build_runtime().block_on(async {
+            tokio::select! {
+                biased;
+                name = any_failed(&instances) => Ended::Failed(name),
+                () = self.serve(&instances, ready) => Ended::Told,
+            }
+        })
+    }
+
+    async fn serve(&mut self, instances: &[Rc<Instance>], ready: &mut Option<oneshot::Sender<()>>) {
+        let mut all = Vec::new();
+        for instance in instances {
+            instance::spawn_tasks(instance);
+            spawn_vital(instance, sweep(instance.clone()));
+            instance.record();
+        }
+        for (instance, (name, bound)) in instances.iter().zip(&self.share) {
+            match bound.duplicate().and_then(Bound::adopt) {
+                Ok(listener) => all.push(Served::new(instance, listener).await),
+                Err(error) => tracing::error!(instance = %name, "cannot listen: {error}"),
+            }
+        }
+        if let Some(ready) = ready.take() {
+            let _ = ready.send(());
+        }
+        while let Some(order) = self.inbox.recv().await {
+            if self.obey(order, &mut all) {
+                return;
+            }
         }
     }
-    let mut all = Vec::new();
-    for (instance, listener) in served {
-        instance.first_attempts().await;
-        let accepting = Some(spawn_local(accept(instance.clone(), listener)));
-        all.push(Served { instance, accepting });
-    }
-    let _ = ready.send(());
-    while let Some(order) = inbox.recv().await {
+
+    /// True: nothing is served any more.
+    fn obey(&mut self, order: Order, all: &mut [Served]) -> bool {
         match order {
-            Order::Configure(config) => all.iter().for_each(|served| served.instance.reconfigure(&config)),
+            Order::Configure(config) => {
+                all.iter().for_each(|served| served.instance.reconfigure(&config));
+                self.config = config;
+            }
             Order::Report(answer) => {
                 let _ = answer.send(all.iter().map(|served| served.instance.status()).collect());
             }
@@ -114,18 +178,44 @@ async fn serve(
                 let found = all.iter().find(|served| served.instance.name == instance);
                 let _ = answer.send(found.map(|served| served.instance.operate(what)));
             }
-            Order::Quit => return,
+            Order::Quit => return true,
             Order::Drain(done) => {
-                for served in &mut all {
+                for served in all.iter_mut() {
                     if let Some(accepting) = served.accepting.take() {
                         accepting.abort();
                     }
                     served.instance.begin_drain();
                 }
+                // Who connects from now on is refused.
+                self.share.clear();
                 spawn_local(drained(all.iter().map(|served| served.instance.clone()).collect(), done));
             }
         }
+        false
     }
+}
+
+// === impl Served ===
+
+impl Served {
+    async fn new(instance: &Rc<Instance>, listener: Listener) -> Served {
+        instance.first_attempts().await;
+        let accepting = spawn_vital(instance, accept(instance.clone(), listener));
+        Served { instance: instance.clone(), accepting: Some(accepting) }
+    }
+}
+
+/// The name of the first instance that fails.
+async fn any_failed(instances: &[Rc<Instance>]) -> String {
+    let mut waits: Vec<_> = instances.iter().map(|instance| Box::pin(instance.failed())).collect();
+    std::future::poll_fn(|cx| {
+        let failed = waits.iter_mut().position(|wait| wait.as_mut().poll(cx).is_ready());
+        match failed.and_then(|at| instances.get(at)) {
+            Some(instance) => Poll::Ready(instance.name.clone()),
+            None => Poll::Pending,
+        }
+    })
+    .await
 }
 
 async fn accept(instance: Rc<Instance>, listener: Listener) {
@@ -194,6 +284,7 @@ impl Drop for Closed {
 async fn sweep(instance: Rc<Instance>) {
     loop {
         sleep(SWEEP).await;
+        instance.show_memory();
         // A changed certificate is noticed whether or not somebody connects.
         let _ = instance.listener_tls();
         let (asks, within) = {

@@ -45,6 +45,10 @@ impl Heavy {
         rest
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        self.frame.capacity().max(self.len)
+    }
+
     /// The same, where the bytes are not to be had, or are not those that came.
     pub(super) fn copy_frame(&mut self, data: &[u8], used: usize) {
         if self.frame.is_empty() {

@@ -7,7 +7,6 @@
 use std::borrow::Cow;
 
 use crate::command::{CommandId, Effect, Kind};
-use crate::mirror::Way;
 use crate::resp::encode;
 use crate::resp::reply::{ReplyLimits, ReplyScanner, Scanned};
 use crate::resp::request::{Request, spans_of};
@@ -15,19 +14,17 @@ use crate::resp::value::Value;
 use crate::sequencer::fence::Footprint;
 use crate::sequencer::lane::Context;
 use crate::sequencer::op::Failure;
-use crate::sequencer::{Dedicated, Scope, TakeOver};
 use crate::stage::StoreId;
 use crate::store::dedicated::DedicatedError;
 use crate::store::pool::{Loan, Pool};
 
 use super::auth::with_id;
+use super::fenced::Work;
 use super::heavy::heavy_way;
 use super::transaction::{Change, Multi, Own};
-use super::writes::{is_relative, scope, wider};
+use super::writes::{expiry, scope};
 use super::{Gone, Owned, Session};
 
-/// How often keys are copied for a client with a connection of its own before it is told that it cannot be done.
-const HYDRATIONS: usize = 3;
 const UNWATCH: &[u8] = b"*1\r\n$7\r\nUNWATCH\r\n";
 
 // === impl Session ===
@@ -48,7 +45,9 @@ impl Session {
         match error {
             DedicatedError::Context(frame) => frame,
             DedicatedError::Timeout => core.failure_frame(store, Failure::Timeout),
-            DedicatedError::Io(_) | DedicatedError::Protocol(_) => core.failure_frame(store, Failure::Lost),
+            DedicatedError::Io(_) | DedicatedError::Protocol(_) | DedicatedError::OutOfStep => {
+                core.failure_frame(store, Failure::Lost)
+            }
             DedicatedError::Down(reason) => {
                 let text = reason.store_error.unwrap_or_else(|| {
                     format!(
@@ -110,12 +109,7 @@ impl Session {
             true => heavy_way(effect, &footprint, told.way),
             false => told.way,
         };
-        let relative = is_relative(spec, &request);
-        let refused = self.instance.core().swap_refusal(scope, frame);
-        if let Some(error) = refused {
-            self.pay(seq, &error);
-            return Ok(());
-        }
+        let expiry = expiry(spec, &request, told);
         let fenced = match self.take_place(writes, &footprint, frame).await? {
             Ok(fenced) => fenced,
             Err(error) => {
@@ -125,7 +119,7 @@ impl Session {
         };
         let sent = Cow::Borrowed(frame);
         let ways = vec![way];
-        let work = Work { command, frame, sent, replies: 1, footprint, ways, scope, writes, relative };
+        let work = Work { command, frame, sent, replies: 1, footprint, ways, scope, writes, expiry };
         let outcome = self.run_fenced(work, fenced, false).await;
         let reply = match &outcome {
             Ok(replies) => replies.first().map_or(&[][..], Vec::as_slice),
@@ -168,14 +162,6 @@ impl Session {
                 return Ok(());
             }
         };
-        let refused = self.instance.core().swap_refusal(multi.scope, &multi.frames);
-        if let Some(error) = refused {
-            self.pay(seq, &error);
-            self.io.info.borrow_mut().queued = -1;
-            self.unpin();
-            self.lower_fence(fenced);
-            return Ok(());
-        }
         let store = self.instance.core().default_store();
         let left = self.is_watching() && self.pinned.as_ref().is_some_and(|loan| loan.store != store);
         let lost = self.watch_lost || left;
@@ -189,14 +175,9 @@ impl Session {
                 replies: multi.parts.len() + 1,
                 footprint: multi.footprint.clone(),
                 ways: multi.ways.clone(),
-                // What it does in other databases it names for itself alone.
-                scope: if multi.selects.is_some() {
-                    wider(multi.scope, Scope::Unlisted)
-                } else {
-                    multi.scope
-                },
+                scope: multi.scope,
                 writes: multi.writes,
-                relative: true,
+                expiry: multi.expiry,
             };
             let outcome = self.run_fenced(work, fenced, multi.selects.is_some()).await;
             if let Some(loan) = &mut self.pinned {
@@ -258,166 +239,6 @@ impl Session {
         encode::array_header(&mut out, elements.len());
         elements.iter().for_each(|element| out.extend_from_slice(element));
         out
-    }
-
-    /// Runs a request on the client's own connection, and places its effect if it is fenced.
-    async fn run_fenced(
-        &mut self,
-        work: Work<'_>,
-        fenced: bool,
-        selects: bool,
-    ) -> Result<Vec<Vec<u8>>, Vec<u8>> {
-        let (asked, companions) = match fenced {
-            true => self.instance.core().companions(&work.ways, &work.sent),
-            false => (Vec::new(), 0),
-        };
-        let (watches, kind) = {
-            let core = self.instance.core();
-            let spec = core.table.spec(work.command);
-            (spec.name == "watch", spec.kind)
-        };
-        let aside = work.writes && !fenced;
-        if aside {
-            // Before anything is awaited: the stage must not become dual unnoticed.
-            self.instance.core_mut().step_aside(self.key, work.footprint.clone());
-        }
-        if let Err(error) = self.own_connection(watches).await {
-            self.instance.core_mut().step_back(self.key, None);
-            return Err(error);
-        }
-        if fenced && !work.scope.is_named() {
-            self.instance.core_mut().listen_aside(self.key, work.frame, self.state.db);
-        }
-        let exchanged = self.exchange(&[&work.sent, &asked], work.replies + companions as usize).await;
-        if aside {
-            let written = (work.frame, work.scope, self.state.db);
-            self.instance.core_mut().step_back(self.key, Some(written));
-        }
-        self.instance.core_mut().listened_aside(self.key);
-        let replies = match exchanged {
-            Ok(replies) => replies,
-            Err(error) => {
-                if fenced {
-                    let db = self.state.db;
-                    self.instance.core_mut().doubt_effect(&work.footprint, work.frame, work.scope, db);
-                }
-                return Err(error);
-            }
-        };
-        let reply = replies.get(work.replies - 1).cloned().unwrap_or_default();
-        if fenced && !is_refusal(kind, &reply) {
-            let companions: Vec<Box<[u8]>> =
-                replies.iter().skip(work.replies).map(|reply| reply.as_slice().into()).collect();
-            let context = self.state.context();
-            self.instance.core_mut().place_effect(Dedicated {
-                command: work.command,
-                context,
-                frame: work.frame,
-                replies: work.replies as u32,
-                reply: &reply,
-                companions: &companions,
-                footprint: work.footprint,
-                ways: work.ways,
-                scope: work.scope,
-                selects,
-                relative: work.relative,
-            });
-        }
-        Ok(replies)
-    }
-
-    /// Waits until the default store has what only the other one knows of these keys, and everything else that is
-    /// on its way to it: this client's own connection would overtake that. A write takes its keys. False: no fence
-    /// was needed.
-    pub(super) async fn take_place(
-        &mut self,
-        writes: bool,
-        footprint: &Footprint,
-        frame: &[u8],
-    ) -> Result<Result<bool, Vec<u8>>, Gone> {
-        let hashes: Vec<u64> = footprint.keys().iter().map(|key| key.hash).collect();
-        if let Err(error) = self.take_over(footprint, frame, self.state.db).await? {
-            return Ok(Err(error));
-        }
-        let pending = self.instance.core().is_write_pending(&hashes);
-        if writes || !pending {
-            return self.raise_fence(writes, footprint).await;
-        }
-        let raised = self.raise_fence(true, footprint).await?;
-        Ok(raised.map(|fenced| {
-            self.lower_fence(fenced);
-            false
-        }))
-    }
-
-    /// Waits until the default store has what only the other one knows of these keys. An error frame: it refuses that.
-    async fn take_over(
-        &mut self,
-        footprint: &Footprint,
-        frame: &[u8],
-        db: u32,
-    ) -> Result<Result<(), Vec<u8>>, Gone> {
-        let key = self.key;
-        let mut attempts = 0;
-        loop {
-            let told = self.instance.core_mut().hydrate_for(footprint, frame, db);
-            match told {
-                TakeOver::Done => return Ok(Ok(())),
-                TakeOver::Begun if attempts == HYDRATIONS => {
-                    return Ok(Err(self.instance.core().not_taken_over()));
-                }
-                TakeOver::Begun => attempts += 1,
-                TakeOver::HeldUp => {}
-            }
-            let keys = footprint.clone();
-            self.until(move |session| !session.instance.core_mut().awaits_hydration(key, &keys)).await?;
-        }
-    }
-
-    /// A transaction has changed the state of its connection: it becomes the client's.
-    fn adopt(&mut self, multi: &Multi, elements: &[Value<'_>]) {
-        for (change, element) in
-            multi.changes.iter().filter_map(|(at, change)| Some((change, elements.get(*at)?)))
-        {
-            if element.is_error() {
-                continue;
-            }
-            match change {
-                Change::Db(db) => self.selected(*db),
-                Change::Proto(proto) => self.speak(*proto),
-            }
-        }
-    }
-
-    /// Takes the keys of a write for this client while dual. False: no fence is needed. An error
-    /// frame: others have not let go of the keys within `reply_timeout`.
-    async fn raise_fence(
-        &mut self,
-        writes: bool,
-        footprint: &Footprint,
-    ) -> Result<Result<bool, Vec<u8>>, Gone> {
-        if !writes || !self.instance.core().stage().is_dual() {
-            return Ok(Ok(false));
-        }
-        let key = self.key;
-        let within = self.instance.config().reply_timeout;
-        self.instance.core_mut().request_fence(key, footprint.clone());
-        let ready = self.until(move |session| session.instance.core().fence_ready(key));
-        match tokio::time::timeout(within, ready).await {
-            Ok(ready) => ready.map(|()| Ok(true)),
-            Err(_) => {
-                let mut core = self.instance.core_mut();
-                core.cancel_fence(key);
-                Ok(Err(core.failure_frame(core.default_store(), Failure::NotSent)))
-            }
-        }
-    }
-
-    fn lower_fence(&mut self, fenced: bool) {
-        if fenced {
-            self.instance.core_mut().lower_fence(self.key);
-        }
-        self.instance.settle();
     }
 
     /// Makes sure that the client's own connection leads to the default store, in its context.
@@ -512,33 +333,7 @@ fn elements(frame: &[u8]) -> Option<Vec<Cow<'_, [u8]>>> {
     (!elements.is_empty()).then_some(elements)
 }
 
-/// What runs on a client's own connection.
-struct Work<'a> {
-    command: CommandId,
-    /// What the lanes would be sent.
-    frame: &'a [u8],
-    /// What the client's own connection is sent.
-    sent: Cow<'a, [u8]>,
-    replies: usize,
-    footprint: Footprint,
-    ways: Vec<Way>,
-    scope: Scope,
-    writes: bool,
-    relative: bool,
-}
-
-/// Did nothing happen: an error, or a transaction that was not executed? A script may have written before it failed,
-/// and nil is an answer like any other to all commands but EXEC.
-fn is_refusal(kind: Kind, reply: &[u8]) -> bool {
-    let error = reply.first() == Some(&b'-');
-    match kind {
-        Kind::Script => false,
-        Kind::Transaction => error || matches!(reply, b"*-1\r\n" | b"_\r\n"),
-        _ => error,
-    }
-}
-
-async fn talk(
+pub(super) async fn talk(
     loan: &mut Loan,
     frames: &[&[u8]],
     replies: usize,

@@ -10,7 +10,7 @@ use crate::route::{ClientCommand, Route, SessionCommand};
 use super::request::refusal;
 use super::select::parse_db;
 use super::transaction::{Change, Multi, Own};
-use super::writes::{scope, wider};
+use super::writes::{expiry, scope, wider};
 use super::{Owned, Session, Task};
 
 // === impl Session ===
@@ -47,6 +47,7 @@ impl Session {
         multi.writes |= effect.writes || effect.kind == Kind::Publish;
         multi.replicates |= replicates;
         multi.scope = wider(multi.scope, reach);
+        multi.expiry = multi.expiry.with(expiry(spec, request, told));
         multi.ways.push(told.way);
         // MONITOR changes the connection that runs it, where a server lets it in a transaction.
         multi.private |= route == Route::Monitor;

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use crate::command::errors::{unknown_command_error, unknown_subcommand_error};
 use crate::command::{
-    Args, CommandFlags, CommandId, Effect, Key, Keys, Kind, Lookup, Shape, Spec, Table, can_fill, classify,
-    keys, other_db,
+    Args, CommandFlags, CommandId, Effect, Key, Keys, Kind, Lookup, Spec, Table, can_fill, classify, keys,
+    other_db,
 };
 use crate::metrics::{ClientErrorKind, RequestKind};
 use crate::mirror::Way;
@@ -13,11 +13,11 @@ use crate::resp::encode;
 use crate::resp::request::{Decoded, Decoder, ProtocolError, Request, RequestLimits};
 use crate::route::{self, Route};
 use crate::sequencer::fence::{Footprint, KeyRef};
-use crate::sequencer::{Path, Scope, Submission, hash_key};
+use crate::sequencer::{Expiry, Path, Scope, Submission, hash_key};
 
 use super::judge::queues;
 use super::state::Repeated;
-use super::writes::{is_relative, scope};
+use super::writes::{expiry, scope};
 use super::{Owned, Session, Task};
 
 /// Requests of one client that are taken in one turn before others have theirs.
@@ -142,6 +142,8 @@ impl Session {
 
     /// Takes one canonical request. `more`: the client has sent further bytes already.
     fn request(&mut self, request: &Request<'_>, more: bool) -> Option<Task> {
+        #[cfg(test)]
+        crate::instance::spring_traps(&self.instance, request.name());
         let table = self.instance.core().table.clone();
         let lookup = self.lookup(&table, request);
         let Lookup::Command(id) = lookup else {
@@ -247,14 +249,14 @@ impl Session {
             self.last_read.remember(request, id, effect);
         }
         let writes = dual && path == Path::Write;
-        let (way, scope) = match writes {
+        let (way, scope, expiry) = match writes {
             true => {
                 let told = core.way(id, effect.writes, request);
-                (told.way, scope(spec, effect, &footprint, told.undeclared))
+                let scope = scope(spec, effect, &footprint, told.undeclared);
+                (told.way, scope, expiry(spec, request, told))
             }
-            false => (Way::Nothing, Scope::Keys),
+            false => (Way::Nothing, Scope::Keys, Expiry::Keeps),
         };
-        let relative = writes && is_relative(spec, request);
         core.submit(&Submission {
             client: self.key,
             seq,
@@ -267,11 +269,11 @@ impl Session {
             footprint,
             way,
             scope,
-            relative,
+            expiry,
             alone,
             fills,
         });
-        core.is_held(self.key).then_some(Task::Held)
+        core.is_held(self.key).then_some(Task::Held(request.frame.len()))
     }
 
     /// What a request touches. Leaves its keys in `self.keys`.
@@ -406,12 +408,7 @@ pub fn footprint(
         Kind::Script | Kind::ScriptRead => keys.is_empty(),
         _ => false,
     };
-    // What SORT … STORE looks at besides, only the store knows; what it writes it names.
-    let sorts_into = effect.writes && spec.shape == Shape::Sort;
-    if keyless
-        || (listed && keys.unlisted() && !sorts_into)
-        || (effect.writes && other_db(spec, request).is_some())
-    {
+    if keyless || (listed && keys.unlisted()) || (effect.writes && other_db(spec, request).is_some()) {
         return Footprint::Everything;
     }
     if !listed || keys.is_empty() {

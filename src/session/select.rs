@@ -171,6 +171,7 @@ impl Session {
         multi.frames.extend_from_slice(&request.frame);
         let command = request.command;
         multi.parts.push(Part { seq, answered: false, rule: crate::command::Rule::Exact });
+        let bytes = multi.bytes();
         let mut core = self.instance.core_mut();
         core.submit_transaction(Transaction {
             client: self.key,
@@ -182,8 +183,9 @@ impl Session {
             writes: multi.writes,
             ways: multi.ways,
             scope: multi.scope,
+            expiry: multi.expiry,
         });
-        core.is_held(self.key).then_some(Task::Held)
+        core.is_held(self.key).then_some(Task::Held(bytes))
     }
 
     /// Ends the open transaction without running it.

@@ -10,9 +10,9 @@ use crate::mirror::Way;
 use crate::resp::request::RequestLimits;
 use crate::resp::{Proto, encode};
 use crate::route::ClientCommand;
-use crate::sequencer::Scope;
 use crate::sequencer::fence::Footprint;
 use crate::sequencer::op::Part;
+use crate::sequencer::{Expiry, Scope};
 
 /// What the stores run in the place of a command that is not for them.
 const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
@@ -40,6 +40,8 @@ pub struct Multi {
     pub ways: Vec<Way>,
     /// What they do to the keyspace as a whole.
     pub scope: Scope,
+    /// What they make of their keys' times to live.
+    pub expiry: Expiry,
     /// Does any command select a database?
     pub selects: Option<u32>,
     /// Does any command change connection state? Then it cannot run in a lane.
@@ -141,6 +143,11 @@ impl Multi {
         }
         out.extend_from_slice(self.frames.get(at..).unwrap_or_default());
         out
+    }
+
+    /// What it takes, about.
+    pub fn bytes(&self) -> usize {
+        self.frames.capacity() + self.kept + self.parts.capacity() * size_of::<Part>()
     }
 
     /// How many commands are queued.

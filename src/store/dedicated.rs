@@ -14,7 +14,8 @@ use crate::metrics::StoreErrorKind;
 use crate::net::{ReadHalf, WriteHalf, split};
 use crate::resp::reply::{ReplyLimits, ReplyScanner, Scanned};
 use crate::resp::{Proto, encode};
-use crate::sequencer::lane::{Context, DownReason};
+use crate::sequencer::OutOfStep;
+use crate::sequencer::lane::{Context, DownReason, answers_hello};
 use crate::stage::StoreId;
 
 use super::connection::{Connection, ConnectionError};
@@ -70,6 +71,9 @@ pub enum DedicatedError {
     /// The store refused the context; its error frame.
     #[error("the store refused the database or protocol")]
     Context(Vec<u8>),
+    /// HELLO was not answered in the version that was asked for.
+    #[error("{}", OutOfStep)]
+    OutOfStep,
     /// No reply within `reply_timeout`.
     #[error("no reply in time")]
     Timeout,
@@ -160,12 +164,16 @@ impl Dedicated {
         if replies == 0 {
             return Ok(());
         }
+        let mut greeted = wanted.proto != self.context.proto;
         self.clean = false;
         self.send(&request, within).await?;
         for _ in 0..replies {
             let frame = self.reply(limits, within).await?;
             if frame.first() == Some(&b'-') {
                 return Err(DedicatedError::Context(frame));
+            }
+            if std::mem::take(&mut greeted) && !answers_hello(wanted.proto, &frame) {
+                return Err(DedicatedError::OutOfStep);
             }
         }
         self.context = wanted;
@@ -367,11 +375,13 @@ impl Dedicated {
         frame
     }
 
-    /// Is the connection still there, with nothing unread?
+    /// Is the connection still there, with nothing unread? A reply that its last owner has left behind would be taken
+    /// for the answer to the next one.
     pub fn is_alive(&mut self) -> bool {
         let mut cx = TaskContext::from_waker(std::task::Waker::noop());
         let mut byte = [0; 1];
-        self.clean && self.reader.poll_read(&mut cx, &mut byte).is_pending()
+        let all_read = self.buf.len() == self.start;
+        self.clean && all_read && self.reader.poll_read(&mut cx, &mut byte).is_pending()
     }
 
     /// A successful transaction with SELECT, or the like, has moved it: it serves nobody else.

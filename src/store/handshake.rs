@@ -4,12 +4,14 @@
 //! called (CLIENT SETNAME), that no predecessor still writes (CLIENT KILL, awaited), which server
 //! this is (INFO), and that it is ready to serve (PING).
 
+use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use crate::command::LiveCommand;
 use crate::config::StoreConfig;
 use crate::metrics::StoreErrorKind;
 use crate::resp::value::OwnedValue;
+use crate::sequencer::OutOfStep;
 use crate::sequencer::lane::DownReason;
 
 use super::connection::{Connection, ConnectionError, Endpoint, Socket};
@@ -94,7 +96,11 @@ impl Plan<'_> {
             true => LiveCommand::list(&connection.call_raw(&["COMMAND"]).await.map_err(unreachable)?),
             false => Vec::new(),
         };
-        let (socket, _) = connection.into_parts();
+        prove_in_step(&mut connection).await?;
+        let (socket, unread) = connection.into_parts();
+        if !unread.is_empty() {
+            return Err(out_of_step());
+        }
         Ok(Ready {
             socket,
             endpoint,
@@ -180,6 +186,17 @@ async fn ask_ready(connection: &mut Connection) -> Result<(), DownReason> {
         }),
         Some(error) => Err(refused("PING", &error)),
     }
+}
+
+/// What has been learned belongs to what was asked, or this answer would be another one.
+async fn prove_in_step(connection: &mut Connection) -> Result<(), DownReason> {
+    let proof = format!("multistore-hello-{:016x}", RandomState::new().hash_one(0));
+    let answer = connection.call(&["ECHO", &proof]).await.map_err(unreachable)?;
+    if answer.as_bytes() == Some(proof.as_bytes()) { Ok(()) } else { Err(out_of_step()) }
+}
+
+fn out_of_step() -> DownReason {
+    DownReason { kind: StoreErrorKind::OutOfStep, text: OutOfStep.to_string(), store_error: None }
 }
 
 async fn identify(connection: &mut Connection, database: Option<u32>) -> Result<Identity, DownReason> {

@@ -40,6 +40,19 @@ fn equal_stores_are_equal() {
 }
 
 #[test]
+fn who_forces_a_step_is_told_what_stands_against_it() {
+    let pair = Pair::start_with(Stage::DualSecondaryDefault, &[CALM]);
+    let flag = format!("use_primary_store_as_default_for_{INSTANCE}");
+    let text = run(&pair, &["feature", "set", &flag, "true"], 3);
+    let against = text.lines().nth(1).expect("a reason").to_owned();
+    let text = run(&pair, &["feature", "set", &flag, "true", "--force"], 0);
+    assert!(
+        text.contains("forced: dual_primary_default is not safe now") && text.contains(&against),
+        "{text}"
+    );
+}
+
+#[test]
 fn every_kind_of_difference_is_told() {
     let pair = filled(100, &[]);
     for (line, _) in DIFFERENCES {

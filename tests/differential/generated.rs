@@ -192,8 +192,9 @@ fn shown(said: &[Said]) -> String {
         .join("\n    ")
 }
 
-fn seeds() -> Range<u64> {
-    let Ok(text) = std::env::var("DIFFERENTIAL_SEEDS") else { return SEEDS };
+/// What `DIFFERENTIAL_SEEDS` says.
+pub fn seeds_or(usual: Range<u64>) -> Range<u64> {
+    let Ok(text) = std::env::var("DIFFERENTIAL_SEEDS") else { return usual };
     let number =
         |part: Option<&str>| part.and_then(|part| part.parse().ok()).expect("DIFFERENTIAL_SEEDS=1..100");
     let mut parts = text.split("..");
@@ -243,7 +244,7 @@ fn generated_conversations() {
     assert!(commands.len() > 150, "only {} commands", commands.len());
     let mut differing = Vec::new();
     bench.in_each_stage(|bench, stage| {
-        for (seed, stepped) in seeds().flat_map(|seed| [(seed, false), (seed, true)]) {
+        for (seed, stepped) in seeds_or(SEEDS).flat_map(|seed| [(seed, false), (seed, true)]) {
             let said = conversation(seed, &commands);
             let Some(what) = fault(bench, stage, &said, stepped, SOON) else { continue };
             let short = shrunk(said, |less| fault(bench, stage, less, stepped, SHORTLY).is_some());

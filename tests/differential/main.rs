@@ -11,6 +11,7 @@ mod bench;
 mod blocking;
 mod commands;
 mod connection;
+mod cuts;
 mod framing;
 mod generated;
 mod grammar;

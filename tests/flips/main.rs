@@ -5,7 +5,6 @@ mod support;
 
 mod blocked;
 mod load;
-mod scripts;
 mod subscribers;
 
 use support::*;

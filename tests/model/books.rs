@@ -485,11 +485,12 @@ fn fits(words: &Words, frame: &[u8]) -> bool {
     let first = frame.first().copied().unwrap_or(b'?');
     let expected: &[u8] = match &*words[0] {
         b"GET" | b"GETSET" | b"GETDEL" | b"LPOP" | b"RPOP" | b"LMOVE" | b"BLMOVE" | b"SPOP" => b"$_*",
+        b"EVAL" if words.len() > 4 => b":",
         b"EVAL" | b"XADD" | b"DUMP" => b"$",
         b"SET" => b"+$_",
         b"RENAME" | b"FLUSHDB" | b"TYPE" => b"+",
         b"INCR" | b"APPEND" | b"DEL" | b"EXISTS" | b"STRLEN" | b"RPUSH" | b"LPUSH" | b"LLEN" | b"SADD"
-        | b"SREM" | b"SCARD" | b"XLEN" | b"PEXPIRE" | b"PERSIST" | b"PTTL" => b":",
+        | b"SREM" | b"SCARD" | b"XLEN" | b"PEXPIRE" | b"PEXPIREAT" | b"PERSIST" | b"PTTL" => b":",
         b"MGET" | b"LRANGE" => b"*",
         b"SMEMBERS" => b"*~",
         b"BLPOP" => b"*_",

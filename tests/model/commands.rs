@@ -145,6 +145,10 @@ impl Run<'_> {
                 let at = self.now + text(&words[2]).parse::<u64>().unwrap_or(0);
                 self.expire(&key, Some(at));
             }
+            b"PEXPIREAT" => {
+                let at = self.at(text(&words[2]).parse::<u64>().unwrap_or(0));
+                self.expire(&key, Some(at));
+            }
             b"PERSIST" => self.expire(&key, None),
             b"PTTL" => {
                 let left = match self.entry(&key) {
@@ -163,6 +167,10 @@ impl Run<'_> {
                 Some(data) => self.int(data.size()),
                 None => encode::nil(self.out, self.proto),
             },
+            b"EVAL" if words.len() > 4 => {
+                let at = self.now + text(&words[4]).parse::<u64>().unwrap_or(0);
+                self.expire(&words[3], Some(at));
+            }
             b"EVAL" => self.eval(&words[3]),
             b"FLUSHDB" => self.flush(self.db),
             b"FLUSHALL" => (0..DATABASES).for_each(|db| self.flush_quietly(db)),
@@ -236,9 +244,20 @@ impl Run<'_> {
             encode::nil(self.out, self.proto);
             return;
         }
-        let lives = option("PX").and_then(|at| text(words.get(at + 4)?).parse::<u64>().ok());
-        self.write(key, Data::Str(words[2].clone()), lives.map(|ms| self.now + ms));
+        let number = |at: usize| text(words.get(at + 4)?).parse::<u64>().ok();
+        let ends = match (option("PX"), option("PXAT")) {
+            (Some(at), _) => number(at).map(|ms| self.now + ms),
+            (_, Some(at)) => number(at).map(|at| self.at(at)),
+            _ if option("KEEPTTL").is_some() => self.entry(key).and_then(|entry| entry.expires),
+            _ => None,
+        };
+        self.write(key, Data::Str(words[2].clone()), ends);
         self.out.extend_from_slice(encode::OK);
+    }
+
+    /// A time by the store's clock.
+    fn at(&self, time: u64) -> u64 {
+        time.saturating_sub(self.redis.ahead)
     }
 
     fn getset(&mut self, name: &[u8], key: &[u8], words: &Words) {

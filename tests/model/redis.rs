@@ -55,6 +55,8 @@ pub struct Redis {
     pub refusal: Option<Refusal>,
     /// How far its clock is ahead, in milliseconds: streams get other ids on each store.
     pub skew: u64,
+    /// How far the clock by which its keys end is ahead, in milliseconds.
+    pub ahead: u64,
     pub dice: Dice,
     /// How often each key was changed: what WATCH looks at.
     changes: HashMap<(usize, Bytes), u64>,
@@ -101,6 +103,7 @@ impl Redis {
             run_id: dice.next(),
             refusal: None,
             skew,
+            ahead: 0,
             dice,
             changes: HashMap::new(),
             clock: 0,

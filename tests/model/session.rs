@@ -14,8 +14,8 @@ use multistore::sequencer::fence::Footprint;
 use multistore::sequencer::lane::Context;
 use multistore::sequencer::op::{Failure, Part};
 use multistore::sequencer::park::{Parking, Unblock, ended_reply};
-use multistore::sequencer::{Dedicated, Path, Scope, Submission, TakeOver, Transaction};
-use multistore::session::writes::{is_relative, scope, wider};
+use multistore::sequencer::{Dedicated, Expiry, Path, Scope, Submission, TakeOver, Transaction};
+use multistore::session::writes::{expiry, scope, wider};
 use multistore::session::{fills, footprint};
 
 use super::books::Expect;
@@ -173,12 +173,13 @@ impl World {
         let footprint = if dual { known.footprint } else { Footprint::Nothing };
         let writes = dual && known.path == Path::Write;
         let alone = !more && self.core.clients.get(key).is_some_and(|client| client.owed() == 1);
-        let (way, scope) = match writes {
+        let (way, scope, expiry) = match writes {
             true => {
                 let told = self.core.way(known.id, known.effect.writes, words.as_slice());
-                (told.way, scope(spec, &known.effect, &footprint, told.undeclared))
+                let scope = scope(spec, &known.effect, &footprint, told.undeclared);
+                (told.way, scope, expiry(spec, words.as_slice(), told))
             }
-            false => (Way::Nothing, Scope::Keys),
+            false => (Way::Nothing, Scope::Keys, Expiry::Keeps),
         };
         self.core.submit(&Submission {
             client: key,
@@ -192,7 +193,7 @@ impl World {
             footprint,
             way,
             scope,
-            relative: writes && is_relative(spec, words.as_slice()),
+            expiry,
             alone,
             fills,
         });
@@ -235,6 +236,7 @@ impl World {
             writes: multi.writes,
             ways: multi.ways,
             scope: multi.scope,
+            expiry: multi.expiry,
         });
         self.settle();
         self.is_held(id)
@@ -251,6 +253,7 @@ impl World {
         }
         multi.writes |= known.effect.writes;
         multi.scope = wider(multi.scope, reach);
+        multi.expiry = multi.expiry.with(expiry(spec, words.as_slice(), told));
         multi.ways.push(told.way);
         multi.frames.extend_from_slice(&known.frame);
         multi.parts.push(Part { seq, answered, rule: known.effect.rule });
@@ -310,6 +313,7 @@ struct Multi {
     writes: bool,
     ways: Vec<Way>,
     scope: Scope,
+    expiry: Expiry,
 }
 
 // --- clients that wait ---
@@ -535,6 +539,7 @@ async fn swap(world: &Shared, id: u64, key: &[u8], value: &[u8]) -> Result<(), G
             footprint: multi.footprint,
             ways: multi.ways,
             scope: multi.scope,
+            expiry: multi.expiry,
         };
         let outcome = run_fenced(world, id, work, fenced).await?;
         let reply = match outcome {
@@ -557,17 +562,19 @@ struct Work {
     footprint: Footprint,
     ways: Vec<Way>,
     scope: Scope,
+    expiry: Expiry,
 }
 
 /// As `Session::run_pinned`. False: the connection is lost, and the client has its error.
 async fn run_pinned(world: &Shared, id: u64, words: &Words, seq: u64) -> Result<bool, Gone> {
-    let (known, told, reach) = {
+    let (known, told, reach, expiry) = {
         let mut world = world.borrow_mut();
         let known = world.know(id, words);
         let told = world.core.way(known.id, known.effect.writes, words.as_slice());
         let table = world.kit.table.clone();
         let reach = scope(table.spec(known.id), &known.effect, &known.footprint, told.undeclared);
-        (known, told, reach)
+        let expiry = expiry(table.spec(known.id), words.as_slice(), told);
+        (known, told, reach, expiry)
     };
     let fenced = match take_place(world, id, known.effect.writes, &known.footprint, &known.frame).await? {
         Ok(fenced) => fenced,
@@ -585,6 +592,7 @@ async fn run_pinned(world: &Shared, id: u64, words: &Words, seq: u64) -> Result<
         footprint: known.footprint,
         ways: vec![told.way],
         scope: reach,
+        expiry,
     };
     let outcome = run_fenced(world, id, work, fenced).await?;
     let mut world = world.borrow_mut();
@@ -629,10 +637,6 @@ async fn run_fenced(
         if work.writes && !fenced {
             world.core.step_aside(world.peers[&id].key, work.footprint.clone());
         }
-        if fenced && !work.scope.is_named() {
-            let (client, db) = (world.peers[&id].key, world.peers[&id].db);
-            world.core.listen_aside(client, &work.frame, db);
-        }
         let bytes = [work.frame.as_slice(), &asked].concat();
         let timer = world.now + reply_timeout(world);
         let peer = world.peers.get_mut(&id).expect("a peer");
@@ -672,7 +676,6 @@ async fn run_fenced(
         let key = world.peers[&id].key;
         world.core.step_back(key, Some((&work.frame, work.scope, context.db)));
     }
-    world.core.listened_aside(world.peers[&id].key);
     let Some(replies) = replies else {
         if fenced {
             world.core.doubt_effect(&work.footprint, &work.frame, work.scope, context.db);
@@ -699,7 +702,7 @@ async fn run_fenced(
             ways: work.ways,
             scope: work.scope,
             selects: false,
-            relative: false,
+            expiry: work.expiry,
         });
     }
     world.settle();

@@ -7,13 +7,15 @@ use super::world::Ask;
 /// Makes requests; whatever is written is written once.
 pub struct Wishes {
     count: u64,
+    /// Keys come and go by themselves.
+    expiring: bool,
 }
 
 // === impl Wishes ===
 
 impl Wishes {
-    pub fn new() -> Wishes {
-        Wishes { count: 0 }
+    pub fn new(expiring: bool) -> Wishes {
+        Wishes { count: 0, expiring }
     }
 
     /// What a client sends at once.
@@ -24,6 +26,11 @@ impl Wishes {
 
     fn wish(&mut self, dice: &mut Dice, db: u32) -> Ask {
         match dice.below(100) {
+            10..=13 if db == 0 && self.expiring => {
+                let timeout = dice.pick(&["0.05", "3"]).as_bytes();
+                Ask::Block(words(&[b"BLPOP", b"t1", b"t0", timeout]))
+            }
+            18..=20 if db == 0 && self.expiring => Ask::Swap(key(dice, "t", 2), self.name("v")),
             0..=9 => {
                 let count = 1 + dice.below(3);
                 let all = (0..count).map(|_| self.words(dice, db)).collect();
@@ -47,6 +54,9 @@ impl Wishes {
     fn words(&mut self, dice: &mut Dice, db: u32) -> Words {
         if db > 0 {
             return if dice.chance(4) { words(&[b"FLUSHDB"]) } else { self.junk(dice) };
+        }
+        if self.expiring && dice.chance(50) {
+            return self.fleeting(dice);
         }
         match dice.below(12) {
             0..=2 => self.register(dice),
@@ -115,6 +125,39 @@ impl Wishes {
             16 => words(&[b"SET", &key, &self.name("v"), b"NX"]),
             17 => words(&[b"STRLEN", &key]),
             18 => words(&[b"EXISTS", &key]),
+            _ => words(&[b"GET", &key]),
+        }
+    }
+
+    /// To keys that end before long.
+    fn fleeting(&mut self, dice: &mut Dice) -> Words {
+        let key = key(dice, "t", 3);
+        // What is answered alike whether or not the key was there.
+        match dice.below(8) {
+            0 | 1 => return words(&[b"SADD", &key, &self.name("w"), &self.name("w")]),
+            2 => return words(&[b"SET", &key, &self.name("v"), b"KEEPTTL"]),
+            3 => return words(&[b"XADD", &key, b"*", b"f", &self.name("w")]),
+            _ => {}
+        }
+        let life = dice.pick(&["3", "8", "25", "90", "400"]).as_bytes();
+        // By the clocks of stores that begin at one second.
+        let end = (1_000 + dice.below(1_500)).to_string().into_bytes();
+        match dice.below(24) {
+            0 | 1 => words(&[b"SET", &key, &self.name("v"), b"PX", life]),
+            2 => words(&[b"SET", &key, b"5", b"PX", life]),
+            3 | 4 => words(&[b"SET", &key, &self.name("v"), b"NX", b"PX", life]),
+            5 | 6 => words(&[b"SET", &key, &self.name("v"), b"PXAT", &end]),
+            7..=9 => words(&[b"PEXPIRE", &key, life]),
+            10 => words(&[b"PEXPIREAT", &key, &end]),
+            11 => words(&[b"PERSIST", &key]),
+            12 => words(&[b"RENAME", &key, &self::key(dice, "t", 3)]),
+            13 => words(&[b"EVAL", b"return redis.call('PEXPIRE', KEYS[1], ARGV[1])", b"1", &key, life]),
+            14 => words(&[b"DEL", &key]),
+            15 => words(&[b"APPEND", &key, &self.name("a")]),
+            16 => words(&[b"INCR", &key]),
+            17 => words(&[b"RPUSH", &key, &self.name("w")]),
+            18 => words(&[b"SPOP", &key]),
+            19 => words(&[b"SET", &key, &self.name("v"), b"NX"]),
             _ => words(&[b"GET", &key]),
         }
     }

@@ -1,5 +1,6 @@
 //! What may fail through the proxy, and why: `exceptions.txt`.
 
+use crate::Results;
 use crate::way::Way;
 
 /// The lines of the file: `unit | test | ways | reason`, where ways is `all` or names separated by spaces. A `!` before
@@ -33,11 +34,34 @@ impl Exceptions {
 
     /// May this test fail?
     pub fn allow(&self, unit: &str, test: &str, way: Way) -> bool {
-        self.lines.iter().any(|line| {
-            line.unit == unit
-                && line.test == test
-                && (line.ways == "all" || line.ways.split(' ').any(|name| name == way.name()))
-        })
+        self.lines.iter().any(|line| line.unit == unit && line.test == test && line.is_about(way))
+    }
+
+    /// Those that are needed no longer. What has not been run in all of its ways is not judged.
+    pub fn outdated(&self, results: &Results) -> Vec<String> {
+        let outdated = self.lines.iter().filter(|line| line.is_outdated(results));
+        outdated.map(|line| format!("{} | {} | {}", line.unit, line.test, line.ways)).collect()
+    }
+}
+
+// === impl Exception ===
+
+impl Exception {
+    fn is_about(&self, way: Way) -> bool {
+        way != Way::DIRECT && (self.ways == "all" || self.ways.split(' ').any(|name| name == way.name()))
+    }
+
+    fn is_outdated(&self, results: &Results) -> bool {
+        let of = |way: &Way| results.iter().find(|((unit, of), _)| *unit == self.unit && of == way);
+        let Some((_, direct)) = of(&Way::DIRECT) else { return false };
+        if !direct.passed.contains_key(&self.test) {
+            return true;
+        }
+        let mut ways = Way::ALL.iter().filter(|way| self.is_about(**way));
+        !self.not_run
+            && ways.all(|way| {
+                of(way).is_some_and(|(_, outcome)| outcome.failed.iter().all(|(name, _)| *name != self.test))
+            })
     }
 }
 

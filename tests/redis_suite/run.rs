@@ -7,14 +7,19 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
+use crate::Results;
 use crate::exceptions::Exceptions;
 use crate::support::{kill_now, wait_with_deadline};
 use crate::way::Way;
 
 /// How long a unit may take.
-const DEADLINE: Duration = Duration::from_secs(600);
+const DEADLINE: Duration = Duration::from_secs(1800);
 /// Seconds without progress after which the suite gives a unit up.
-const STUCK: &str = "120";
+const STUCK: &str = "300";
+/// Stands for what a unit did not come to.
+const NO_END: &str = "the unit did not end";
+/// Stands in the name of the log of a second attempt.
+const AGAIN: &str = "-again";
 /// What needs a replica is told to dial one.
 const TAGS: &str = "-needs:repl -large-memory";
 /// Units that start servers of their own, or have nothing for an external one.
@@ -29,7 +34,7 @@ pub struct Suite {
 }
 
 /// What a unit did: per test, in how many of its appearances it passed and how it failed.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Outcome {
     /// Names of passed tests, with the number of times.
     pub passed: BTreeMap<String, usize>,
@@ -44,6 +49,12 @@ pub fn output_dir() -> PathBuf {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/redis-suite");
     std::fs::create_dir_all(&dir).expect("make target/redis-suite");
     dir
+}
+
+/// Where a run of a unit prints.
+fn log_path(unit: &str, way: Way, attempt: &str) -> PathBuf {
+    let name = format!("{unit}-{}{attempt}.log", way.name()).replace('/', "-");
+    output_dir().join(name)
 }
 
 /// A file beside this one.
@@ -70,13 +81,32 @@ impl Suite {
         names.filter(wanted).map(|name| &*Box::leak(name.to_owned().into_boxed_str())).collect()
     }
 
+    /// What the last runs of all units have left, in whatever ways.
+    pub fn kept(&self) -> Results {
+        let units = self.units();
+        let all = units.iter().flat_map(|unit| Way::ALL.iter().map(|way| (*unit, *way)));
+        all.filter_map(|(unit, way)| Some(((unit, way), Outcome::kept(unit, way)?))).collect()
+    }
+
+    /// Runs one unit, and once more if something fails that should not.
+    pub fn run_twice(&self, unit: &str, way: Way) -> Outcome {
+        let _ = std::fs::remove_file(log_path(unit, way, AGAIN));
+        let first = self.run(unit, way, "");
+        let direct = if way == Way::DIRECT { None } else { Outcome::kept(unit, Way::DIRECT) };
+        let fails = first.failures_beyond(direct.as_ref());
+        if fails.iter().all(|(test, _)| self.exceptions.allow(unit, test, way)) {
+            return first;
+        }
+        let again = self.run(unit, way, AGAIN);
+        first.or(&again)
+    }
+
     /// Runs one unit to its end.
-    pub fn run(&self, unit: &str, way: Way) -> Outcome {
+    fn run(&self, unit: &str, way: Way, attempt: &str) -> Outcome {
         static NEXT_BASE: AtomicU16 = AtomicU16::new(0);
         let target = way.start();
         let base = 21_111 + NEXT_BASE.fetch_add(1, Ordering::Relaxed) % 100 * 40;
-        let name = format!("{}-{}", unit, way.name()).replace('/', "-");
-        let path = output_dir().join(format!("{name}.log"));
+        let path = log_path(unit, way, attempt);
         let log = File::create(&path).expect("create a log");
         let not_run = if way == Way::DIRECT { Vec::new() } else { self.exceptions.not_run(unit) };
         let mut child = Command::new("tclsh")
@@ -96,14 +126,44 @@ impl Suite {
         if wait_with_deadline(&mut child, DEADLINE).is_none() {
             kill_now(&mut child);
         }
-        let _ = std::fs::write(output_dir().join(format!("{name}.proxy.log")), target.log());
-        Outcome::read(&String::from_utf8_lossy(&std::fs::read(&path).expect("read the log")))
+        let _ = std::fs::write(path.with_extension("proxy.log"), target.log());
+        Outcome::of_log(&path).expect("read the log")
     }
 }
 
 // === impl Outcome ===
 
 impl Outcome {
+    /// What the last run of a unit has left.
+    fn kept(unit: &str, way: Way) -> Option<Outcome> {
+        let first = Outcome::of_log(&log_path(unit, way, ""))?;
+        let again = Outcome::of_log(&log_path(unit, way, AGAIN));
+        Some(again.map_or_else(|| first.clone(), |again| first.or(&again)))
+    }
+
+    fn of_log(path: &Path) -> Option<Outcome> {
+        let text = std::fs::read(path).ok()?;
+        Some(Outcome::read(&String::from_utf8_lossy(&text)))
+    }
+
+    /// What failed in both attempts has failed. One that did not end says nothing about what it did not reach.
+    fn or(&self, again: &Outcome) -> Outcome {
+        let passed_again = |name: &String| {
+            again.passed.contains_key(name) && again.failed.iter().all(|(failed, _)| failed != name)
+        };
+        let ended_again = again.failed.iter().all(|(name, _)| name != NO_END);
+        let ended = self.failed.iter().all(|(name, _)| name != NO_END);
+        if !ended && ended_again {
+            return again.clone();
+        }
+        let mut outcome = self.clone();
+        outcome.failed.retain(|(name, _)| !passed_again(name));
+        for (name, _) in self.failed.iter().filter(|(name, _)| passed_again(name)) {
+            *outcome.passed.entry(name.clone()).or_default() += 1;
+        }
+        outcome
+    }
+
     /// Reads what the suite prints.
     fn read(text: &str) -> Outcome {
         let mut outcome = Outcome::default();
@@ -134,7 +194,7 @@ impl Outcome {
             ended |= line.contains("The End");
         }
         if !ended {
-            outcome.failed.push(("the unit did not end".to_owned(), String::new()));
+            outcome.failed.push((NO_END.to_owned(), String::new()));
         }
         outcome
     }

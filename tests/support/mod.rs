@@ -9,6 +9,7 @@
 //! - [`Proxy`]: `multistore run` with a `proxy.toml` of its own;
 //! - [`Client`]: a raw connection, bytes in and bytes out;
 //! - [`ScriptedStore`]: a store made of a closure, for faults that no real one shows on request;
+//! - [`FaultProxy`]: a network before a real store that delays, cuts, garbles, adds and loses replies;
 //! - [`Pair`]: two servers and the proxy before them, and the comparison of the two.
 
 // Every test file compiles this module for itself and uses a part of it.
@@ -16,8 +17,10 @@
 
 mod certificates;
 mod client;
+mod docs;
 mod dump;
 mod exact;
+mod fault_proxy;
 mod http;
 mod numbers;
 mod pair;
@@ -30,9 +33,11 @@ mod tempdir;
 mod value;
 
 pub use certificates::Authority;
-pub use client::Client;
+pub use client::{Client, is_timeout};
+pub use docs::write_table;
 pub use dump::{Dump, Entry, differences, dump};
 pub use exact::{assert_exactly_same, everything};
+pub use fault_proxy::{Astray, Fault, FaultProxy, Target};
 pub use http::{HttpAnswer, get as http_get, request as http_request};
 pub use numbers::Numbers;
 pub use pair::{INSTANCE, Pair};

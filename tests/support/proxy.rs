@@ -360,7 +360,7 @@ impl Drop for Proxy {
 fn spawn(dir: &TempDir) -> Child {
     let log = File::options().create(true).append(true).open(dir.join("proxy.log")).expect("open a log");
     let errors = log.try_clone().expect("share the log");
-    Command::new(env!("CARGO_BIN_EXE_multistore"))
+    Command::new(program())
         .args(["run", "--config"])
         .arg(config_in(dir.path()))
         .current_dir(dir.path())
@@ -369,6 +369,11 @@ fn spawn(dir: &TempDir) -> Child {
         .stderr(errors)
         .spawn()
         .expect("start the proxy")
+}
+
+/// The proxy of this build, or what `MULTISTORE` names: a release build, or one that stays what it is during a long run.
+fn program() -> PathBuf {
+    std::env::var_os("MULTISTORE").map_or_else(|| env!("CARGO_BIN_EXE_multistore").into(), PathBuf::from)
 }
 
 fn config_in(dir: &Path) -> PathBuf {

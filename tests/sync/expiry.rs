@@ -156,6 +156,47 @@ fn what_has_expired_on_the_way_does_not_come_back() {
     }
 }
 
+/// However a key came by its end.
+fn give_ends(client: &mut Client, life: i64) {
+    let script = "return redis.call('PEXPIRE', KEYS[1], ARGV[1])";
+    let life = life.to_string();
+    client.words(&format!("PEXPIRE plain {life}"));
+    let now = client.call(&["TIME"]).items()[0].text().parse::<i64>().expect("seconds");
+    client.words(&format!("EXPIREAT timed {}", now + 3));
+    client.call(&["EVAL", script, "1", "script", &life]);
+    client.pipeline(&[&["MULTI"], &["PEXPIRE", "multi", &life], &["EXEC"]]);
+    client.words("WATCH watched");
+    client.pipeline(&[&["MULTI"], &["PEXPIRE", "watched", &life], &["EXEC"]]);
+    client.words(&format!("PEXPIRE old {life}"));
+    client.words("RENAME old moved");
+}
+
+#[test]
+fn a_write_that_one_store_runs_before_the_end_of_its_key_and_the_other_after_it() {
+    const KEYS: [&str; 6] = ["plain", "timed", "script", "multi", "watched", "moved"];
+    for stage in DUAL {
+        let pair = Pair::eager(stage);
+        let other = stage.default_store().other();
+        let default = stage.default_store();
+        let mut client = pair.client();
+        for key in ["plain", "timed", "script", "multi", "watched", "old"] {
+            client.words(&format!("SADD {key} a"));
+        }
+        pair.assert_converges();
+        give_ends(&mut client, 3_000);
+        poll_until(SOON, "the other store knows", || pair.server(other).words("PTTL moved").int() > 0);
+        pair.server(other).stop_signal();
+        for key in KEYS {
+            // Both stores will say so.
+            assert_eq!(client.words(&format!("SADD {key} b")), 1.into(), "{key}");
+        }
+        let all = format!("EXISTS {}", KEYS.join(" "));
+        poll_until(SOON, "the keys end", || pair.server(default).words(&all) == 0.into());
+        pair.server(other).cont();
+        pair.assert_both(&all, 0);
+    }
+}
+
 #[test]
 fn what_was_evicted_or_deleted_on_the_other_store_alone_is_not_taken_for_deleted() {
     for stage in DUAL {

@@ -13,7 +13,6 @@ mod heavy;
 mod outages;
 mod races;
 mod refusals;
-mod scripts;
 mod source;
 mod stages;
 mod state;

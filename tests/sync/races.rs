@@ -176,6 +176,38 @@ fn who_waits_is_tried_when_something_may_have_come_and_not_all_the_time() {
     }
 }
 
+/// A client waits for several keys. Who is first at one of them is not tried before somebody who came earlier at
+/// another, whose attempt is still under way.
+#[test]
+fn who_came_first_at_any_of_its_keys_is_served_first() {
+    for stage in DUAL {
+        let server = || RedisServer::start_with(&["--enable-debug-command", "yes"]);
+        let pair = Pair::over(server(), server(), stage, &[r#"blocking_poll = "1ms""#]);
+        let parked =
+            || pair.proxy.metric("multistore_parked_clients", &[("instance_name", INSTANCE)]) as usize;
+        let mut client = pair.client();
+        for round in 0..5 {
+            let (mut first, mut second) = (pair.client(), pair.client());
+            first.words("PING");
+            first.send(&["BRPOPLPUSH", "queue", "taken:1", "0"]);
+            poll_until(SOON, "the first waits", || parked() == 1);
+            second.send(&["BRPOPLPUSH", "queue", "taken:2", "0"]);
+            poll_until(SOON, "the second waits", || parked() == 2);
+            // The default store is slow for a while: the first is being tried for its other key when the element comes.
+            let mut slow = pair.default_store(stage).client();
+            slow.send(&["DEBUG", "SLEEP", "0.1"]);
+            client.send(&["LPUSH", "taken:1", "x"]);
+            client.send(&["LPUSH", "queue", "a"]);
+            client.read_replies(2);
+            assert_eq!(first.read_reply(), "a".into(), "{stage}, round {round}");
+            client.words("LPUSH queue b");
+            assert_eq!(second.read_reply(), "b".into(), "{stage}, round {round}");
+            client.words("DEL taken:1 taken:2");
+        }
+        pair.assert_equal_stores();
+    }
+}
+
 #[test]
 fn what_a_waiting_client_took_is_not_carried_on_by_the_other_store() {
     let pair = Pair::eager(Stage::DualSecondaryDefault);

@@ -3,16 +3,18 @@
 use std::time::Duration;
 
 use crate::config::StoreConfig;
+use crate::resp::value::OwnedValue;
 use crate::store::connection::{Connection, ConnectionError};
 use crate::store::handshake::locate;
 
-/// Connects, logs in, selects the database and sends PING.
-pub fn probe(store: &StoreConfig, connect: Duration, reply: Duration) -> Result<(), String> {
+/// Connects, logs in, selects the database, sends PING, and asks how many keys the database holds: `None` if the
+/// store does not tell.
+pub fn probe(store: &StoreConfig, connect: Duration, reply: Duration) -> Result<Option<u64>, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| error.to_string())?.block_on(converse(store, connect, reply))
 }
 
-async fn converse(store: &StoreConfig, connect: Duration, reply: Duration) -> Result<(), String> {
+async fn converse(store: &StoreConfig, connect: Duration, reply: Duration) -> Result<Option<u64>, String> {
     let unreachable = |error| format!("cannot be reached: {}", cause(error));
     let endpoint = locate(store, connect).await.map_err(unreachable)?;
     let mut connection = Connection::open(&endpoint, connect).await.map_err(unreachable)?;
@@ -28,7 +30,11 @@ async fn converse(store: &StoreConfig, connect: Duration, reply: Duration) -> Re
             .await
             .map_err(|answer| format!("refuses database {database}: {answer}"))?;
     }
-    ask(&mut connection, &["PING"]).await.map_err(|answer| format!("doesn't answer PING: {answer}"))
+    ask(&mut connection, &["PING"]).await.map_err(|answer| format!("doesn't answer PING: {answer}"))?;
+    match connection.call(&["DBSIZE"]).await {
+        Ok(OwnedValue::Int(keys)) => Ok(u64::try_from(keys).ok()),
+        _ => Ok(None),
+    }
 }
 
 async fn ask(connection: &mut Connection, arguments: &[&str]) -> Result<(), String> {

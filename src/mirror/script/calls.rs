@@ -38,6 +38,12 @@ impl<'a> Call<'a> {
         self.args.iter().map(word).collect()
     }
 
+    /// Does it have this many words and no more, whatever a function in it returns?
+    pub(super) fn is_plain(&self, words: usize) -> bool {
+        let returns_many = |arg: &&[Token<'_>]| arg.last() == Some(&Token::Symbol(b')'));
+        self.args.len() == words && !self.args.last().is_some_and(returns_many)
+    }
+
     pub(super) fn is_literal(&self, at: usize) -> bool {
         matches!(self.args.get(at), Some([Token::Text(_)]))
     }

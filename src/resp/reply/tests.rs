@@ -88,6 +88,70 @@ fn frames_stream_through_a_small_buffer() {
     }
 }
 
+/// The frames of a stream that arrives in pieces. The caller forgets what is certain, or keeps it.
+fn scan_pieces(pieces: &[&[u8]], forgets: bool) -> Vec<(Vec<u8>, bool)> {
+    let (mut scanner, mut buf, mut current, mut found) =
+        (ReplyScanner::new(), Vec::new(), Vec::new(), Vec::new());
+    for piece in pieces {
+        buf.extend_from_slice(piece);
+        while let Scanned::Complete { len, push } = scanner.scan(&buf, &LIMITS).expect("sound") {
+            current.extend(buf.drain(..len));
+            found.push((std::mem::take(&mut current), push));
+            assert!(scanner.is_idle());
+        }
+        if forgets {
+            let certain = scanner.certain(buf.len());
+            scanner.forget(certain);
+            current.extend(buf.drain(..certain));
+        }
+    }
+    assert!(buf.is_empty() && current.is_empty(), "{} is left", buf.escape_ascii());
+    found
+}
+
+fn owned(frames: &[(&[u8], bool)]) -> Vec<(Vec<u8>, bool)> {
+    frames.iter().map(|(frame, push)| (frame.to_vec(), *push)).collect()
+}
+
+/// A frame leaves nothing behind that the next one could stumble over, however both arrive.
+#[test]
+fn every_two_cuts_of_neighbours_give_the_same() {
+    for frames in FRAMES.windows(3) {
+        let stream: Vec<u8> = frames.iter().flat_map(|(frame, _)| frame.to_vec()).collect();
+        for from in 0..=stream.len() {
+            for to in from..=stream.len() {
+                let pieces = [&stream[..from], &stream[from..to], &stream[to..]];
+                for forgets in [false, true] {
+                    assert_eq!(scan_pieces(&pieces, forgets), owned(frames), "cut at {from}, {to}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn long_streams_cut_anywhere_give_the_same() {
+    let mut state = 0x2545_f491_4f6c_dd1du64;
+    let mut below = |bound: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % bound as u64) as usize
+    };
+    for round in 0..3_000 {
+        let frames: Vec<(&[u8], bool)> = (0..2 + below(8)).map(|_| FRAMES[below(FRAMES.len())]).collect();
+        let stream: Vec<u8> = frames.iter().flat_map(|(frame, _)| frame.to_vec()).collect();
+        let mut rest = &stream[..];
+        let mut pieces = Vec::new();
+        while !rest.is_empty() {
+            let (piece, tail) = rest.split_at(1 + below(rest.len().min(20)));
+            pieces.push(piece);
+            rest = tail;
+        }
+        assert_eq!(scan_pieces(&pieces, round % 2 == 0), owned(&frames), "{}", stream.escape_ascii());
+    }
+}
+
 #[test]
 fn bytes_that_came_after_the_scan_are_certain_within_a_string() {
     let mut scanner = ReplyScanner::new();

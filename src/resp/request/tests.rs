@@ -84,6 +84,71 @@ fn every_split_point_gives_the_same() {
     }
 }
 
+/// Frames of every kind, short enough that any three of them can be cut everywhere.
+const FRAMES: &[&[u8]] = &[
+    b"*1\r\n$4\r\nPING\r\n",
+    b"*2\r\n$3\r\nGET\r\n$0\r\n\r\n",
+    b"*2\r\n$1\r\n*\r\n$2\r\n\r\n\r\n",
+    b"*1\r\n$11\r\nfoo bar baz\r\n",
+    b"*1\rX$1\rYaZ\n",
+    b"*01\r\n$1\r\na\r\n",
+    b"*0\r\n",
+    b"*-1\r\n",
+    b"\r\n",
+    b"\n",
+    b" \t\r\n",
+    b"PING\r\n",
+    b"a 'b\r' \"\\n\"\n",
+    b"$1\r\n",
+];
+
+fn cut<'a>(stream: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
+    let ends = cuts.iter().copied().chain([stream.len()]);
+    let starts = [0].into_iter().chain(cuts.iter().copied());
+    starts.zip(ends).map(|(start, end)| &stream[start..end]).collect()
+}
+
+/// A frame leaves nothing behind that the next one could stumble over, however both arrive.
+#[test]
+fn every_two_cuts_of_every_two_frames_give_the_same() {
+    let tight =
+        RequestLimits { max_bulk: 8, max_args: 1, max_inline: 6, max_request: 20, unauthenticated: false };
+    for limits in [RequestLimits::default(), tight] {
+        for first in FRAMES {
+            for second in FRAMES {
+                let stream = [*first, *second, &b"*1\r\n$1\r\nz\r\n"[..]].concat();
+                let whole = decode_chunks(&[&stream], &limits);
+                for from in 0..=stream.len() {
+                    for to in from..=stream.len() {
+                        let found = decode_chunks(&cut(&stream, &[from, to]), &limits);
+                        assert_eq!(found, whole, "{} cut at {from}, {to}", stream.escape_ascii());
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn long_streams_cut_anywhere_give_the_same() {
+    let mut state = 0x2545_f491_4f6c_dd1du64;
+    let mut below = |bound: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % bound as u64) as usize
+    };
+    for _ in 0..3_000 {
+        let frames: Vec<&[u8]> = (0..2 + below(8)).map(|_| FRAMES[below(FRAMES.len())]).collect();
+        let stream = frames.concat();
+        let whole = decode_chunks(&[&stream], &RequestLimits::default());
+        let mut cuts: Vec<usize> = (0..below(10)).map(|_| below(stream.len() + 1)).collect();
+        cuts.sort_unstable();
+        let found = decode_chunks(&cut(&stream, &cuts), &RequestLimits::default());
+        assert_eq!(found, whole, "{} cut at {cuts:?}", stream.escape_ascii());
+    }
+}
+
 #[test]
 fn what_the_streams_say() {
     assert_eq!(decode(STREAMS[0]), [request(&["SET", "k", "hello"]), request(&["PING"])]);

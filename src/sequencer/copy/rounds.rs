@@ -47,6 +47,13 @@ impl Means {
     pub fn is_paged(&self) -> bool {
         matches!(self, Means::Typed(typed) if typed.is_paged())
     }
+
+    /// The value has its own name: nothing is left to be removed.
+    fn has_its_name(&mut self) {
+        if let Means::Typed(typed) = self {
+            typed.has_its_name();
+        }
+    }
 }
 
 // === impl Sequencer ===
@@ -143,16 +150,15 @@ impl Sequencer {
     pub(super) fn is_copy_current(&self, key: CopyKey) -> bool {
         self.copies.get(key).is_some_and(|copy| {
             // Under a fence of its own nobody writes. Under somebody else's, who writes on another connection, it
-            // is not known what has been read. Who is held writes nothing: not before a flip either, which waits for
-            // the copy.
-            copy.hydration.is_some() || !copy.dirty && !self.holds.stands_around(copy.hash)
+            // is not known what has been read.
+            copy.hydration.is_some() || !copy.dirty && !self.holds.blocks(&Copy::footprint(copy.hash))
         })
     }
 
     /// The key has changed since it was read.
     pub(super) fn read_again(&mut self, key: CopyKey) {
         let Some(copy) = self.copies.get(key) else { return };
-        if self.holds.stands_around(copy.hash) {
+        if self.holds.blocks(&Copy::footprint(copy.hash)) {
             self.put_copy_off(key);
         } else if copy.means.is_paged() && copy.history.attempts < MAX_ROUNDS && copy.replace {
             // To read much in vain again and again costs everybody.
@@ -187,8 +193,11 @@ impl Sequencer {
     pub(super) fn time_left(&mut self, key: CopyKey, pttl: i64) -> Option<u64> {
         let now = self.now;
         let copy = self.copies.get_mut(key)?;
+        copy.end = None;
         let passed = now.saturating_sub(copy.read_at) / 1000;
         let pttl = u64::try_from(pttl).ok()?;
+        let left = pttl.saturating_mul(1000);
+        copy.end = Some((copy.read_at.saturating_add(left), now.saturating_add(left)));
         // When it was read between being asked for and answered nobody knows.
         copy.expiring_since = Some(copy.read_at);
         Some(pttl.saturating_sub(passed).max(1))
@@ -197,6 +206,7 @@ impl Sequencer {
     /// The right store has no such key.
     pub(super) fn write_absence(&mut self, key: CopyKey) {
         let Some(copy) = self.copies.get_mut(key) else { return };
+        copy.end = None;
         let means = std::mem::replace(&mut copy.means, Means::Payload);
         let (to, db) = (copy.from.other(), copy.db);
         self.drop_scratch(to, db, &means);
@@ -235,6 +245,7 @@ impl Sequencer {
         copy.applied = true;
         copy.dirty = false;
         let (hash, to) = (copy.hash, copy.from.other());
+        self.ends.copied(hash, copy.end, self.now);
         if to != default {
             self.known.settle(hash);
         }
@@ -252,7 +263,14 @@ impl Sequencer {
         }
         // Nothing was to be taken over, and the store does not tell whether it has a value.
         let untold = self.known.of(copy.hash) == Sync::InSync;
-        match copy.verdict(frame) {
+        let verdict = copy.verdict(frame);
+        if verdict != Verdict::Refused
+            && let Some(copy) = self.copies.get_mut(key)
+        {
+            copy.means.has_its_name();
+        }
+        let Some(copy) = self.copies.get(key) else { return };
+        match verdict {
             Verdict::Written => self.taken_over(key),
             Verdict::KeptItsOwn => self.kept_its_own(key),
             Verdict::Refused if untold && !copy.replace => self.kept_its_own(key),
@@ -264,7 +282,9 @@ impl Sequencer {
         let Some(copy) = self.copies.get(key) else { return };
         let now = self.now;
         let tolerance = self.settings.ttl_tolerance.as_micros() as u64;
-        if copy.expiring_since.is_some_and(|at| now.saturating_sub(at) > tolerance) {
+        let delay = copy.expiring_since.map_or(0, |at| now.saturating_sub(at));
+        self.ends.delayed(copy.hash, delay);
+        if delay > tolerance {
             // What waited in a queue expires too late by as much.
             self.known.doubt(copy.hash, copy.db, &copy.key, copy.from.other(), now);
             self.known.postpone(copy.hash, copy.history, now);
@@ -373,7 +393,7 @@ impl Sequencer {
             format!("MULTISTORE the key could not be copied to {name}, {why}; the command was not sent")
         });
         self.end_copy(key, text);
-        self.known.give_up(hash, now + GIVEN_UP_PAUSE_MICROS);
+        self.known.postpone_by(hash, now + GIVEN_UP_PAUSE_MICROS);
     }
 
     /// Others come first; the key is as suspect as it was.

@@ -73,6 +73,11 @@ impl Typed {
         self.size.is_some()
     }
 
+    /// Nothing stands under the other name any more.
+    pub fn has_its_name(&mut self) {
+        self.leftover = false;
+    }
+
     /// What EXEC answered to the last step.
     pub fn verdict(&self, frame: &[u8], replace: bool) -> Verdict {
         let Ok(Value::Array(replies)) = Value::parse(frame) else { return Verdict::Refused };
@@ -280,7 +285,6 @@ impl Sequencer {
         let left = self.time_left(key, pttl);
         let Some(copy) = self.copies.get_mut(key) else { return };
         let Means::Typed(typed) = &mut copy.means else { return };
-        typed.leftover = false;
         let (frame, replies) = typed.last(&copy.key, copy.replace, left);
         self.append_copy(key, &frame, replies);
     }

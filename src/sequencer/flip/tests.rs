@@ -2,7 +2,7 @@ use super::super::clients::ClientKey;
 use super::super::fence::{KeyRef, hash_key};
 use super::super::knowledge::{Knowledge, Limits, Sync};
 use super::super::lane::Context;
-use super::super::{Path, Scope, Settings, StoreFace, Submission};
+use super::super::{Expiry, Path, Scope, Settings, StoreFace, Submission};
 use super::*;
 use crate::command::{Access, Rule, Table};
 use crate::config::{Ack, OnLag, Reads};
@@ -62,7 +62,7 @@ fn set(core: &mut Sequencer, client: ClientKey, key: &str) -> Footprint {
         footprint: footprint.clone(),
         way: Way::Verbatim,
         scope: Scope::Keys,
-        relative: false,
+        expiry: Expiry::Keeps,
         alone: true,
         fills: 0,
     };

@@ -25,6 +25,8 @@ pub(super) struct Park {
     /// To be tried again, and this many in its lines with it: something may have come while an
     /// attempt was in flight, or while a fence stood.
     pub(super) again: Option<usize>,
+    /// So many in its lines are to be tried behind its next attempt, which somebody in front of it holds up.
+    pub(super) behind: Option<usize>,
     pub(super) ended: Option<Unblock>,
 }
 
@@ -69,6 +71,7 @@ impl Parks {
             position: 0,
             tried,
             again: None,
+            behind: None,
             ended: None,
         });
         let key = ParkKey { index: index as u32, id };
@@ -125,13 +128,16 @@ impl Parks {
         }
     }
 
-    /// Somebody before `key` in one of its lines who must have his turn first.
-    pub(super) fn busy_before(&self, key: ParkKey, hashes: &[u64]) -> Option<ParkKey> {
+    /// Somebody before `key` in one of its lines who must have his turn first: he is being tried or owed a try, and not
+    /// yet behind position `since` of the default lane.
+    pub(super) fn busy_before(&self, key: ParkKey, since: u64) -> Option<ParkKey> {
+        let park = self.slab.get(key.index as usize).filter(|park| park.id == key.id)?;
+        let hashes = park.parking.hashes();
         let lines = hashes.iter().filter_map(|hash| self.by_key.get(hash));
         lines
             .flat_map(|line| line.iter().take_while(|other| **other != key))
             .copied()
-            .find(|k| self.is_busy(*k))
+            .find(|other| self.is_busy(*other) && !self.is_tried_since(*other, since))
     }
 
     /// Who comes right behind `key` in its lines.

@@ -1,0 +1,6 @@
+#![no_main]
+#[path = "../properties.rs"]
+#[allow(dead_code)]
+mod properties;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| properties::stream(data));

@@ -1,0 +1,55 @@
+//! What must be known after a crash goes to the state file.
+
+use crate::sequencer::Recorded;
+use crate::sequencer::knowledge::Sync;
+use crate::stage::StoreId;
+use crate::state::Entry;
+
+use super::Instance;
+
+// === impl Instance ===
+
+impl Instance {
+    /// Records what has changed since it was last recorded, if that must survive a crash. Comes before any
+    /// request leaves, and before any reply.
+    pub fn record(&self) {
+        let now = self.core().to_record();
+        if self.recorded.replace(Some(now)) != Some(now) {
+            self.write_state(now, false);
+        }
+    }
+
+    /// Records a clean stop, if it is one: both stores have answered everything, nothing is suspect.
+    pub fn record_stop(&self) {
+        let core = self.core();
+        let idle =
+            StoreId::ALL.iter().all(|store| core.lane(*store).is_up() && core.lane(*store).depth() == 0);
+        let (suspects, _) = core.suspects();
+        let now = core.to_record();
+        let walks = core.owes_walk() || now.base == Sync::Unknown && core.behind_as_a_whole().is_some();
+        let clean = idle && suspects == 0 && !walks;
+        drop(core);
+        self.write_state(now, clean);
+    }
+
+    pub(super) fn write_state(&self, now: Recorded, clean: bool) {
+        if self.has_failed() {
+            return;
+        }
+        let behind = match now.base {
+            Sync::Suspect(store) => Some(store),
+            Sync::InSync | Sync::Unknown => None,
+        };
+        let entry = Entry {
+            clean,
+            in_sync: now.base == Sync::InSync,
+            doubted: now.doubted.map(|store| store.name().to_owned()),
+            backfill: self.backfill().to_record(clean),
+            ..Entry::running(now.stage, behind)
+        };
+        if let Err(error) = self.state.set(&self.name, entry) {
+            tracing::error!(instance = %self.name,
+                "the state file cannot be written ({error}): after a crash nobody would know which store is behind");
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! A store answers, goes away, or comes back as another one.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::command::LiveCommand;
+use crate::metrics::StoreErrorKind;
+use crate::mirror::Dialect;
+use crate::sequencer::knowledge::Sync;
+use crate::sequencer::lane::DownReason;
+use crate::stage::StoreId;
+use crate::store::handshake::Identity;
+
+use super::{Instance, refused};
+
+// === impl Instance ===
+
+impl Instance {
+    /// The store has answered the handshake.
+    pub fn store_up(
+        &self,
+        store: StoreId,
+        identity: Identity,
+        hello: [Vec<u8>; 2],
+        has_resp3: bool,
+        commands: Vec<LiveCommand>,
+    ) {
+        tracing::info!(instance = %self.name, store = %store, version = %identity.version,
+            run_id = %identity.run_id, keys = identity.keys, "store connected");
+        self.overlay(store, commands);
+        self.judge_return(store, &identity);
+        let known =
+            self.with_facts(store, |facts| facts.identity.as_ref().map(|known| known.version.clone()));
+        if known.is_some_and(|known| known != identity.version) {
+            self.core_mut().forget_refused_payloads();
+        }
+        {
+            let mut facts = self.facts.borrow_mut();
+            let facts = &mut facts[store.index()];
+            facts.identity = Some(identity);
+            facts.hello = hello;
+            facts.tried = true;
+            facts.last_error = None;
+        }
+        self.judge_identity();
+        self.core_mut().lane_up(store, has_resp3);
+        self.tried.notify_waiters();
+        self.settle();
+    }
+
+    /// Adds what the stores have beside the built-in commands, and notes what each of them has.
+    pub(super) fn overlay(&self, store: StoreId, commands: Vec<LiveCommand>) {
+        if commands.is_empty() {
+            return;
+        }
+        let mut core = self.core_mut();
+        let mut table = (*core.table).clone();
+        table.overlay(commands.iter().cloned());
+        self.live.borrow_mut()[store.index()] = commands;
+        let table = Rc::new(table);
+        *self.refused.borrow_mut() = refused(&table, &self.config_ref());
+        for store in StoreId::ALL {
+            let live = self.live.borrow();
+            let commands = &live[store.index()];
+            if !commands.is_empty() {
+                self.facts.borrow_mut()[store.index()].offered = Some(Rc::new(table.offered(commands)));
+            }
+        }
+        core.set_table(table);
+        let offered = StoreId::ALL.map(|store| self.with_facts(store, |facts| facts.offered.clone()));
+        if let [Some(primary), Some(secondary)] = &offered {
+            let dialects = [
+                Dialect::new(&core.table, primary, secondary),
+                Dialect::new(&core.table, secondary, primary),
+            ];
+            core.set_dialects(dialects);
+        }
+    }
+
+    /// A store that comes back as another server may lack writes that it had acknowledged.
+    fn judge_return(&self, store: StoreId, identity: &Identity) {
+        let same = self.with_facts(store, |facts| {
+            facts.identity.as_ref().is_none_or(|known| known.run_id == identity.run_id)
+        });
+        let mut core = self.core_mut();
+        if same || !core.stage().is_dual() {
+            return;
+        }
+        let source = match core.sync_base() {
+            Sync::Suspect(behind) => behind.other(),
+            Sync::InSync | Sync::Unknown => core.default_store(),
+        };
+        if store == source {
+            tracing::warn!(instance = %self.name, store = %store,
+                "the store that counts came back as another server: it may have lost writes; nothing is repaired from \
+                 it until you say which store is right (multistore repair --from)");
+            core.doubt_source(Some(store));
+        } else {
+            tracing::warn!(instance = %self.name, store = %store,
+                "the store came back as another server: it is repaired as a whole");
+        }
+        core.doubt_unnamed(source.other());
+    }
+
+    /// An operator says which store is right: the other one is made equal to it. Only while dual.
+    pub fn repair_from(&self, right: StoreId) -> Result<(), String> {
+        if !self.config_ref().hydrate {
+            return Err(format!("{} has hydrate = false: nothing is copied", self.name));
+        }
+        let mut core = self.core_mut();
+        if !core.stage().is_dual() {
+            return Err(format!("{} is in {}: repair needs both stores in use", self.name, core.stage()));
+        }
+        tracing::warn!(instance = %self.name, from = %right, to = %right.other(), "repair of a whole store, on request");
+        core.doubt_source(None);
+        core.doubt_store(right.other());
+        drop(core);
+        self.settle();
+        Ok(())
+    }
+
+    /// A write must never be applied twice to one store: by run_id and database, not by name.
+    fn judge_identity(&self) {
+        let (config, facts) = (self.config.borrow(), self.facts.borrow());
+        let [primary, secondary] = &*facts;
+        let same = match (&primary.identity, &secondary.identity) {
+            (Some(a), Some(b)) => !a.run_id.is_empty() && a.run_id == b.run_id,
+            _ => false,
+        } && config.primary.database.unwrap_or(0) == config.secondary.database.unwrap_or(0);
+        let mut core = self.core_in_turn();
+        if same && !core.same_server() {
+            tracing::warn!(instance = %self.name,
+                "primary and secondary are the same server and database: dual is treated as off");
+        }
+        core.set_same_server(same);
+    }
+
+    /// An attempt to connect has failed; the next one comes after `delay`.
+    pub fn store_down(&self, store: StoreId, reason: DownReason, delay: Duration) {
+        self.metrics.store(store).errors[reason.kind].inc();
+        let news = {
+            let mut facts = self.facts.borrow_mut();
+            let facts = &mut facts[store.index()];
+            facts.tried = true;
+            facts.last_error.replace(reason.text.clone()).as_ref() != Some(&reason.text)
+        };
+        if news {
+            tracing::warn!(instance = %self.name, store = %store, reason = %reason.text,
+                "store is down; reconnecting, next attempt in {} ms", delay.as_millis());
+        }
+        self.core_mut().lane_down(store, reason);
+        self.tried.notify_waiters();
+        self.settle();
+    }
+
+    /// An established connection has ended.
+    pub fn store_lost(&self, store: StoreId, kind: StoreErrorKind, why: &str) {
+        self.metrics.store(store).errors[kind].inc();
+        let owed = self.core().lane(store).depth();
+        if owed > 0 || kind != StoreErrorKind::Lost {
+            tracing::warn!(instance = %self.name, store = %store, why, owed, "connection lost; reconnecting");
+        } else {
+            tracing::info!(instance = %self.name, store = %store, why, "idle connection ended; reconnecting");
+        }
+        self.facts.borrow_mut()[store.index()].last_error = Some(why.to_owned());
+        match kind {
+            StoreErrorKind::OutOfStep => self.core_mut().lane_out_of_step(store),
+            _ => self.core_mut().lane_lost(store),
+        }
+        self.settle();
+    }
+
+    /// Waits until both stores have been tried once: before that, "down" would be a guess.
+    pub async fn first_attempts(&self) {
+        loop {
+            let tried = self.tried.notified();
+            if self.facts.borrow().iter().all(|facts| facts.tried) {
+                return;
+            }
+            tried.await;
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! What the sequencer does about keys that end.
+//!
+//! A write is trusted if neither store can have met the end of a key on which it depends between the moment at which it
+//! was placed and the moment at which its last answer came. Else its keys are suspect, and copied. Where a command does
+//! not tell which end it gives to a key, both stores are asked right behind it.
+
+use crate::compare::is_error;
+use crate::resp::value::Value;
+use crate::resp::{Proto, encode};
+use crate::stage::StoreId;
+
+use super::super::Sequencer;
+use super::super::fence::{Footprint, KeyRef};
+use super::super::lane::Context;
+use super::super::op::{Failure, Kept, Op, OpKey, Owner, Policy, Reply};
+use super::super::submission::Expiry;
+use super::NEVER;
+
+/// Keys whose ends are asked for behind one write. Of further ones they are learned when the keys are copied.
+const MAX_ASKED: usize = 16;
+
+// === impl Sequencer ===
+
+impl Sequencer {
+    /// Notes on a write that is about to be placed from when on it cannot be trusted, and what it makes of its key's end.
+    pub(in crate::sequencer) fn mind_ends(&mut self, op: &mut Op, footprint: &Footprint, expiry: Expiry) {
+        op.due = self.due(footprint);
+        if let (Expiry::In(life), [key]) = (expiry, footprint.keys()) {
+            let end = self.now.saturating_add(life).max(1);
+            op.end = end;
+            self.ends.asked(key.hash, end, self.now);
+        }
+    }
+
+    /// From when on a write to these keys that is placed now cannot be trusted.
+    pub(in crate::sequencer) fn due(&self, footprint: &Footprint) -> u64 {
+        self.due_since(footprint, self.now)
+    }
+
+    /// The same for a write that the default store has executed already, not longer ago than anybody waits for a reply.
+    pub(in crate::sequencer) fn due_on_own_connection(&self, footprint: &Footprint) -> u64 {
+        self.due_since(footprint, self.now.saturating_sub(self.settings.reply_timeout.as_micros() as u64))
+    }
+
+    fn due_since(&self, footprint: &Footprint, placed: u64) -> u64 {
+        if self.ends.is_empty() {
+            return NEVER;
+        }
+        let keys = footprint.keys().iter().filter(|key| key.access.depends());
+        keys.map(|key| self.ends.due(key.hash, placed, self.is_unanswered(key.hash))).min().unwrap_or(NEVER)
+    }
+
+    fn is_unanswered(&self, hash: u64) -> bool {
+        StoreId::ALL.iter().any(|store| self.is_pending_on(*store, hash))
+    }
+
+    /// A write was placed: asks both stores for the ends that it leaves its keys, where its words do not tell.
+    pub(in crate::sequencer) fn ask_ends(
+        &mut self,
+        footprint: &Footprint,
+        frame: &[u8],
+        db: u32,
+        expiry: Expiry,
+    ) {
+        let asks = match expiry {
+            Expiry::Keeps | Expiry::Fields | Expiry::In(_) => false,
+            Expiry::At | Expiry::Untold => true,
+            Expiry::Carried => footprint.keys().iter().any(|key| self.ends.may_end(key.hash)),
+        };
+        if !asks || !self.lane(self.default_store()).accepts() {
+            return;
+        }
+        let written = footprint.keys().iter().filter(|key| key.access.writes());
+        for (count, key) in written.enumerate() {
+            let question = self.ends.unsure(key.hash, self.now);
+            if count < MAX_ASKED {
+                self.ask_end(key, question, frame, db);
+            }
+        }
+    }
+
+    fn ask_end(&mut self, key: &KeyRef, question: u64, frame: &[u8], db: u32) {
+        let Some(command) = self.table.by_name("pttl") else { return };
+        let mut asked = Vec::new();
+        encode::command(&mut asked, &[b"PTTL", key.of(frame)]);
+        let owner = Owner::End { key: key.hash, question };
+        let context = Context { db, proto: Proto::Resp2 };
+        let op = self.own_op(owner, command, Policy::Authority(self.default_store()), context);
+        self.send_counted(op, &asked, &StoreId::ALL, 1);
+    }
+
+    /// `store` has told when a key ends.
+    pub(in crate::sequencer) fn end_told(&mut self, op: OpKey, store: StoreId, frame: &[u8]) {
+        self.end_settled(op, store, Reply::Kept(Kept::new(frame, 0)));
+    }
+
+    /// `store` will not tell when a key ends: what the other one says must do, for this one will have to be repaired.
+    pub(in crate::sequencer) fn end_untold(&mut self, op: OpKey, store: StoreId, failure: Failure) {
+        self.end_settled(op, store, Reply::Failed(failure));
+    }
+
+    fn end_settled(&mut self, key: OpKey, store: StoreId, reply: Reply) {
+        let now = self.now;
+        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        op.replies[store.index()] = reply;
+        let Owner::End { key: hash, question } = op.owner else { return };
+        if op.is_open() {
+            return;
+        }
+        op.answered = true;
+        let lefts =
+            op.replies.iter().filter_map(Reply::frame).filter_map(|frame| match Value::parse(frame) {
+                Ok(Value::Int(left)) => Some(u64::try_from(left).ok()),
+                _ => None,
+            });
+        let mut told = None;
+        for left in lefts {
+            let ends = left.map(|millis| millis.saturating_mul(1000));
+            let between = ends.map(|left| (op.started.saturating_add(left), now.saturating_add(left)));
+            told = Some(match (told.flatten(), between) {
+                (Some((from, to)), Some((first, last))) => Some((first.min(from), last.max(to))),
+                (one, other) => other.or(one),
+            });
+        }
+        if let Some(end) = told {
+            self.ends.told(hash, question, end);
+        }
+        self.retire(key);
+    }
+
+    /// `store` has answered a write: was that in time, and when does its key end now?
+    #[inline]
+    pub(in crate::sequencer) fn note_ends(&mut self, key: OpKey, store: StoreId, frame: &[u8]) {
+        let Some(op) = self.ops.get(key.0 as usize) else { return };
+        let late = self.now >= op.due;
+        if op.end != 0 {
+            let (end, delay) = (op.end, self.now.saturating_sub(op.started));
+            let done = store == op.default && is_done(frame);
+            let ends = &mut self.ends;
+            op.touched.each(|hash, _| ends.answered(hash, end, delay, done));
+        }
+        if late {
+            self.doubt_op(key);
+        }
+    }
+}
+
+/// Does this reply to a command that sets a time to live say that it has done so?
+fn is_done(frame: &[u8]) -> bool {
+    !is_error(frame) && !matches!(frame, b"$-1\r\n" | b"_\r\n" | b"*-1\r\n" | b":0\r\n")
+}

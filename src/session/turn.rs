@@ -1,0 +1,236 @@
+//! One turn of a session: it reads what has come, and finds what is to be done.
+
+use std::future::poll_fn;
+use std::task::{Context as TaskContext, Poll};
+
+use crate::metrics::ClientErrorKind;
+use crate::sequencer::clients::Doom;
+
+use super::{Gone, KEEP_BUF, SHARE, Session, Task};
+
+// === impl Session ===
+
+impl Session {
+    /// Processes requests until there is something to wait for, or the end.
+    pub(super) async fn next_task(&mut self) -> Result<Option<Task>, Gone> {
+        if !self.buf.is_empty() && self.may_read() {
+            let buf = std::mem::take(&mut self.buf);
+            let (used, mut task) = self.consume(&buf);
+            self.keep_rest(buf, used, &mut task);
+            if task.is_some() || self.closing {
+                return Ok(task);
+            }
+        }
+        poll_fn(|cx| self.poll_turn(cx)).await
+    }
+
+    fn keep_rest(&mut self, mut buf: Vec<u8>, used: usize, task: &mut Option<Task>) {
+        if let Some(Task::Heavy(heavy)) = task {
+            buf = heavy.take_frame(buf, used);
+        } else if used == buf.len() {
+            buf.clear();
+        } else if used > 0 {
+            buf.drain(..used);
+        }
+        if buf.is_empty() && buf.capacity() > KEEP_BUF {
+            buf = Vec::new();
+        }
+        debug_assert!(self.buf.is_empty());
+        self.buf = buf;
+        self.weigh();
+    }
+
+    /// Notes what this client's requests take: what has begun to come, what is queued, what is waited for.
+    #[inline]
+    pub(super) fn weigh(&self) {
+        let queued = self.multi.as_ref().map_or(0, |multi| multi.bytes());
+        let bytes = self.buf.capacity() + queued + self.waiting;
+        if bytes != self.io.requests.get() {
+            self.instance.weigh(&self.io, bytes);
+        }
+    }
+
+    /// May more requests of this client be taken? Not while too much is owed or unread.
+    fn may_read(&self) -> bool {
+        let config = self.instance.config();
+        let core = self.instance.core();
+        let Some(client) = core.clients.get(self.key) else { return false };
+        client.owed() < config.client_pipeline_max
+            && client.backlog() <= config.client_output_soft.bytes()
+            && !core.must_slow_down()
+    }
+
+    /// One step of an idle session: flush what is stuck, forward messages, read.
+    fn poll_turn(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<Option<Task>, Gone>> {
+        self.share = 0;
+        loop {
+            self.check()?;
+            self.poll_unstick(cx)?;
+            if let Poll::Ready(moved) = self.poll_messages(cx) {
+                return Poll::Ready(moved.map(|_| Some(Task::Resubscribe)));
+            }
+            if let Poll::Ready(moved) = self.poll_invalidations(cx) {
+                return Poll::Ready(moved.map(|_| Some(Task::Retrack)));
+            }
+            if !self.may_read() {
+                self.instance.wake_when_readable(self.key);
+                if self.stay_asleep(cx) {
+                    return Poll::Pending;
+                }
+                continue;
+            }
+            if !self.buf.is_empty() && self.decoder.needed().is_none_or(|needed| needed <= self.buf.len()) {
+                // Requests that arrived while the session waited.
+                let buf = std::mem::take(&mut self.buf);
+                let (used, mut task) = self.consume(&buf);
+                let stalled = used == 0 && task.is_none();
+                self.keep_rest(buf, used, &mut task);
+                if task.is_some() || self.closing {
+                    return Poll::Ready(Ok(task));
+                }
+                if !stalled {
+                    continue;
+                }
+            }
+            // Only now: requests that came before the end of the stream are served.
+            let draining = self.instance.draining.get() && self.at_boundary();
+            if self.eof || (draining && self.looked) {
+                self.closing = true;
+                return Poll::Ready(Ok(None));
+            }
+            // What has arrived by now is still served.
+            self.looked |= draining;
+            match self.poll_read(cx) {
+                Poll::Ready(Ok(task)) if task.is_some() || self.closing => return Poll::Ready(Ok(task)),
+                Poll::Ready(Ok(_)) if self.share >= SHARE => return Poll::Ready(Ok(Some(Task::Yield))),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(gone)) => return Poll::Ready(Err(gone)),
+                Poll::Pending if draining => {}
+                Poll::Pending => {
+                    if self.stay_asleep(cx) {
+                        return Poll::Pending;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Is nothing half done: no partial request, no open transaction?
+    fn at_boundary(&self) -> bool {
+        let idle = self.pinned.is_none() || (self.tracking.is_some() && !self.is_watching());
+        self.buf.is_empty() && self.multi.is_none() && idle
+    }
+
+    /// Reads once and processes what came.
+    pub(super) fn poll_read(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<Option<Task>, Gone>> {
+        if !self.buf.is_empty() {
+            return self.poll_read_more(cx);
+        }
+        let instance = self.instance.clone();
+        let mut scratch = instance.scratch.borrow_mut();
+        let n = match self.reader.poll_read(cx, &mut scratch) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(0)) => {
+                self.eof = true;
+                return Poll::Ready(Ok(None));
+            }
+            Poll::Ready(Ok(n)) => n,
+            Poll::Ready(Err(_)) => return Poll::Ready(Err(Gone)),
+        };
+        self.came(n);
+        let data = scratch.get(..n).unwrap_or_default();
+        let (used, mut task) = self.consume(data);
+        if let Some(Task::Heavy(heavy)) = &mut task {
+            heavy.copy_frame(data, used);
+        }
+        self.buf.extend_from_slice(data.get(used..).unwrap_or_default());
+        self.weigh();
+        Poll::Ready(Ok(task))
+    }
+
+    /// Reads once behind a partial request, and processes it if it is complete.
+    fn poll_read_more(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<Option<Task>, Gone>> {
+        match self.poll_fill(cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Err(gone)) => return Poll::Ready(Err(gone)),
+            Poll::Ready(Ok(())) => {}
+        }
+        if self.eof {
+            return Poll::Ready(Ok(None));
+        }
+        let buf = std::mem::take(&mut self.buf);
+        let (used, mut task) = self.consume(&buf);
+        self.keep_rest(buf, used, &mut task);
+        Poll::Ready(Ok(task))
+    }
+
+    /// Reads once to the end of `buf`, which grows by what has come: a client that waits, or that
+    /// sends a request byte by byte, costs little more than it has sent.
+    pub(super) fn poll_fill(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<(), Gone>> {
+        let instance = self.instance.clone();
+        let mut scratch = instance.scratch.borrow_mut();
+        match self.reader.poll_read(cx, &mut scratch) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(0)) => {
+                self.eof = true;
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Ok(n)) => {
+                self.buf.extend_from_slice(scratch.get(..n).unwrap_or_default());
+                self.came(n);
+                self.weigh();
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(_)) => Poll::Ready(Err(Gone)),
+        }
+    }
+
+    pub(super) fn came(&mut self, n: usize) {
+        self.share += n;
+        self.instance.metrics.client_bytes_received.inc_by(n as u64);
+    }
+
+    /// Was the client ended by somebody else, or by the proxy?
+    pub(super) fn check(&self) -> Result<(), Gone> {
+        if self.io.killed.get() || self.io.broken.get() {
+            return Err(Gone);
+        }
+        let doomed = self.instance.core().clients.get(self.key).map(|client| client.doomed);
+        match doomed {
+            Some(None) => Ok(()),
+            Some(Some(Doom::OutputLimit)) => {
+                self.instance.metrics.client_errors[ClientErrorKind::OutputLimit].inc();
+                tracing::warn!(instance = %self.instance.name, client = %self.io.info.borrow().addr,
+                    "client closed: unread replies passed client_output_max");
+                Err(Gone)
+            }
+            Some(Some(Doom::CutReply | Doom::Evicted)) | None => Err(Gone),
+        }
+    }
+
+    /// Sends a share of what is unsent, if the socket takes it.
+    pub(super) fn poll_unstick(&self, cx: &mut TaskContext<'_>) -> Result<(), Gone> {
+        if !self.io.stuck.get() {
+            return Ok(());
+        }
+        match self.io.writer.poll_write_ready(cx) {
+            Poll::Ready(Ok(())) if !self.instance.unstick(self.key, &self.io) => Err(Gone),
+            Poll::Ready(Ok(())) => {
+                if self.io.stuck.get() {
+                    // Others first. A socket that takes no more is waited for when this is polled again.
+                    self.io.take_woken();
+                    cx.waker().wake_by_ref();
+                }
+                Ok(())
+            }
+            Poll::Ready(Err(_)) => Err(Gone),
+            Poll::Pending => Ok(()),
+        }
+    }
+
+    /// Registers for wake-ups. False: one has come already.
+    pub(super) fn stay_asleep(&self, cx: &mut TaskContext<'_>) -> bool {
+        self.io.listen(cx.waker());
+        !self.io.take_woken()
+    }
+}

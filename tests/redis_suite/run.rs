@@ -109,7 +109,12 @@ impl Suite {
         let path = log_path(unit, way, attempt);
         let log = File::create(&path).expect("create a log");
         let not_run = if way == Way::DIRECT { Vec::new() } else { self.exceptions.not_run(unit) };
-        let mut child = Command::new("tclsh")
+        let stores: Vec<String> = target.stores().iter().map(u16::to_string).collect();
+        let mut command = Command::new("tclsh");
+        if !stores.is_empty() {
+            command.env("REDIS_SUITE_STORES", stores.join(" "));
+        }
+        let mut child = command
             .current_dir(&self.source)
             .arg("tests/test_helper.tcl")
             .args(["--host", "127.0.0.1", "--port", &target.port().to_string()])

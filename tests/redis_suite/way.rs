@@ -69,6 +69,14 @@ impl Target {
         }
     }
 
+    /// The stores behind the proxy.
+    pub fn stores(&self) -> Vec<u16> {
+        match self {
+            Target::Lone(_) => Vec::new(),
+            Target::Proxied(pair) => vec![pair.primary.port(), pair.secondary.port()],
+        }
+    }
+
     /// What the proxy has logged.
     pub fn log(&self) -> String {
         match self {

@@ -26,7 +26,7 @@ model: ## 100,000 schedules of the model of the sequencer (MODEL_SEEDS=a..b for 
 	CARGO_PROFILE_DEV_OPT_LEVEL=2 MODEL_SEEDS=$${MODEL_SEEDS:-1..100001} cargo test --locked --target-dir target/model \
 		--test model -- --nocapture
 
-test-clients: setup ## real clients through a whole rollout: redis-py, ioredis, node-redis, job queues, redis-benchmark
+test-clients: setup ## real clients through a whole rollout: redis-py, ioredis, node-redis, redis-rs, fred, job queues
 	scripts/setup-clients
 	CLIENTS=full cargo test --locked --test clients -- --include-ignored --test-threads 2 --skip suite_of
 

@@ -4,9 +4,9 @@
 //! A worker appends the number of each job that it runs to the file `JOBS_DONE`; a client enqueues round by round and
 //! appends what it has sent to the file that it is given.
 
-use crate::rollout;
 use crate::script::Script;
 use crate::support::*;
+use crate::{PYTHON, has_python, is_full, rollout, rounds};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
@@ -24,7 +24,7 @@ struct Queue {
     client: &'static [&'static str],
     /// Words in the worker's log that tell of trouble.
     trouble: &'static [&'static str],
-    /// At least so many jobs.
+    /// At least so many jobs, where all is run.
     least: usize,
     /// Its scripts write keys that they do not declare: the stage is changed while the queue rests, when the stores are
     /// equal again (docs/compatibility.md).
@@ -94,7 +94,7 @@ impl Queue {
             } else {
                 pair.stage(stage);
             }
-            client.await_rounds(3);
+            client.await_rounds(rounds() + 1);
             let before = runs(&done).len();
             let moved = poll_for(LAST_JOBS, || (runs(&done).len() > before).then_some(()));
             assert!(moved.is_some(), "{stage}: no job is processed\n{}", text(&log));
@@ -123,7 +123,7 @@ impl Queue {
             sent.len()
         );
         assert!(twice.is_empty(), "ran more than once: {twice:?}\n{log}");
-        assert!(sent.len() >= self.least, "only {} jobs", sent.len());
+        assert!(!is_full() || sent.len() >= self.least, "only {} jobs", sent.len());
         let trouble = self.trouble.iter().find(|word| log.contains(**word));
         assert!(trouble.is_none(), "{trouble:?} in the worker's log:\n{log}");
     }
@@ -162,7 +162,7 @@ fn every_task_of_celery_is_processed_exactly_once() {
             "--loglevel",
             "WARNING",
         ],
-        client: &[".cache/clients/python/bin/python", "tests/clients/celery_client.py"],
+        client: &[PYTHON, "tests/clients/celery_client.py"],
         trouble: &["ERROR", "Traceback", "Connection to broker lost"],
         least: 200,
         rests: false,
@@ -171,8 +171,10 @@ fn every_task_of_celery_is_processed_exactly_once() {
 }
 
 #[test]
-#[ignore = "installs a client: make test-clients"]
 fn every_job_of_rq_is_processed_exactly_once() {
+    if !has_python() {
+        return;
+    }
     let queue = Queue {
         worker: &[
             ".cache/clients/python/bin/rq",
@@ -186,7 +188,7 @@ fn every_job_of_rq_is_processed_exactly_once() {
             "WARNING",
             "numbered",
         ],
-        client: &[".cache/clients/python/bin/python", "tests/clients/rq_client.py"],
+        client: &[PYTHON, "tests/clients/rq_client.py"],
         trouble: &["ERROR", "Traceback"],
         least: 200,
         rests: false,

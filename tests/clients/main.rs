@@ -1,7 +1,7 @@
 //! Clients that people use, through the proxy, in all four stages, while the flags flip.
 //!
-//! Those that come with redis-server run always, briefly; the rest with `make test-clients`, which
-//! installs them into `.cache/` first and sets `CLIENTS=full`.
+//! Those that come with redis-server run always, briefly; redis-py and RQ where `scripts/setup-clients python` has
+//! installed them; all of them with `make test-clients`, which installs them into `.cache/` first and sets `CLIENTS=full`.
 //!
 //! A script beside this file loops over its repertoire, checks every answer, and prints a line per
 //! round; it ends when its standard input does. Rounds are awaited in every stage.
@@ -23,6 +23,24 @@ fn is_full() -> bool {
     std::env::var("CLIENTS").is_ok_and(|value| value == "full")
 }
 
+/// What `scripts/setup-clients python` installs.
+const PYTHON: &str = ".cache/clients/python/bin/python";
+
+/// Are the clients of Python there? They are demanded with `CLIENTS=full`.
+fn has_python() -> bool {
+    let there = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(PYTHON).exists();
+    if !there {
+        assert!(!is_full(), "{PYTHON} is not there: scripts/setup-clients");
+        eprintln!("skipped: scripts/setup-clients python installs redis-py and RQ");
+    }
+    there
+}
+
+/// Rounds that are awaited in every stage.
+fn rounds() -> usize {
+    if is_full() { 2 } else { 1 }
+}
+
 /// There and back, one step at a time.
 fn rollout() -> Vec<Stage> {
     let there = Stage::ALL;
@@ -37,15 +55,16 @@ fn through_a_rollout(program: &str, args: &[&str]) {
     let mut script = Script::start(program, &[args, &[port.as_str()]].concat());
     for stage in rollout() {
         pair.stage(stage);
-        script.await_rounds(2);
+        script.await_rounds(rounds());
     }
     script.finish();
 }
 
 #[test]
-#[ignore = "installs a client: make test-clients"]
 fn redis_py() {
-    through_a_rollout(".cache/clients/python/bin/python", &["tests/clients/redis_py.py"]);
+    if has_python() {
+        through_a_rollout(PYTHON, &["tests/clients/redis_py.py"]);
+    }
 }
 
 #[test]
@@ -58,4 +77,16 @@ fn ioredis() {
 #[ignore = "installs a client: make test-clients"]
 fn node_redis() {
     through_a_rollout("node", &["tests/clients/node_redis.js"]);
+}
+
+#[test]
+#[ignore = "builds a client: make test-clients"]
+fn redis_rs() {
+    through_a_rollout(".cache/clients/rust/debug/redis_rs", &[]);
+}
+
+#[test]
+#[ignore = "builds a client: make test-clients"]
+fn fred() {
+    through_a_rollout(".cache/clients/rust/debug/fred_rs", &[]);
 }

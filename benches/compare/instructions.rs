@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::load::{self, Plan};
 use super::peers::{self, Peer, Stores};
 use super::process::{Process, free_port};
+use super::targets::Judged;
 use super::work::{KEYS, Maker, Work};
 
 /// How much more than on record is still the same.
@@ -34,10 +35,7 @@ pub fn run(record: &Path, replace: bool) -> Result<(), Box<dyn Error>> {
         println!("valgrind is not installed: instructions are not counted");
         return Ok(());
     }
-    let known: BTreeMap<String, u64> = match fs::read_to_string(record) {
-        Ok(text) => text.lines().filter_map(entry).collect(),
-        Err(_) => BTreeMap::new(),
-    };
+    let known = recorded(record);
     let mut counted = BTreeMap::new();
     let mut risen = Vec::new();
     for (name, peer, work, pipeline) in CASES {
@@ -63,16 +61,59 @@ pub fn run(record: &Path, replace: bool) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// What is on record, against its targets.
+pub fn judged(record: &Path) -> Vec<Judged> {
+    let known = recorded(record);
+    let judge = |(case, load, limit): (&str, &str, f64)| {
+        let what = "user instructions per request, mirrored, on record";
+        Some(Judged::at_most(what, load, limit, *known.get(case)? as f64))
+    };
+    let targets = [
+        ("set_mirrored", "SET, 50 clients, P=1, 16 B", 4000.0),
+        ("set_mirrored_pipelined", "SET, 50 clients, P=16, 16 B", 1500.0),
+    ];
+    targets.into_iter().filter_map(judge).collect()
+}
+
+fn recorded(record: &Path) -> BTreeMap<String, u64> {
+    fs::read_to_string(record).unwrap_or_default().lines().filter_map(entry).collect()
+}
+
 fn entry(line: &str) -> Option<(String, u64)> {
     let (name, count) = line.split_once(" = ")?;
     Some((name.to_owned(), count.parse().ok()?))
 }
 
+/// Where the instructions of one case go: callgrind's own list of functions, what they call included or not.
+pub fn profile(case: &str, inclusive: bool) -> Result<(), Box<dyn Error>> {
+    let known = CASES.iter().find(|(name, ..)| *name == case);
+    let (_, peer, work, pipeline) = known.ok_or_else(|| format!("{case} is none of the recorded cases"))?;
+    let stores = Stores::start()?;
+    let out = stores.dir().join("callgrind.out");
+    let total = serve(&stores, &out, *peer, *work, *pipeline, RUNS[1])?;
+    println!("{total} instructions, of which {} requests had their share", RUNS[1]);
+    let mut annotate = Command::new("callgrind_annotate");
+    annotate.arg(if inclusive { "--inclusive=yes" } else { "--inclusive=no" }).args(["--auto=no"]).arg(&out);
+    annotate.status()?;
+    Ok(())
+}
+
 /// All instructions of a proxy that serves so many requests.
 fn count(peer: Peer, work: Work, pipeline: usize, requests: u64) -> Result<u64, Box<dyn Error>> {
     let stores = Stores::start()?;
-    let addr = free_port()?;
     let out = stores.dir().join("callgrind.out");
+    serve(&stores, &out, peer, work, pipeline, requests)
+}
+
+fn serve(
+    stores: &Stores,
+    out: &Path,
+    peer: Peer,
+    work: Work,
+    pipeline: usize,
+    requests: u64,
+) -> Result<u64, Box<dyn Error>> {
+    let addr = free_port()?;
     let proxy = peers::multistore(stores.dir(), &[addr], peer, stores.addresses())?;
     let mut command = Command::new("valgrind");
     command.args(["--tool=callgrind", &format!("--callgrind-out-file={}", out.display())]);

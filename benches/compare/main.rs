@@ -3,16 +3,20 @@
 //! Absolute numbers of a shared machine mean little; ratios of runs that follow each other do. So every
 //! round runs each target once, and what is compared is the median of the rounds' ratios.
 
+mod calls;
 mod floor;
 mod instructions;
 mod load;
 mod measure;
+mod neighbours;
+mod order;
 mod peers;
 mod plot;
 mod process;
 mod relay;
 mod report;
 mod scale;
+mod targets;
 mod traps;
 mod work;
 
@@ -25,7 +29,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use measure::{Cell, Loaded, Measured, Sample, measure};
 use peers::{Peer, Stores, Target};
-use report::Report;
+use report::{Report, Table};
 use work::Work;
 
 #[derive(Parser)]
@@ -43,7 +47,7 @@ enum What {
     Quick,
     /// All loads: clients {1, 50, 500} × pipeline {1, 16, 64} × value {16 B, 4 KiB} × work.
     Full,
-    /// One of the tables alone: trouble, neighbours, clients, connections, instances.
+    /// One of the tables alone: order, calls, trouble, neighbours, clients, connections, instances.
     Table { name: String },
     /// A few cells, ratios on the screen.
     Cells(Cells),
@@ -52,6 +56,13 @@ enum What {
         /// Replaces the record.
         #[arg(long)]
         record: bool,
+    },
+    /// Where the instructions of one of these cases go, by function.
+    Profile {
+        case: String,
+        /// With what the functions call.
+        #[arg(long)]
+        inclusive: bool,
     },
     /// A relay that takes its time.
     #[command(hide = true)]
@@ -98,8 +109,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         Some(What::Cells(cells)) => cells.run(),
         Some(What::Instructions { record }) => instructions::run(&benches().join("instructions.txt"), record),
+        Some(What::Profile { case, inclusive }) => instructions::profile(&case, inclusive),
         Some(What::Quick) => Bench { only: None, cells: usual(), rounds: 3, time: millis(400) }.run(),
-        Some(What::Full) => Bench { only: None, cells: all(), rounds: 5, time: millis(700) }.run(),
+        Some(What::Full) => Bench { only: None, cells: all(), rounds: 5, time: millis(400) }.run(),
         Some(What::Table { name }) => {
             Bench { only: Some(&name), cells: Vec::new(), rounds: 3, time: millis(400) }.run()
         }
@@ -176,12 +188,14 @@ impl Bench<'_> {
         }
         drop(targets);
         let long = self.time * 3;
-        type Table<'a> = (&'a str, &'a dyn Fn() -> std::io::Result<(String, Vec<Vec<String>>)>);
-        let tables: [Table<'_>; 5] = [
-            ("trouble", &|| traps::trouble(self.rounds, long)),
-            ("neighbours", &|| traps::neighbours(&stores, long)),
+        type Make<'a> = (&'a str, &'a dyn Fn() -> std::io::Result<Table>);
+        let tables: [Make<'_>; 7] = [
+            ("order", &|| order::race(&stores)),
+            ("calls", &|| calls::calls(&stores)),
+            ("trouble", &|| traps::trouble(2 * self.rounds + 1, self.time)),
+            ("neighbours", &|| neighbours::neighbours(&stores, self.rounds, long)),
             ("clients", &|| scale::clients(&stores, self.rounds, self.time)),
-            ("connections", &|| scale::connections(&stores)),
+            ("connections", &|| scale::connections(&stores, self.rounds)),
             ("instances", &|| scale::instances(&stores, long)),
         ];
         for (name, table) in tables.into_iter().filter(|(name, _)| self.only.is_none_or(|only| only == *name))
@@ -191,6 +205,7 @@ impl Bench<'_> {
                 Err(error) => println!("{name}: left out: {error}"),
             }
         }
+        report.recorded = instructions::judged(&benches().join("instructions.txt"));
         let how = format!("{}; {} rounds of {} ms each.", machine(), self.rounds, self.time.as_millis());
         if self.only.is_none() {
             report.write(&benches(), &how)?;

@@ -43,6 +43,15 @@ pub struct Measured {
 #[derive(Default)]
 pub struct Loaded(BTreeMap<String, ()>);
 
+// === impl Sample ===
+
+impl Sample {
+    /// CPU microseconds per request of everybody.
+    pub fn whole(&self) -> f64 {
+        self.proxy + self.primary + self.secondary
+    }
+}
+
 // === impl Cell ===
 
 impl Cell {
@@ -78,6 +87,14 @@ impl Measured {
         let of = |wanted: Peer| self.samples.iter().find(|(known, _)| *known == wanted);
         let pairs = of(peer)?.1.iter().zip(&of(to)?.1);
         median(pairs.map(|(a, b)| value(a) / value(b)).filter(|ratio| ratio.is_finite()).collect())
+    }
+
+    /// The median of the ratios of what two targets add to a third one in the same turn.
+    pub fn added(&self, peer: Peer, to: Peer, from: Peer, value: impl Fn(&Sample) -> f64) -> Option<f64> {
+        let of = |wanted: Peer| self.samples.iter().find(|(known, _)| *known == wanted);
+        let turns = of(peer)?.1.iter().zip(&of(to)?.1).zip(&of(from)?.1);
+        let ratios = turns.map(|((a, b), from)| (value(a) - value(from)) / (value(b) - value(from)));
+        median(ratios.filter(|ratio| ratio.is_finite()).collect())
     }
 
     /// Half the distance between the quartiles, in percent of the median.

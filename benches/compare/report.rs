@@ -8,7 +8,7 @@ use std::path::Path;
 use super::measure::{Cell, Measured, Sample};
 use super::peers::Peer;
 use super::plot;
-use super::work::Work;
+use super::targets::{self, GET_50, Judged, SET_16, SET_50, SET_64};
 
 /// What is written between these lines of a page is made anew each time.
 const BEGIN: &str = "<!-- measured: begin -->\n";
@@ -18,105 +18,19 @@ const END: &str = "<!-- measured: end -->\n";
 #[derive(Default)]
 pub struct Report {
     pub cells: Vec<Measured>,
-    /// Further tables: a heading, then rows, the first of which names the columns.
-    pub tables: Vec<(String, Vec<Vec<String>>)>,
+    pub tables: Vec<Table>,
+    /// What is on record of instructions per request.
+    pub recorded: Vec<Judged>,
 }
 
-/// A ratio that is to hold.
-struct Target {
-    what: &'static str,
-    cell: Cell,
-    peer: Peer,
-    to: Peer,
-    of: fn(&Sample) -> f64,
-    /// What the ratio must not exceed, or (`more`) must reach.
-    limit: f64,
-    more: bool,
+/// A further table.
+pub struct Table {
+    pub heading: String,
+    /// The first of them names the columns.
+    pub rows: Vec<Vec<String>>,
+    /// The targets that it tells about.
+    pub judged: Vec<Judged>,
 }
-
-const fn cell(work: Work, clients: usize, pipeline: usize, value: usize) -> Cell {
-    Cell { work, clients, pipeline, value }
-}
-
-const fn cpu(what: &'static str, cell: Cell, peer: Peer, to: Peer, limit: f64) -> Target {
-    Target { what, cell, peer, to, of: |sample| sample.proxy, limit, more: false }
-}
-
-const fn rate(what: &'static str, cell: Cell, peer: Peer, to: Peer, limit: f64) -> Target {
-    Target { what, cell, peer, to, of: |sample| sample.per_second, limit, more: true }
-}
-
-const SET_50: Cell = cell(Work::Set, 50, 1, 16);
-const SET_500: Cell = cell(Work::Set, 500, 1, 16);
-const SET_16: Cell = cell(Work::Set, 50, 16, 16);
-const SET_64: Cell = cell(Work::Set, 50, 64, 16);
-const SET_4K: Cell = cell(Work::Set, 50, 1, 4096);
-const GET_50: Cell = cell(Work::Get, 50, 1, 16);
-
-const TARGETS: &[Target] = &[
-    cpu(
-        "CPU, SET, mirrored, against twemproxy not mirroring",
-        SET_50,
-        Peer::DualSecondary,
-        Peer::Nutcracker,
-        0.95,
-    ),
-    cpu("CPU, SET, mirrored, against Envoy mirroring", SET_50, Peer::DualSecondary, Peer::EnvoyMirror, 0.65),
-    cpu("CPU, SET, mirrored, against the floor", SET_50, Peer::DualSecondary, Peer::Floor, 1.15),
-    cpu(
-        "CPU, SET, mirrored, against twemproxy not mirroring",
-        SET_500,
-        Peer::DualSecondary,
-        Peer::Nutcracker,
-        1.0,
-    ),
-    cpu(
-        "CPU, SET, mirrored, against twemproxy not mirroring",
-        SET_16,
-        Peer::DualSecondary,
-        Peer::Nutcracker,
-        0.6,
-    ),
-    cpu(
-        "CPU, SET, mirrored, against twemproxy not mirroring",
-        SET_64,
-        Peer::DualSecondary,
-        Peer::Nutcracker,
-        0.25,
-    ),
-    rate(
-        "requests per second, SET, mirrored, against direct",
-        SET_64,
-        Peer::DualSecondary,
-        Peer::Direct,
-        0.6,
-    ),
-    cpu(
-        "CPU, GET, both stores in use, against twemproxy",
-        GET_50,
-        Peer::DualSecondary,
-        Peer::Nutcracker,
-        0.9,
-    ),
-    cpu("CPU, SET, one store in use, against twemproxy", SET_50, Peer::SecondaryOnly, Peer::Nutcracker, 0.85),
-    cpu("CPU, SET, one store in use, against twemproxy", SET_16, Peer::SecondaryOnly, Peer::Nutcracker, 0.85),
-    cpu("CPU, SET, one store in use, against twemproxy", SET_64, Peer::SecondaryOnly, Peer::Nutcracker, 0.85),
-    cpu("CPU, GET, one store in use, against twemproxy", GET_50, Peer::SecondaryOnly, Peer::Nutcracker, 0.85),
-    rate(
-        "requests per second, SET, mirrored, against twemproxy",
-        SET_50,
-        Peer::DualSecondary,
-        Peer::Nutcracker,
-        0.9,
-    ),
-    cpu(
-        "CPU, SET of 4 KiB, mirrored, against Envoy mirroring",
-        SET_4K,
-        Peer::DualSecondary,
-        Peer::EnvoyMirror,
-        0.62,
-    ),
-];
 
 // === impl Report ===
 
@@ -149,19 +63,8 @@ impl Report {
     pub fn markdown(&self, how: &str) -> String {
         let mut out = format!("\n{how}\n\n### Targets\n\n");
         out += "| what | load | target | measured | |\n|---|---|---|---|---|\n";
-        for target in TARGETS {
-            let ratio = self.of(&target.cell).and_then(|cell| cell.ratio(target.peer, target.to, target.of));
-            let Some(ratio) = ratio else { continue };
-            let holds = if target.more { ratio >= target.limit } else { ratio <= target.limit };
-            let sign = if target.more { "≥" } else { "≤" };
-            let _ = writeln!(
-                out,
-                "| {} | {} | {sign} {:.2} | {ratio:.2} | {} |",
-                target.what,
-                target.cell.name(),
-                target.limit,
-                if holds { "holds" } else { "**missed**" }
-            );
+        for judged in self.judged() {
+            let _ = writeln!(out, "{judged}");
         }
         self.grid(
             &mut out,
@@ -181,9 +84,9 @@ impl Report {
         self.grid(&mut out, "CPU of the two stores together in µs per request", |cell, peer| {
             Some(format!("{:.2}", cell.median(peer, |s| s.primary + s.secondary)?))
         });
-        for (heading, rows) in &self.tables {
-            let _ = writeln!(out, "\n### {heading}\n");
-            for (at, row) in rows.iter().enumerate() {
+        for table in &self.tables {
+            let _ = writeln!(out, "\n### {}\n", table.heading);
+            for (at, row) in table.rows.iter().enumerate() {
                 let _ = writeln!(out, "| {} |", row.join(" | "));
                 if at == 0 {
                     let _ = writeln!(out, "|{}", "---|".repeat(row.len()));
@@ -191,6 +94,13 @@ impl Report {
             }
         }
         out + "\n"
+    }
+
+    /// Every target that this run can tell about.
+    fn judged(&self) -> Vec<Judged> {
+        let of_cells = targets::OF_CELLS.iter().filter_map(|target| target.judge(self.of(&target.cell)?));
+        let of_tables = self.tables.iter().flat_map(|table| table.judged.iter().cloned());
+        of_cells.chain(self.recorded.iter().cloned()).chain(of_tables).collect()
     }
 
     fn grid(&self, out: &mut String, heading: &str, value: impl Fn(&Measured, Peer) -> Option<String>) {

@@ -8,12 +8,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::load::{self, Plan};
-use super::measure::{Cell, Loaded, measure};
-use super::peers::{self, Peer, Stores};
+use super::measure::{Cell, Loaded, measure, median};
+use super::peers::{self, Peer, Stores, Target};
 use super::process::{Process, free_ports};
+use super::report::Table;
+use super::targets::Judged;
 use super::work::Work;
-
-type Table = (String, Vec<Vec<String>>);
 
 fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
     cells.map(str::to_owned).to_vec()
@@ -37,41 +37,68 @@ pub fn clients(stores: &Stores, rounds: usize, time: Duration) -> io::Result<Tab
             at(|s| s.memory),
         ]);
     }
-    Ok(("From 1 to 10,000 clients (SET, P=1, mirrored)".into(), rows))
+    Ok(Table { heading: "From 1 to 10,000 clients (SET, P=1, mirrored)".into(), rows, judged: Vec::new() })
 }
 
-/// What a client costs that says nothing, and one that says one thing and leaves.
-pub fn connections(stores: &Stores) -> io::Result<Table> {
-    const IDLE: usize = 5_000;
+/// What a client costs that says nothing, and one that says one thing and leaves: medians of the rounds, the peers in turns.
+pub fn connections(stores: &Stores, rounds: usize) -> io::Result<Table> {
+    const IDLE: usize = 10_000;
     const SHORT: usize = 2_000;
+    let mut peers = Vec::new();
+    for peer in [Peer::Direct, Peer::Haproxy, Peer::Nutcracker, Peer::EnvoyMirror, Peer::DualSecondary] {
+        peers.extend(stores.target(peer)?);
+    }
+    let mut runs: Vec<Vec<[f64; 2]>> = peers.iter().map(|_| Vec::new()).collect();
+    for _ in 0..rounds {
+        for (target, runs) in peers.iter().zip(&mut runs) {
+            let cpu = || target.process.as_ref().map_or(Duration::ZERO, |process| process.cpu());
+            short(target.addr, SHORT / 10)?;
+            let (before, begin) = (cpu(), Instant::now());
+            short(target.addr, SHORT)?;
+            let used = (cpu() - before).as_secs_f64() * 1e6 / SHORT as f64;
+            runs.push([SHORT as f64 / begin.elapsed().as_secs_f64(), used]);
+        }
+    }
+    let of =
+        |runs: &[[f64; 2]], at: usize| median(runs.iter().map(|run| run[at]).collect()).unwrap_or(f64::NAN);
     let mut rows = vec![row([
         "",
         "KiB per idle client",
         "connect + SET + close: per second",
         "CPU µs of the proxy for each",
     ])];
-    for peer in [Peer::Direct, Peer::Haproxy, Peer::Nutcracker, Peer::EnvoyMirror, Peer::DualSecondary] {
-        let Some(target) = stores.target(peer)? else { continue };
-        let memory = || target.process.as_ref().map_or(0, |process| process.memory()) as f64;
-        let cpu = || target.process.as_ref().map_or(Duration::ZERO, |process| process.cpu());
-        short(target.addr, SHORT / 10)?;
-        let (before, begin) = (cpu(), Instant::now());
-        short(target.addr, SHORT)?;
-        let (used, elapsed) = (cpu() - before, begin.elapsed());
-        let before = memory();
-        let idle: io::Result<Vec<TcpStream>> = (0..IDLE).map(|_| greeted(target.addr)).collect();
-        let idle = idle?;
-        let each = (memory() - before) / IDLE as f64;
-        drop(idle);
+    let mut judged = Vec::new();
+    for (target, runs) in peers.iter().zip(&runs) {
+        let each = idle(target, IDLE)?;
         let of_proxy = |text: String| if target.process.is_some() { text } else { "–".into() };
         rows.push(vec![
-            peer.name().into(),
+            target.peer.name().into(),
             of_proxy(format!("{each:.1}")),
-            format!("{:.0}", SHORT as f64 / elapsed.as_secs_f64()),
-            of_proxy(format!("{:.1}", used.as_secs_f64() * 1e6 / SHORT as f64)),
+            format!("{:.0}", of(runs, 0)),
+            of_proxy(format!("{:.1}", of(runs, 1))),
         ]);
+        if target.peer == Peer::DualSecondary {
+            judged.push(Judged::at_most("KiB per idle client", &format!("{IDLE} clients"), 4.0, each));
+        }
     }
-    Ok(("Connections".into(), rows))
+    let find = |peer| peers.iter().position(|target| target.peer == peer).map(|at| &runs[at]);
+    if let (Some(ours), Some(theirs)) = (find(Peer::DualSecondary), find(Peer::EnvoyMirror)) {
+        let ratios = ours.iter().zip(theirs).map(|(a, b)| a[1] / b[1]).collect();
+        let what = "CPU, connect + SET + close, mirrored, against Envoy mirroring";
+        judged.push(Judged::at_most(what, "one after the other", 0.85, median(ratios).unwrap_or(f64::NAN)));
+    }
+    Ok(Table { heading: "Connections".into(), rows, judged })
+}
+
+/// KiB of the proxy for each client that has said something and now says nothing.
+fn idle(target: &Target, clients: usize) -> io::Result<f64> {
+    let memory = || target.process.as_ref().map_or(0, |process| process.memory()) as f64;
+    let before = memory();
+    // haproxy is set up for fewer.
+    let clients = if target.peer == Peer::Haproxy { clients.min(5_000) } else { clients };
+    let idle: io::Result<Vec<TcpStream>> = (0..clients).map(|_| greeted(target.addr)).collect();
+    let idle = idle?;
+    Ok((memory() - before) / idle.len() as f64)
 }
 
 const SET: &[u8] = b"*3\r\n$3\r\nSET\r\n$5\r\nshort\r\n$1\r\n1\r\n";
@@ -122,7 +149,8 @@ pub fn instances(stores: &Stores, time: Duration) -> io::Result<Table> {
         ]);
     }
     let size = fs::metadata(env!("CARGO_BIN_EXE_multistore"))?.len() as f64 / f64::from(1 << 20);
-    Ok((format!("Instances and threads (the binary has {size:.1} MiB, its debug lines included)"), rows))
+    let heading = format!("Instances and threads (the binary has {size:.1} MiB, its debug lines included)");
+    Ok(Table { heading, rows, judged: Vec::new() })
 }
 
 fn busy(listen: &[SocketAddr], time: Duration) -> io::Result<(u64, f64)> {

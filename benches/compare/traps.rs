@@ -1,18 +1,18 @@
-//! When things go wrong: the other store in trouble, and neighbours who ask for too much.
+//! When the other store is in trouble: clients are not to notice.
 
-use std::io::{self, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io;
+use std::net::SocketAddr;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
 use super::load::{self, Outcome, Plan};
 use super::measure::median;
-use super::peers::{self, Peer, Stores};
+use super::peers::{self, Peer};
 use super::process::{Process, free_port};
+use super::report::Table;
+use super::targets::Judged;
 use super::work::{KEYS, Maker, Work};
-
-type Table = (String, Vec<Vec<String>>);
 
 /// What happens to the other store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ struct World {
 
 const CLIENTS: usize = 20;
 const SLOW: Duration = Duration::from_millis(50);
-const LARGE: usize = 16 << 20;
+const RESTART_EVERY: Duration = Duration::from_millis(300);
 
 // === impl Trouble ===
 
@@ -46,7 +46,7 @@ impl Trouble {
 
     fn name(self) -> &'static str {
         match self {
-            Trouble::None => "healthy",
+            Trouble::None => "healthy, too",
             Trouble::Hung => "hung (SIGSTOP)",
             Trouble::Slow => "50 ms slow each way",
             Trouble::Dead => "dead",
@@ -77,17 +77,24 @@ impl World {
         Ok(World { primary, _relay: relay, _secondary: secondary, _proxy: proxy, addr, dir })
     }
 
-    fn run(&mut self, trouble: Trouble, work: Work, time: Duration) -> io::Result<Outcome> {
+    /// Brings the trouble about. What only passes while clients run is made in [`World::run`].
+    fn begin(&mut self, trouble: Trouble) -> io::Result<()> {
         load::send_all(self.addr, &Maker::new(Work::Set, "t", 16, 1).preload(), 2 * KEYS)?;
+        match trouble {
+            Trouble::None | Trouble::Slow | Trouble::Restarting => {}
+            Trouble::Hung => self.primary.iter().try_for_each(|(store, _)| store.signal("STOP"))?,
+            Trouble::Dead => self.primary = None,
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, trouble: Trouble, work: Work, time: Duration) -> io::Result<Outcome> {
         let plan =
             Plan { clients: CLIENTS, pipeline: 1, work, value: 16, time, requests: None, prefix: "t".into() };
         match trouble {
-            Trouble::None | Trouble::Slow => {}
-            Trouble::Hung => self.primary.iter().try_for_each(|(store, _)| store.signal("STOP"))?,
-            Trouble::Dead => self.primary = None,
-            Trouble::Restarting => return self.run_restarting(&plan),
+            Trouble::Restarting => self.run_restarting(&plan),
+            _ => load::run(self.addr, &plan),
         }
-        load::run(self.addr, &plan)
     }
 
     fn run_restarting(&mut self, plan: &Plan) -> io::Result<Outcome> {
@@ -97,17 +104,18 @@ impl World {
             move || load::run(addr, &plan)
         });
         while !running.is_finished() {
-            thread::sleep(Duration::from_millis(300));
             if let Some((store, at)) = self.primary.take() {
                 drop(store);
                 self.primary = Some((peers::store_at("primary", self.dir.path(), at)?, at));
             }
+            thread::sleep(RESTART_EVERY);
         }
         running.join().map_err(|_| io::Error::other("the clients have panicked"))?
     }
 }
 
-/// What clients notice of trouble with the other store: latencies with it, and against a healthy pair.
+/// What clients notice of trouble with the other store. A healthy pair and one in trouble are asked in turns, and each run
+/// is held against the one beside it: the p99 of equal runs of a shared machine differs by half from minute to minute.
 pub fn trouble(rounds: usize, time: Duration) -> io::Result<Table> {
     let columns = [
         "other store",
@@ -120,100 +128,47 @@ pub fn trouble(rounds: usize, time: Duration) -> io::Result<Table> {
         "errors",
     ];
     let mut rows = vec![columns.map(str::to_owned).to_vec()];
-    for work in [Work::Set, Work::Get] {
-        let mut runs: Vec<Vec<Outcome>> = Trouble::ALL.map(|_| Vec::new()).into();
-        for _ in 0..rounds {
-            for (trouble, runs) in Trouble::ALL.into_iter().zip(&mut runs) {
-                let delay = if trouble == Trouble::Slow { SLOW } else { Duration::ZERO };
-                runs.push(World::start(delay)?.run(trouble, work, time)?);
+    let mut judged = Vec::new();
+    let mut healthy = World::start(Duration::ZERO)?;
+    healthy.begin(Trouble::None)?;
+    for trouble in Trouble::ALL {
+        let mut world = World::start(if trouble == Trouble::Slow { SLOW } else { Duration::ZERO })?;
+        world.begin(trouble)?;
+        for work in [Work::Set, Work::Get] {
+            let mut pairs = Vec::new();
+            for round in 0..rounds {
+                // Whoever comes second finds the machine warmer.
+                let first = (round % 2 == 1).then(|| healthy.run(Trouble::None, work, time)).transpose()?;
+                let troubled = world.run(trouble, work, time)?;
+                let beside = first.map_or_else(|| healthy.run(Trouble::None, work, time), Ok)?;
+                pairs.push((troubled, beside));
             }
-        }
-        let at = |runs: &[Outcome], quantile: f64| {
-            let values = runs.iter().map(|run| run.latency.value_at_quantile(quantile) as f64 / 1e3);
-            median(values.collect()).unwrap_or(f64::NAN)
-        };
-        let healthy = at(&runs[0], 0.99);
-        for (trouble, runs) in Trouble::ALL.into_iter().zip(&runs) {
-            let rate = runs.iter().map(|run| run.requests as f64 / run.elapsed.as_secs_f64()).collect();
+            let at = |run: &Outcome, quantile: f64| run.latency.value_at_quantile(quantile) as f64 / 1e3;
+            let of = |value: &dyn Fn(&Outcome) -> f64| {
+                median(pairs.iter().map(|(run, _)| value(run)).collect()).unwrap_or(f64::NAN)
+            };
+            let ratios = pairs.iter().map(|(run, beside)| at(run, 0.99) / at(beside, 0.99)).collect();
+            let ratio = median(ratios).unwrap_or(f64::NAN);
             rows.push(vec![
                 trouble.name().into(),
                 work.name().into(),
-                format!("{:.0}", median(rate).unwrap_or(f64::NAN)),
-                format!("{:.0}", at(runs, 0.5)),
-                format!("{:.0}", at(runs, 0.99)),
-                format!("{:.0}", at(runs, 0.999)),
-                format!("{:.2}", at(runs, 0.99) / healthy),
-                runs.iter().map(|run| run.errors).sum::<u64>().to_string(),
+                format!("{:.0}", of(&|run| run.requests as f64 / run.elapsed.as_secs_f64())),
+                format!("{:.0}", of(&|run| at(run, 0.5))),
+                format!("{:.0}", of(&|run| at(run, 0.99))),
+                format!("{:.0}", of(&|run| at(run, 0.999))),
+                format!("{ratio:.2}"),
+                pairs.iter().map(|(run, _)| run.errors).sum::<u64>().to_string(),
             ]);
+            if trouble != Trouble::None {
+                let what =
+                    format!("p99 against a healthy pair, {}, other store {}", work.name(), trouble.name());
+                judged.push(Judged::at_most(&what, &format!("{CLIENTS} clients, P=1, 16 B"), 1.25, ratio));
+            }
         }
     }
     let heading = format!(
-        "The other store in trouble ({CLIENTS} clients, P=1, dual_secondary_default, ack = \"default\")"
+        "The other store in trouble ({CLIENTS} clients, P=1, dual_secondary_default, ack = \"default\"; medians of \
+         {rounds} pairs)"
     );
-    Ok((heading, rows))
-}
-
-/// Small GETs of some clients beside a neighbour who asks for a lot.
-pub fn neighbours(stores: &Stores, time: Duration) -> io::Result<Table> {
-    let columns = [
-        "",
-        "alone: p50 / p99 µs",
-        "beside SETs of 16 MiB",
-        "beside pipelines of 1,000",
-        "a client that reads no reply: MiB",
-    ];
-    let mut rows = vec![columns.map(str::to_owned).to_vec()];
-    for peer in [Peer::Direct, Peer::Nutcracker, Peer::EnvoyMirror, Peer::DualSecondary] {
-        let Some(target) = stores.target(peer)? else { continue };
-        let prefix = format!("n{peer:?}");
-        load::send_all(target.addr, &Maker::new(Work::Set, &prefix, 16, 1).preload(), 2 * KEYS)?;
-        let plan = |clients, pipeline, work, value, prefix: &str| Plan {
-            clients,
-            pipeline,
-            work,
-            value,
-            time,
-            requests: None,
-            prefix: prefix.to_owned(),
-        };
-        let small = plan(10, 1, Work::Get, 16, &prefix);
-        let beside = |neighbour: Option<Plan>| -> io::Result<String> {
-            let outcome = thread::scope(|scope| {
-                let busy = neighbour.map(|plan| scope.spawn(move || load::run(target.addr, &plan)));
-                thread::sleep(time / 10);
-                let outcome = load::run(target.addr, &small);
-                // A neighbour that is refused or cut off is a neighbour less.
-                drop(busy.map(|busy| busy.join()));
-                outcome
-            })?;
-            let at = |quantile: f64| outcome.latency.value_at_quantile(quantile) / 1000;
-            Ok(format!("{} / {}", at(0.5), at(0.99)))
-        };
-        rows.push(vec![
-            peer.name().into(),
-            beside(None)?,
-            beside(Some(plan(1, 1, Work::Set, LARGE, "large")))?,
-            beside(Some(plan(2, 1000, Work::Set, 16, &prefix)))?,
-            unread(target.addr, target.process.as_ref())?,
-        ]);
-    }
-    Ok(("Neighbours (10 clients with small GETs, P=1)".into(), rows))
-}
-
-/// How much a proxy grows for a client that asks for 400 MB and reads nothing.
-fn unread(addr: SocketAddr, process: Option<&Process>) -> io::Result<String> {
-    let Some(process) = process else { return Ok("–".into()) };
-    let before = process.memory();
-    let mut request = Vec::new();
-    multistore::resp::encode::command(&mut request, &[b"SET".as_slice(), b"unread", &vec![b'x'; 1 << 20]]);
-    load::send_all(addr, &request, 1)?;
-    let mut stream = TcpStream::connect(addr)?;
-    request.clear();
-    for _ in 0..400 {
-        multistore::resp::encode::command(&mut request, &[b"GET".as_slice(), b"unread"]);
-    }
-    // It may be cut off: that is one good answer.
-    let _ = stream.write_all(&request);
-    thread::sleep(Duration::from_secs(2));
-    Ok(format!("{:+.0}", (process.memory() as f64 - before as f64) / 1024.0))
+    Ok(Table { heading, rows, judged })
 }

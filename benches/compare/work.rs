@@ -12,6 +12,8 @@ pub enum Work {
     Sidekiq,
     /// MULTI, SET, INCR, EXEC in one write: one request.
     Multi,
+    /// RPUSH onto one list, each element another: a race.
+    Push,
 }
 
 /// Keys of one kind: few enough to be loaded quickly, many enough that no two clients meet.
@@ -39,7 +41,13 @@ impl Work {
             Work::Incr => "INCR",
             Work::Sidekiq => "Sidekiq mix",
             Work::Multi => "MULTI/EXEC",
+            Work::Push => "RPUSH",
         }
+    }
+
+    /// The one list of [`Work::Push`].
+    pub fn list(prefix: &str) -> String {
+        key(prefix, "list", 0)
     }
 
     /// Does the size of values matter to it?
@@ -72,6 +80,10 @@ impl Maker {
             Work::Get => self.command(out, number, "GET", "k", &[]),
             Work::Incr => self.command(out, number, "INCR", "c", &[]),
             Work::Sidekiq => self.sidekiq(out, number),
+            Work::Push => {
+                let element = self.random().to_string();
+                self.command(out, 0, "RPUSH", "list", &[element.as_bytes()])
+            }
             Work::Multi => {
                 encode::command(out, &[b"MULTI".as_slice()]);
                 self.command(out, number, "SET", "k", &[&self.value]);
@@ -97,7 +109,7 @@ impl Maker {
     }
 
     fn command(&self, out: &mut Vec<u8>, number: u64, name: &str, kind: &str, more: &[&[u8]]) -> u32 {
-        let key = format!("{}:{kind}:{number:010}", self.prefix);
+        let key = key(&self.prefix, kind, number);
         encode::array_header(out, 2 + more.len());
         encode::bulk(out, name.as_bytes());
         encode::bulk(out, key.as_bytes());
@@ -114,4 +126,8 @@ impl Maker {
         }
         out
     }
+}
+
+fn key(prefix: &str, kind: &str, number: u64) -> String {
+    format!("{prefix}:{kind}:{number:010}")
 }

@@ -432,13 +432,14 @@ async fn one_connection_is_one_request() {
     assert_eq!(answer.matches(" 200 OK").count(), 1, "{answer}");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_proxy_that_does_not_tell_its_state_is_not_ready_but_alive() {
     let metrics = Metrics::new().unwrap();
     let admin = Admin::new(metrics, Arc::new(|| Box::pin(std::future::pending())), obedient(), None);
-    for path in ["/readyz", "/status"] {
-        assert_eq!(admin.answer(&hyper::Method::GET, path).await.status(), 503);
-    }
+    // Both wait for as long as a snapshot may take.
+    let get = |path| admin.answer(&hyper::Method::GET, path);
+    let (ready, status) = tokio::join!(get("/readyz"), get("/status"));
+    assert_eq!((ready.status().as_u16(), status.status().as_u16()), (503, 503));
     for path in ["/livez", "/metrics"] {
         assert_eq!(admin.answer(&hyper::Method::GET, path).await.status(), 200);
     }

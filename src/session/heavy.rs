@@ -7,12 +7,12 @@
 use crate::command::{CommandId, Effect, Kind};
 use crate::config::Reads;
 use crate::mirror::Way;
-use crate::resp::request::Request;
 use crate::sequencer::fence::Footprint;
 use crate::sequencer::plan::settles;
 
 use crate::stage::Stage;
 
+use super::asked::Asked;
 use super::{Gone, Session, Task};
 
 /// A request that is too large for a lane.
@@ -72,9 +72,10 @@ impl Session {
     }
 
     /// Runs a request past the lanes. Its frame is still in the client's buffer.
-    pub(super) fn begin_heavy(&mut self, request: &Request<'_>, command: CommandId, effect: &Effect) -> Task {
+    pub(super) fn begin_heavy(&mut self, asked: &Asked<'_>) -> Task {
         let seq = self.owe();
-        Task::Heavy(Heavy { frame: Vec::new(), len: request.frame.len(), command, effect: *effect, seq })
+        let Asked { request, id, effect, .. } = *asked;
+        Task::Heavy(Heavy { frame: Vec::new(), len: request.frame.len(), command: id, effect, seq })
     }
 
     pub(super) async fn run_heavy(&mut self, heavy: Heavy) -> Result<(), Gone> {

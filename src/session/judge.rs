@@ -2,7 +2,7 @@
 
 use crate::command::acl::Denied;
 use crate::command::errors::{unknown_command_error, unknown_subcommand_error, wrong_arity_error};
-use crate::command::{CommandFlags, CommandId, Spec, keys};
+use crate::command::{CommandFlags, Spec, keys};
 use crate::config::User;
 use crate::metrics::ClientErrorKind;
 use crate::resp::Proto;
@@ -10,6 +10,7 @@ use crate::resp::request::Request;
 use crate::route::{Route, SessionCommand, TransactionCommand};
 
 use super::Session;
+use super::asked::Asked;
 
 // === impl Session ===
 
@@ -25,13 +26,8 @@ impl Session {
     }
 
     /// The error for a request that the default store would not run, in the order in which Redis looks.
-    pub(super) fn rejection(
-        &mut self,
-        request: &Request<'_>,
-        id: CommandId,
-        spec: &Spec,
-        route: Route,
-    ) -> Option<Vec<u8>> {
+    pub(super) fn rejection(&mut self, asked: &Asked<'_>) -> Option<Vec<u8>> {
+        let Asked { request, id, spec, route, .. } = *asked;
         let offered = {
             let core = self.instance.core();
             self.instance.with_facts(core.default_store(), |facts| facts.offered.clone())
@@ -44,8 +40,8 @@ impl Session {
             let table = self.instance.core().table.clone();
             let container = spec.name.split_once('|').and_then(|(name, _)| table.by_name(name));
             return Some(match container {
-                Some(container) => unknown_subcommand_error(table.spec(container), request),
-                None => unknown_command_error(request),
+                Some(container) => unknown_subcommand_error(table.spec(container), &request),
+                None => unknown_command_error(&request),
             });
         }
         if !fits {
@@ -56,7 +52,7 @@ impl Session {
         }
         if let Some(user) = self.state.restricted_to.clone()
             && !before_auth(route)
-            && let Some(error) = self.denied(&user, request, spec)
+            && let Some(error) = self.denied(&user, &request, spec)
         {
             return Some(error);
         }

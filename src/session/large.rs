@@ -7,7 +7,7 @@ use std::future::poll_fn;
 
 use tokio::time::timeout;
 
-use crate::command::{CommandId, Effect, Kind, Spec};
+use crate::command::{CommandId, Effect, Kind};
 use crate::config::Reads;
 use crate::resp::request::{Request, spans_of};
 use crate::sequencer::clients::Doom;
@@ -15,6 +15,7 @@ use crate::sequencer::fence::Footprint;
 use crate::store::dedicated::DedicatedError;
 use crate::store::pool::Loan;
 
+use super::asked::Asked;
 use super::{Gone, Owned, Session};
 
 /// A request that is longer is not remembered until its reply has come.
@@ -59,11 +60,11 @@ impl Session {
     }
 
     /// Is this a read whose reply is known to be large?
-    pub(super) fn reads_large(&mut self, spec: &Spec, effect: &Effect, request: &Request<'_>) -> bool {
-        if effect.kind != Kind::Read || self.instance.large.borrow().is_empty() {
+    pub(super) fn reads_large(&mut self, asked: &Asked<'_>) -> bool {
+        if asked.effect.kind != Kind::Read || self.instance.large.borrow().is_empty() {
             return false;
         }
-        let footprint = self.footprint(spec, effect, request);
+        let footprint = self.footprint(asked.spec, &asked.effect, &asked.request);
         self.instance.config_ref().reads != Reads::Compare
             && self.instance.large.borrow().contains(&footprint)
     }

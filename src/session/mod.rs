@@ -10,6 +10,7 @@
 //! the sequencer flushes it. The session wakes only to read, or when the socket is stuck.
 
 mod aside;
+mod asked;
 mod auth;
 mod blocking;
 mod client_command;

@@ -1,48 +1,35 @@
 //! A client that CLIENT PAUSE holds up.
 
-use crate::command::{CommandFlags, CommandId, Effect, Kind, Spec};
-use crate::resp::request::Request;
+use crate::command::{CommandFlags, Kind};
 use crate::route::{Route, TransactionCommand};
 
+use super::asked::Asked;
 use super::{Gone, Session};
 
 // === impl Session ===
 
 impl Session {
     /// Must this request wait for the end of a pause? What a store would refuse at once needs no wait.
-    pub(super) fn is_paused(
-        &mut self,
-        request: &Request<'_>,
-        id: CommandId,
-        spec: &Spec,
-        effect: &Effect,
-        route: Route,
-    ) -> bool {
+    pub(super) fn is_paused(&mut self, asked: &Asked<'_>) -> bool {
         let Some(pause) = self.instance.paused() else { return false };
-        if !spec.arity_ok(request.argc()) {
+        if !asked.spec.arity_ok(asked.request.argc()) {
             return false;
         }
-        match route {
+        match asked.route {
             _ if pause.all => true,
             Route::Transaction(TransactionCommand::Exec) => {
                 self.multi.as_ref().is_some_and(|multi| multi.replicates)
             }
-            _ => self.may_replicate(request, id, spec, effect),
+            _ => self.may_replicate(asked),
         }
     }
 
     /// May a command change anything: what CLIENT PAUSE … WRITE is about?
-    pub(super) fn may_replicate(
-        &mut self,
-        request: &Request<'_>,
-        id: CommandId,
-        spec: &Spec,
-        effect: &Effect,
-    ) -> bool {
-        match effect.kind {
-            Kind::Script => !self.instance.core_mut().way(id, true, request).read_only,
+    pub(super) fn may_replicate(&mut self, asked: &Asked<'_>) -> bool {
+        match asked.effect.kind {
+            Kind::Script => !self.instance.core_mut().way(asked.id, true, &asked.request).read_only,
             Kind::Publish => true,
-            _ => effect.writes || spec.flags.has(CommandFlags::MAY_REPLICATE),
+            _ => asked.effect.writes || asked.spec.flags.has(CommandFlags::MAY_REPLICATE),
         }
     }
 

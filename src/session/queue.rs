@@ -1,12 +1,13 @@
 //! Commands of an open transaction: queued for the store, or kept for the session to answer at EXEC.
 
-use crate::command::{Args, CommandId, Effect, Kind, Rule, Spec};
+use crate::command::{Args, Kind, Rule};
 use crate::metrics::ClientErrorKind;
 use crate::mirror::Way;
 use crate::resp::request::Request;
 use crate::resp::{Proto, encode};
 use crate::route::{ClientCommand, Route, SessionCommand};
 
+use super::asked::Asked;
 use super::request::refusal;
 use super::select::parse_db;
 use super::transaction::{Change, Multi, Own};
@@ -17,27 +18,21 @@ use super::{Owned, Session, Task};
 
 impl Session {
     /// Queues a command of an open transaction.
-    pub(super) fn queue(
-        &mut self,
-        request: &Request<'_>,
-        id: CommandId,
-        spec: &Spec,
-        effect: &Effect,
-        route: Route,
-    ) -> Option<Task> {
-        if let Some(error) = self.not_in_multi(spec, route, request) {
-            self.reject(route, error);
+    pub(super) fn queue(&mut self, asked: &Asked<'_>) -> Option<Task> {
+        if let Some(error) = self.not_in_multi(asked) {
+            self.reject(asked.route, error);
             return None;
         }
         let seq = self.owe();
+        let Asked { request, id, spec, effect, route } = asked;
         if let Route::Session(command) = route {
-            self.queue_session(command, request, seq);
+            self.queue_session(*command, request, seq);
             return None;
         }
-        let replicates = self.may_replicate(request, id, spec, effect);
+        let replicates = self.may_replicate(asked);
         let selected = self.multi.as_ref().and_then(|multi| multi.selects);
         let footprint = self.footprint_in(selected.unwrap_or(self.state.db), spec, effect, request);
-        let told = self.instance.core_mut().way(id, effect.writes, request);
+        let told = self.instance.core_mut().way(*id, effect.writes, request);
         let reach = scope(spec, effect, &footprint, told.undeclared);
         let Some(multi) = &mut self.multi else { return None };
         // A look at the keyspace has its place in the order like any command: it makes nobody doubt every key.
@@ -50,7 +45,7 @@ impl Session {
         multi.expiry = multi.expiry.with(expiry(spec, request, told));
         multi.ways.push(told.way);
         // MONITOR changes the connection that runs it, where a server lets it in a transaction.
-        multi.private |= route == Route::Monitor;
+        multi.private |= *route == Route::Monitor;
         multi.queue(request.frame, seq, effect.rule);
         self.io.info.borrow_mut().queued += 1;
         None
@@ -95,9 +90,10 @@ impl Session {
     }
 
     /// Why a command cannot be part of a transaction.
-    fn not_in_multi(&self, spec: &Spec, route: Route, request: &Request<'_>) -> Option<Vec<u8>> {
+    fn not_in_multi(&self, asked: &Asked<'_>) -> Option<Vec<u8>> {
         use ClientCommand as C;
-        match route {
+        let Asked { request, spec, .. } = asked;
+        match asked.route {
             Route::Subscribe => {
                 Some(b"MULTISTORE subscribing inside a transaction is not supported".to_vec())
             }

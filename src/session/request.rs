@@ -4,8 +4,7 @@ use std::borrow::Cow;
 
 use crate::command::errors::{unknown_command_error, unknown_subcommand_error};
 use crate::command::{
-    Args, CommandFlags, CommandId, Effect, Key, Keys, Kind, Lookup, Spec, Table, can_fill, classify, keys,
-    other_db,
+    Args, CommandFlags, Effect, Key, Keys, Kind, Lookup, Spec, Table, can_fill, classify, keys, other_db,
 };
 use crate::metrics::{ClientErrorKind, RequestKind};
 use crate::mirror::Way;
@@ -15,10 +14,11 @@ use crate::route::{self, Route};
 use crate::sequencer::fence::{Footprint, KeyRef};
 use crate::sequencer::{Expiry, Path, Scope, Submission, hash_key};
 
+use super::asked::Asked;
 use super::judge::queues;
 use super::state::Repeated;
 use super::writes::{expiry, scope};
-use super::{Owned, Session, Task};
+use super::{Session, Task};
 
 /// Requests of one client that are taken in one turn before others have theirs.
 const MAX_PER_TURN: usize = 1024;
@@ -153,9 +153,10 @@ impl Session {
         let effect = classify(spec, request);
         self.instance.metrics.requests[route::request_kind(&effect)].inc();
         let route = route::route(spec, &effect, request, self.instance.refuses(id));
+        let asked = Asked { request: *request, id, spec, effect, route };
         self.io.last.set(Some(id));
         if self.is_special(route)
-            && let Some(error) = self.rejection(request, id, spec, route)
+            && let Some(error) = self.rejection(&asked)
         {
             self.reject(route, error);
             return None;
@@ -166,7 +167,7 @@ impl Session {
             self.reject(route, busy);
             return None;
         }
-        if self.is_paused(request, id, spec, &effect, route) {
+        if self.is_paused(&asked) {
             return Some(Task::Paused);
         }
         if self.instance.single_db()
@@ -175,10 +176,10 @@ impl Session {
             return self.encoded(&frame, more);
         }
         if self.multi.is_some() && queues(route) {
-            return self.queue(request, id, spec, &effect, route);
+            return self.queue(&asked);
         }
         let Route::Order(path) = route else {
-            return self.dispatch(request, id, spec, &effect, route);
+            return self.dispatch(&asked);
         };
         if let Some(error) = self.single_db_error(spec, request) {
             let seq = self.owe();
@@ -186,22 +187,22 @@ impl Session {
             return None;
         }
         if self.pinned.is_some() {
-            return self.dispatch(request, id, spec, &effect, route);
+            return self.dispatch(&asked);
         }
         if self.is_restricted() && spec.name == "ping" {
-            return self.dispatch(request, id, spec, &effect, Route::Subscribe);
+            return self.dispatch(&Asked { route: Route::Subscribe, ..asked });
         }
         if self.is_heavy(request.frame.len()) {
-            return Some(self.begin_heavy(request, id, &effect));
+            return Some(self.begin_heavy(&asked));
         }
-        if self.instance.core_mut().clients.take_large(self.key) {
+        if self.instance.core_in_turn().clients.take_large(self.key) {
             self.note_large_reply();
         }
-        if self.reads_large(spec, &effect, request) {
+        if self.reads_large(&asked) {
             let seq = self.owe();
-            return Some(Task::ReadLarge(owned(request, id, &effect, seq)));
+            return Some(Task::ReadLarge(asked.keep(seq)));
         }
-        self.submit(request, id, spec, &effect, path, more)
+        self.submit(&asked, path, more)
     }
 
     /// What a request names. Most clients say the same thing again and again.
@@ -222,15 +223,8 @@ impl Session {
     }
 
     /// Puts a request into the order.
-    fn submit(
-        &mut self,
-        request: &Request<'_>,
-        id: CommandId,
-        spec: &Spec,
-        effect: &Effect,
-        path: Path,
-        more: bool,
-    ) -> Option<Task> {
+    fn submit(&mut self, asked: &Asked<'_>, path: Path, more: bool) -> Option<Task> {
+        let Asked { request, id, spec, effect, .. } = asked;
         let seq = self.owe();
         let instance = self.instance.clone();
         let mut core = instance.core_in_turn();
@@ -246,12 +240,12 @@ impl Session {
         };
         let alone = !more && core.clients.get(self.key).is_some_and(|client| client.owed() == 1);
         if alone && effect.kind == Kind::Read {
-            self.last_read.remember(request, id, effect);
+            self.last_read.remember(request, *id, effect);
         }
         let writes = dual && path == Path::Write;
         let (way, scope, expiry) = match writes {
             true => {
-                let told = core.way(id, effect.writes, request);
+                let told = core.way(*id, effect.writes, request);
                 let scope = scope(spec, effect, &footprint, told.undeclared);
                 (told.way, scope, expiry(spec, request, told))
             }
@@ -260,7 +254,7 @@ impl Session {
         core.submit(&Submission {
             client: self.key,
             seq,
-            command: id,
+            command: *id,
             path,
             rule: effect.rule,
             kind: route::request_kind(effect),
@@ -327,28 +321,21 @@ impl Session {
         let any = table.by_name("echo")?;
         let spec = table.spec(any);
         let effect = Effect { kind: Kind::Admin, writes: false, ..classify(spec, request) };
-        self.submit(request, any, spec, &effect, Path::Default, more)
+        let route = Route::Order(Path::Default);
+        self.submit(&Asked { request: *request, id: any, spec, effect, route }, Path::Default, more)
     }
 
     /// Everything that is not simply put into the order.
-    fn dispatch(
-        &mut self,
-        request: &Request<'_>,
-        id: CommandId,
-        spec: &Spec,
-        effect: &Effect,
-        route: Route,
-    ) -> Option<Task> {
+    fn dispatch(&mut self, asked: &Asked<'_>) -> Option<Task> {
         let seq = self.owe();
-        let owned = || owned(request, id, effect, seq);
-        match route {
+        let owned = || asked.keep(seq);
+        match asked.route {
             Route::Session(command) => self.session_command(command, owned()),
             Route::Transaction(command) => self.transaction_command(command, owned()),
             Route::Refuse => {
-                self.refuse(spec, seq);
+                self.refuse(asked.spec, seq);
                 None
             }
-            _ if self.pinned.is_some() && matches!(route, Route::Order(_)) => Some(Task::Pinned(owned())),
             Route::Aside => Some(Task::Aside(owned())),
             Route::Block => Some(Task::Block(owned())),
             Route::Subscribe => Some(Task::Subscribe(owned())),
@@ -431,17 +418,6 @@ pub fn fills(spec: &Spec, effect: &Effect, keys: &Keys, request: &Request<'_>) -
         Kind::Script => usize::MAX,
         _ if effect.writes && can_fill(spec, keys) => request.argc(),
         _ => 0,
-    }
-}
-
-/// A request to be kept.
-fn owned(request: &Request<'_>, command: CommandId, effect: &Effect, seq: u64) -> Owned {
-    Owned {
-        frame: request.frame.to_vec(),
-        args: request.iter().map(<[u8]>::to_vec).collect(),
-        command,
-        effect: *effect,
-        seq,
     }
 }
 

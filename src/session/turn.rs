@@ -52,7 +52,7 @@ impl Session {
 
     /// May more requests of this client be taken? Not while too much is owed or unread.
     fn may_read(&self) -> bool {
-        let config = self.instance.config();
+        let config = self.instance.config_ref();
         let core = self.instance.core();
         let Some(client) = core.clients.get(self.key) else { return false };
         client.owed() < config.client_pipeline_max

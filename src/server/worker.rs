@@ -12,6 +12,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use rustls::ServerConfig;
+use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, spawn_local};
@@ -23,7 +25,7 @@ use crate::config::{Auth, Config};
 use crate::instance::admission::Seat;
 use crate::instance::{self, ClientInfo, Instance, spawn_vital};
 use crate::metrics::{Metrics, RejectReason};
-use crate::net::{split_tcp, split_tls, split_unix};
+use crate::net::{ReadHalf, WriteHalf, split_tcp, split_tls, split_unix};
 use crate::session;
 use crate::state::StateFile;
 use crate::tls::TlsStream;
@@ -226,7 +228,7 @@ async fn accept(instance: Rc<Instance>, listener: Listener) {
             Ok((incoming, info)) => {
                 instance.metrics.connections_accepted.inc();
                 match instance.admit(incoming.address()) {
-                    Ok(seat) => drop(spawn_local(greet(instance.clone(), seat, incoming, info))),
+                    Ok(seat) => greet(&instance, seat, incoming, info),
                     Err(reason) => turn_away(&instance, &incoming, reason),
                 }
                 if let Some(delay) = instance.connection_delay() {
@@ -250,26 +252,40 @@ fn turn_away(instance: &Instance, incoming: &Incoming, reason: RejectReason) {
     }
 }
 
-/// Shakes hands, where clients speak TLS, and serves the client until it is gone.
-async fn greet(instance: Rc<Instance>, seat: Seat, incoming: Incoming, info: ClientInfo) {
-    let _seat = seat;
-    let within = instance.config_ref().handshake_timeout;
-    let (reader, writer) = match (incoming, instance.listener_tls()) {
-        (Incoming::Unix(stream), _) => split_unix(stream),
-        (Incoming::Tcp(stream, _), None) if instance.config_ref().tls.is_none() => split_tcp(stream),
-        (Incoming::Tcp(stream, _), tls) => {
-            let shaken = match tls {
-                Some(tls) => timeout(within, TlsStream::accept(stream, tls)).await.ok().and_then(Result::ok),
-                None => None,
-            };
-            let Some(stream) = shaken else {
-                instance.metrics.connections_rejected[RejectReason::Handshake].inc();
-                return;
-            };
-            split_tls(stream)
+/// Shakes hands, where clients speak TLS, and serves the client until it is gone. Its task is as large as its state at
+/// any time may be, and lives as long as the client does: a plain client's has no room for a handshake.
+fn greet(instance: &Rc<Instance>, seat: Seat, incoming: Incoming, info: ClientInfo) {
+    let tls = instance.listener_tls();
+    let (reader, writer) = match incoming {
+        Incoming::Unix(stream) => split_unix(stream),
+        Incoming::Tcp(stream, _) if instance.config_ref().tls.is_none() => split_tcp(stream),
+        Incoming::Tcp(stream, _) => {
+            let instance = instance.clone();
+            drop(spawn_local(async move {
+                match shake_hands(&instance, stream, tls).await {
+                    Some((reader, writer)) => serve(&instance, seat, reader, writer, info),
+                    None => instance.metrics.connections_rejected[RejectReason::Handshake].inc(),
+                }
+            }));
+            return;
         }
     };
-    session::serve(instance, reader, writer, info).await;
+    serve(instance, seat, reader, writer, info);
+}
+
+/// `None`: it did not come to an encrypted connection, or there is no certificate.
+async fn shake_hands(
+    instance: &Instance,
+    stream: TcpStream,
+    tls: Option<Arc<ServerConfig>>,
+) -> Option<(ReadHalf, WriteHalf)> {
+    let within = instance.config_ref().handshake_timeout;
+    let shaken = timeout(within, TlsStream::accept(stream, tls?)).await;
+    shaken.ok()?.ok().map(split_tls)
+}
+
+fn serve(instance: &Rc<Instance>, seat: Seat, reader: ReadHalf, writer: WriteHalf, info: ClientInfo) {
+    drop(spawn_local(session::serve(instance.clone(), seat, reader, writer, info)));
 }
 
 struct Closed(Rc<Instance>);

@@ -38,6 +38,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use crate::command::{CommandId, Effect, Keys};
+use crate::instance::admission::Seat;
 use crate::instance::{CLIENT_READ_BYTES, ClientInfo, ClientIo, Instance};
 use crate::net::{ReadHalf, WriteHalf};
 use crate::resp::request::{Decoder, RequestLimits};
@@ -151,8 +152,15 @@ const READ_AHEAD: usize = CLIENT_READ_BYTES;
 /// A partial request for which no more room is made than has arrived, times two.
 const KEEP_BUF: usize = 4 * 1024;
 
-/// Serves one client until it is gone.
-pub async fn serve(instance: Rc<Instance>, reader: ReadHalf, writer: WriteHalf, info: ClientInfo) {
+/// Takes a client in. What is returned serves it until it is gone, and holds nothing but its state: there may be very
+/// many of them.
+pub fn serve(
+    instance: Rc<Instance>,
+    seat: Seat,
+    reader: ReadHalf,
+    writer: WriteHalf,
+    info: ClientInfo,
+) -> impl Future<Output = ()> {
     let config = instance.config();
     let authenticated = config.auth == crate::config::Auth::None;
     let (key, io) = instance.join(ClientIo::new(writer, info));
@@ -188,16 +196,23 @@ pub async fn serve(instance: Rc<Instance>, reader: ReadHalf, writer: WriteHalf, 
         waiting: 0,
     };
     session.io.authenticated.set(authenticated);
-    let _guard = Leave(session.instance.clone(), key);
-    let Gone = session.run().await;
+    let leave = Leave { instance: session.instance.clone(), key, _seat: seat };
+    async move {
+        let _leave = &leave;
+        let Gone = session.run().await;
+    }
 }
 
 /// Lets the client go however its session ends, a panic included.
-struct Leave(Rc<Instance>, ClientKey);
+struct Leave {
+    instance: Rc<Instance>,
+    key: ClientKey,
+    _seat: Seat,
+}
 
 impl Drop for Leave {
     fn drop(&mut self) {
-        self.0.leave(self.1);
+        self.instance.leave(self.key);
     }
 }
 
@@ -387,5 +402,19 @@ impl Session {
 
     fn pay_error(&self, seq: u64, text: impl AsRef<[u8]>) {
         self.pay_with(seq, |out| crate::resp::encode::error(out, text));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each client has one of these for as long as it is connected.
+    #[test]
+    fn a_session_is_small() {
+        fn size<A, B, C, D, E, F: Future>(_: impl Fn(A, B, C, D, E) -> F) -> usize {
+            size_of::<F>()
+        }
+        assert!(size(serve) <= 1536, "{} bytes", size(serve));
     }
 }

@@ -21,7 +21,7 @@ use multistore::sequencer::fence::{Footprint, KeyRef};
 use multistore::sequencer::knowledge::{Knowledge, Limits, Sync};
 use multistore::sequencer::lane::Context;
 use multistore::sequencer::plan::plan;
-use multistore::sequencer::{Path, Scope, Sequencer, Settings, StoreFace, Submission};
+use multistore::sequencer::{Expiry, Path, Scope, Sequencer, Settings, StoreFace, Submission};
 use multistore::session::footprint;
 use multistore::stage::{Stage, StoreId};
 
@@ -186,7 +186,7 @@ impl Order {
             footprint: self.footprint.clone(),
             way: Way::Verbatim,
             scope: Scope::Keys,
-            relative: false,
+            expiry: Expiry::Keeps,
             alone: !more,
             fills: 0,
         });

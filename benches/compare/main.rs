@@ -205,7 +205,9 @@ impl Bench<'_> {
                 Err(error) => println!("{name}: left out: {error}"),
             }
         }
-        report.recorded = instructions::judged(&benches().join("instructions.txt"));
+        if self.only.is_none() {
+            report.recorded = instructions::judged(&benches().join("instructions.txt"));
+        }
         let how = format!("{}; {} rounds of {} ms each.", machine(), self.rounds, self.time.as_millis());
         if self.only.is_none() {
             report.write(&benches(), &how)?;

@@ -25,7 +25,7 @@ pub fn race(stores: &Stores) -> io::Result<Table> {
     let mut rows =
         vec![row(["", "elements", "on the other store", "positions that differ"].map(str::to_owned))];
     let mut judged = Vec::new();
-    for peer in [Peer::EnvoyMirror, Peer::DualSecondary, Peer::DualPrimary] {
+    for peer in [Peer::EnvoyMirror, Peer::EnvoyMirrorTwo, Peer::DualSecondary, Peer::DualPrimary] {
         let Some(target) = stores.target(peer)? else { continue };
         let prefix = format!("race{peer:?}");
         let plan = Plan {

@@ -16,6 +16,8 @@ pub enum Peer {
     Nutcracker,
     Envoy,
     EnvoyMirror,
+    /// With two workers, as it comes on two cores.
+    EnvoyMirrorTwo,
     Floor,
     SecondaryOnly,
     DualSecondary,
@@ -60,6 +62,7 @@ impl Peer {
             Peer::Nutcracker => "twemproxy",
             Peer::Envoy => "Envoy",
             Peer::EnvoyMirror => "Envoy, mirroring",
+            Peer::EnvoyMirrorTwo => "Envoy, mirroring, two workers",
             Peer::Floor => "floor (mirroring)",
             Peer::SecondaryOnly => "multistore secondary_only",
             Peer::DualSecondary => "multistore dual_secondary_default",
@@ -110,8 +113,9 @@ impl Stores {
             Peer::Direct => return Ok(Some(Target { peer, addr: secondary, process: None })),
             Peer::Haproxy => haproxy(self.dir(), addr, secondary)?,
             Peer::Nutcracker => nutcracker(self.dir(), addr, secondary)?,
-            Peer::Envoy => envoy(self.dir(), addr, secondary, None)?,
-            Peer::EnvoyMirror => envoy(self.dir(), addr, secondary, Some(primary))?,
+            Peer::Envoy => envoy(self.dir(), addr, secondary, None, 1)?,
+            Peer::EnvoyMirror => envoy(self.dir(), addr, secondary, Some(primary), 1)?,
+            Peer::EnvoyMirrorTwo => envoy(self.dir(), addr, secondary, Some(primary), 2)?,
             Peer::Floor => Some(floor(addr, [secondary, primary])?),
             _ => Some(multistore(self.dir(), &[addr], peer, self.addresses())?),
         };
@@ -222,6 +226,7 @@ fn envoy(
     listen: SocketAddr,
     store: SocketAddr,
     mirror: Option<SocketAddr>,
+    workers: usize,
 ) -> io::Result<Option<Command>> {
     let given = std::env::var_os("ENVOY").map(PathBuf::from).filter(|file| file.is_file());
     let Some(program) = given.or_else(|| installed("envoy")) else {
@@ -251,10 +256,20 @@ fn envoy(
         cluster("store", store),
         mirror.map(|addr| cluster("mirror", addr)).unwrap_or_default(),
     );
-    let file = dir.join(if mirror.is_some() { "envoy-mirror.yaml" } else { "envoy.yaml" });
+    let file =
+        dir.join(format!("envoy-{}-{workers}.yaml", if mirror.is_some() { "mirror" } else { "plain" }));
     fs::write(&file, text)?;
     let mut command = Command::new(program);
-    command.args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning", "-c"]).arg(file);
+    command
+        .args([
+            "--concurrency",
+            &workers.to_string(),
+            "--disable-hot-restart",
+            "--log-level",
+            "warning",
+            "-c",
+        ])
+        .arg(file);
     Ok(Some(command))
 }
 

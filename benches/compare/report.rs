@@ -66,24 +66,9 @@ impl Report {
         for judged in self.judged() {
             let _ = writeln!(out, "{judged}");
         }
-        self.grid(
-            &mut out,
-            "CPU of the proxy in µs per request (± half the distance of the quartiles)",
-            |cell, peer| {
-                let (cpu, spread) = (cell.median(peer, |s| s.proxy)?, cell.spread(peer, |s| s.proxy)?);
-                (peer != Peer::Direct).then(|| format!("{cpu:.2} ± {spread:.0} %"))
-            },
-        );
-        self.grid(&mut out, "Requests per second, in thousands", |cell, peer| {
-            Some(format!("{:.1}", cell.median(peer, |s| s.per_second)? / 1e3))
-        });
-        self.grid(&mut out, "Latency of a batch in µs: p50 / p99 / p99.9", |cell, peer| {
-            let at = |value: fn(&Sample) -> f64| cell.median(peer, value);
-            Some(format!("{:.0} / {:.0} / {:.0}", at(|s| s.p50)?, at(|s| s.p99)?, at(|s| s.p999)?))
-        });
-        self.grid(&mut out, "CPU of the two stores together in µs per request", |cell, peer| {
-            Some(format!("{:.2}", cell.median(peer, |s| s.primary + s.secondary)?))
-        });
+        if !self.cells.is_empty() {
+            self.grids(&mut out);
+        }
         for table in &self.tables {
             let _ = writeln!(out, "\n### {}\n", table.heading);
             for (at, row) in table.rows.iter().enumerate() {
@@ -94,6 +79,28 @@ impl Report {
             }
         }
         out + "\n"
+    }
+
+    /// What the cells tell, one table for each quantity.
+    fn grids(&self, out: &mut String) {
+        self.grid(
+            out,
+            "CPU of the proxy in µs per request (± half the distance of the quartiles)",
+            |cell, peer| {
+                let (cpu, spread) = (cell.median(peer, |s| s.proxy)?, cell.spread(peer, |s| s.proxy)?);
+                (peer != Peer::Direct).then(|| format!("{cpu:.2} ± {spread:.0} %"))
+            },
+        );
+        self.grid(out, "Requests per second, in thousands", |cell, peer| {
+            Some(format!("{:.1}", cell.median(peer, |s| s.per_second)? / 1e3))
+        });
+        self.grid(out, "Latency of a batch in µs: p50 / p99 / p99.9", |cell, peer| {
+            let at = |value: fn(&Sample) -> f64| cell.median(peer, value);
+            Some(format!("{:.0} / {:.0} / {:.0}", at(|s| s.p50)?, at(|s| s.p99)?, at(|s| s.p999)?))
+        });
+        self.grid(out, "CPU of the two stores together in µs per request", |cell, peer| {
+            Some(format!("{:.2}", cell.median(peer, |s| s.primary + s.secondary)?))
+        });
     }
 
     /// Every target that this run can tell about.

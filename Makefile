@@ -41,6 +41,9 @@ test-redis-py: setup ## redis-py's own test suite, directly and through every st
 test-faults: setup ## a network that fails in every way before either store, in every stage, in FAULT_SEEDS orders (20)
 	FAULT_SEEDS=$(or $(FAULT_SEEDS),20) cargo test --locked --test fault_injection -- --nocapture faults
 
+soak: setup ## everything at once for SOAK_MINUTES (60): load, churn, faults, flips, killed stores; memory and descriptors stay flat
+	cargo test --release --locked --test fault_injection -- --ignored --nocapture --exact soak::soak_for_long
+
 test-differential: setup ## the same bytes to a server and to the proxy: 1,000 generated conversations, values of 512 MB
 	DIFFERENTIAL_SEEDS=1..1001 cargo test --locked --test differential -- --include-ignored
 

@@ -24,5 +24,5 @@ pub use routes::Admin;
 pub use server::{Limits, serve};
 pub use status::{
     ConfigStatus, CounterStatus, DiffSample, FlagStatus, InstanceStatus, ReloadStatus, Snapshot, Status,
-    StatusSource, StoreStatus, StoresStatus, SyncStatus,
+    StatusSource, StoreStatus, StoresStatus, SyncStatus, UnderWay,
 };

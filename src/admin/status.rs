@@ -98,6 +98,9 @@ pub struct InstanceStatus {
     pub same_server: bool,
     /// Clients connected now.
     pub clients: u64,
+    /// What is being worked on: all 0 when nobody asks for anything.
+    #[serde(default)]
+    pub under_way: UnderWay,
     /// The counters on which a flip is decided, since the start.
     pub counters: CounterStatus,
     /// The latest differing replies, cut, and redacted by setting.
@@ -114,6 +117,21 @@ pub struct InstanceStatus {
     pub verdict: Verdict,
     /// Names of commands that nothing describes: the first few.
     pub missing_commands: Vec<String>,
+}
+
+/// What an instance works on at this moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnderWay {
+    /// Requests, effects and copies that a store has yet to answer.
+    pub operations: u64,
+    /// Requests and fences that wait behind a fence.
+    pub held: u64,
+    /// Clients that wait in a blocking command while both stores are in use.
+    pub parked: u64,
+    /// Keys that somebody has to himself, or waits for.
+    pub fenced_keys: u64,
+    /// Connections that serve one client.
+    pub dedicated: u64,
 }
 
 /// What is known to be in sync.

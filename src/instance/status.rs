@@ -4,7 +4,7 @@ use std::time::UNIX_EPOCH;
 
 use super::Instance;
 use crate::admin::{
-    CounterStatus, DiffSample, FlagStatus, InstanceStatus, StoreStatus, StoresStatus, SyncStatus,
+    CounterStatus, DiffSample, FlagStatus, InstanceStatus, StoreStatus, StoresStatus, SyncStatus, UnderWay,
 };
 use crate::sequencer::knowledge::Sync;
 use crate::stage::StoreId;
@@ -32,6 +32,7 @@ impl Instance {
             },
             same_server: core.same_server(),
             clients: self.client_count() as u64,
+            under_way: self.under_way(),
             counters: CounterStatus::from(&*self.metrics),
             diff_samples: core.samples.iter().map(sample).collect(),
             held_flip: core.held_flip().map(|held| format!("{}: {}", held.wanted, held.reason)),
@@ -40,6 +41,17 @@ impl Instance {
             verification: self.verification_status(),
             verdict: self.verdict(),
             missing_commands: self.missing(),
+        }
+    }
+
+    fn under_way(&self) -> UnderWay {
+        let core = self.core();
+        UnderWay {
+            operations: core.operations() as u64,
+            held: core.held() as u64,
+            parked: core.parked() as u64,
+            fenced_keys: core.fenced_keys() as u64,
+            dedicated: self.metrics.dedicated_connections.get().unsigned_abs(),
         }
     }
 

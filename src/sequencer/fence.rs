@@ -139,6 +139,11 @@ impl Fences {
         self.whole == 0 && self.keys.is_empty()
     }
 
+    /// How many keys are spoken for; what speaks for all of them counts as one.
+    pub fn spoken_for(&self) -> usize {
+        self.keys.len() + self.whole as usize
+    }
+
     /// Must a submission with this footprint wait?
     pub fn blocks(&self, footprint: &Footprint) -> bool {
         match footprint {

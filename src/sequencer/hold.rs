@@ -188,6 +188,16 @@ impl Sequencer {
         !self.holds.waiting.is_empty()
     }
 
+    /// How many requests and fences wait behind a fence.
+    pub fn held(&self) -> usize {
+        self.holds.waiting.len()
+    }
+
+    /// How many keys somebody has to himself, or waits for.
+    pub fn fenced_keys(&self) -> usize {
+        self.holds.fences.spoken_for()
+    }
+
     /// Refuses commands that have waited since before `before`. Who waits for a fence of its own
     /// gives up by itself.
     pub(super) fn expire_holds(&mut self, before: u64) {

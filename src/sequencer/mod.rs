@@ -462,6 +462,11 @@ impl Sequencer {
             || self.wanted != self.stage
     }
 
+    /// How many operations are not done yet.
+    pub fn operations(&self) -> usize {
+        self.ops.len()
+    }
+
     fn refresh_gauges(&mut self) {
         if self.now - self.gauged_at < GAUGES_EVERY_MICROS {
             return;

@@ -16,6 +16,8 @@ pub struct World {
     pub stop: AtomicBool,
     /// How often, in percent of its rounds, a client leaves and comes back.
     pub churn: usize,
+    /// What a client does between two rounds.
+    pub pause: Duration,
 }
 
 /// Values larger than what the proxy sends on in pieces, and than what passes its lanes.
@@ -67,6 +69,7 @@ pub fn live(world: &World, number: u64) {
         if person.numbers.below(100) < world.churn {
             person.client = None;
         }
+        std::thread::sleep(world.pause);
     }
     world.books.close(&person.own("counter"), person.counter);
 }
@@ -239,11 +242,11 @@ impl Person<'_> {
     fn pop(&mut self) {
         let (queue, command, most): (_, &[&str], _) = match self.numbers.below(6) {
             0 => (LIST, &["LPOP", LIST], 1),
-            1 => (LIST, &["RPOP", LIST, "2"], 2),
+            1 => (LIST, &["RPOP", LIST, "8"], 8),
             2 => (LIST, &["BLPOP", LIST, "0.05"], 1),
             3 => (LIST, &["BRPOP", LIST, "0.02"], 1),
             4 => (SET, &["SPOP", SET], 1),
-            _ => (SET, &["SPOP", SET, "2"], 2),
+            _ => (SET, &["SPOP", SET, "5"], 5),
         };
         match self.call(words(command)) {
             Outcome::Refused => {}
@@ -278,6 +281,7 @@ impl Person<'_> {
             vec!["SETNX", "s", "new"],
             vec!["LPUSH", "l", &member],
             vec!["LTRIM", "l", "0", "20"],
+            vec!["SET", "brief", &member, "PX", "300"],
             vec!["MSET", "s", "1", "s2", "2"],
         ];
         let chosen: Vec<Vec<Vec<u8>>> = (0..1 + self.numbers.below(4))

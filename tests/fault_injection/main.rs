@@ -3,7 +3,8 @@
 //! Clients know what they must be told: no reply may reach the wrong one, nothing acknowledged may be lost, and both
 //! stores end equal. From the environment:
 //! - `FAULT_SEED=n`: the matrix of faults in this order alone;
-//! - `FAULT_SEEDS=n`: in this many orders (`make test-faults`).
+//! - `FAULT_SEEDS=n`: in this many orders (`make test-faults`);
+//! - `SOAK_MINUTES=n`: how long `make soak` lasts.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -13,3 +14,5 @@ mod clients;
 mod lessons;
 mod matrix;
 mod network;
+mod samples;
+mod soak;

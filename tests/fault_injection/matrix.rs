@@ -24,7 +24,7 @@ const ROUNDS: u64 = 40;
 const CONVERGES: Duration = Duration::from_secs(20);
 
 /// What is done to the lanes.
-const TO_LANES: [Fault; 14] = [
+pub const TO_LANES: [Fault; 14] = [
     Fault::Delay(Duration::from_millis(150)),
     Fault::Delay(Duration::from_millis(1500)),
     Fault::Drip(30),
@@ -42,7 +42,7 @@ const TO_LANES: [Fault; 14] = [
 ];
 
 /// What is done to connections of one client's own.
-const TO_DEDICATED: [Fault; 9] = [
+pub const TO_DEDICATED: [Fault; 9] = [
     Fault::Delay(Duration::from_millis(150)),
     Fault::CutWithinReply,
     Fault::CutWithinRequest,
@@ -135,6 +135,7 @@ impl Scene {
             astray: network.astray.clone(),
             stop: AtomicBool::new(false),
             churn: 1,
+            pause: Duration::ZERO,
         };
         Scene { network, world }
     }

@@ -136,11 +136,8 @@ impl Instance {
             unreachable!("an instance is made from the configuration that names it")
         };
         let table = Rc::new(Table::builtin());
-        let names: Vec<&'static str> = table.iter().map(|(_, spec)| spec.label()).collect();
         let refused = refused(&table, settings);
-        let reads: Vec<bool> =
-            table.iter().map(|(_, spec)| spec.miss != crate::command::Miss::Never).collect();
-        let counters = metrics.instance(name, &names, |index| reads.get(index).copied().unwrap_or_default());
+        let counters = counters(name, &table, metrics);
         let stage = config.flags(name).stage();
         let recorded = state.get(name);
         let (begin, known) = self::config::beginning(name, settings, stage, recorded.as_ref());
@@ -469,6 +466,17 @@ async fn supervise(instance: Rc<Instance>, store: StoreId) {
         }
         tokio::time::sleep(DRIVER_BACKOFF).await;
     }
+}
+
+/// Makes the counters of an instance, which takes a while: a process that is to take over does it before its turn.
+pub fn prepare(name: &str, metrics: &Metrics) {
+    counters(name, &Table::builtin(), metrics);
+}
+
+fn counters(name: &str, table: &Table, metrics: &Metrics) -> Arc<InstanceMetrics> {
+    let names: Vec<&'static str> = table.iter().map(|(_, spec)| spec.label()).collect();
+    let reads: Vec<bool> = table.iter().map(|(_, spec)| spec.miss != crate::command::Miss::Never).collect();
+    metrics.instance(name, &names, |index| reads.get(index).copied().unwrap_or_default())
 }
 
 /// The setting `refuse`, by command.

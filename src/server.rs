@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::admin::{self, Admin, ConfigStatus, InstanceStatus, OrderError, ReloadStatus, Snapshot};
 use crate::config::watch::{ReloadOutcome, Watcher};
 use crate::config::{Config, Listen, LogFormat};
+use crate::instance;
 use crate::logging::{self, LogHandle};
 use crate::metrics::{self, Metrics};
 use crate::state::StateFile;
@@ -78,13 +79,17 @@ pub fn run(config: Config) -> Result<Ended, StartError> {
         LogFormat::Json => logging::Format::Json,
     };
     let logs = logging::init(format, config.log.level.name())?;
-    if upgrade::is_successor() && !upgrade::await_turn() {
-        tracing::warn!("the process before this one goes on: ending");
-        return Ok(Ended::Clean);
-    }
     raise_file_limit();
     let metrics = Metrics::new()?;
     count_panics(metrics.clone());
+    if upgrade::is_successor() {
+        // Nobody is served from its turn on until it serves: what can be done before is.
+        config.instances.keys().for_each(|name| instance::prepare(name, &metrics));
+        if !upgrade::await_turn() {
+            tracing::warn!("the process before this one goes on: ending");
+            return Ok(Ended::Clean);
+        }
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(Server::start(config, metrics, logs)?.serve())
 }

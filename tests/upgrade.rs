@@ -8,7 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
-use support::{Client, Pair, Proxy, SOON, Stage, TempDir, Value, free_port, poll_for, poll_until};
+use support::{
+    Authority, Client, INSTANCE, Pair, Proxy, ProxyConfig, RedisServer, SOON, Stage, TempDir, Value,
+    free_port, poll_for, poll_until,
+};
 
 /// The process that took over. Ends with the test.
 struct Successor(Pid);
@@ -40,9 +43,14 @@ fn pause(proxy: &Proxy) -> u64 {
 
 /// Counts on one key until told to stop. What gets no answer is sent again on a new connection. Gives how many
 /// answers came, and checks that each was the next number.
-fn count(port: u16, key: &str, stop: &AtomicBool, answers: &AtomicU64) -> (u64, u64) {
+fn count(
+    connect: impl Fn() -> std::io::Result<Client>,
+    key: &str,
+    stop: &AtomicBool,
+    answers: &AtomicU64,
+) -> (u64, u64) {
     let (mut acknowledged, mut reconnects) = (0, 0);
-    let mut client = Client::connect(port);
+    let mut client = connect().expect("a connection");
     while !stop.load(Ordering::Relaxed) {
         match client.try_call(&["INCR", key]) {
             Ok(reply) => {
@@ -52,8 +60,7 @@ fn count(port: u16, key: &str, stop: &AtomicBool, answers: &AtomicU64) -> (u64, 
             }
             Err(_) => {
                 reconnects += 1;
-                // Never refused.
-                client = Client::connect(port);
+                client = connect().expect("never refused");
             }
         }
     }
@@ -71,7 +78,9 @@ fn nothing_is_lost_doubled_or_refused_under_load() {
             let (stop, answers) = (&stop, &answers);
             let workers: Vec<_> = keys
                 .into_iter()
-                .map(|key| scope.spawn(move || (count(port, &key, stop, answers), key)))
+                .map(|key| {
+                    scope.spawn(move || (count(|| Client::try_connect(port), &key, stop, answers), key))
+                })
                 .collect();
             let more = |than: u64| {
                 poll_until(SOON, "clients are served", || answers.load(Ordering::Relaxed) > than);
@@ -104,6 +113,55 @@ fn nothing_is_lost_doubled_or_refused_under_load() {
 }
 
 #[test]
+fn unix_sockets_and_tls_go_over_as_well() {
+    let authority = Authority::new();
+    let files = authority.sign("server", &["localhost"]);
+    let (primary, secondary) = (RedisServer::start(), RedisServer::start());
+    let dir = TempDir::new();
+    let socket = dir.join("proxy.sock");
+    let tls = format!("tls = {{ cert = \"{}\", key = \"{}\" }}", files.cert.display(), files.key.display());
+    let local = format!(
+        "[instances.local]\nlisten = \"unix://{}\"\nprimary = \"{}\"\nsecondary = \"{}\"\n",
+        socket.display(),
+        primary.url(),
+        secondary.url()
+    );
+    let config = ProxyConfig::new(INSTANCE, &primary.url(), &secondary.url())
+        .stage(Stage::DualSecondaryDefault)
+        .setting(&tls)
+        .text(&local);
+    let mut proxy = Proxy::start(config);
+    let (port, trusted) = (proxy.port(), authority.client(None));
+    let (stop, answers) = (AtomicBool::new(false), [AtomicU64::new(0), AtomicU64::new(0)]);
+    let (counts, _successor) = std::thread::scope(|scope| {
+        let (stop, answers) = (&stop, &answers);
+        let over_unix =
+            scope.spawn(|| count(|| Client::try_connect_unix(&socket), "unix", stop, &answers[0]));
+        let over_tls = scope
+            .spawn(|| count(|| Client::try_connect_tls(port, trusted.clone()), "tls", stop, &answers[1]));
+        let more = || {
+            let before = answers.each_ref().map(|count| count.load(Ordering::Relaxed));
+            poll_until(SOON, "both are served", || {
+                answers.iter().zip(before).all(|(count, before)| count.load(Ordering::Relaxed) > before + 50)
+            });
+        };
+        let upgraded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            more();
+            let successor = upgrade(&mut proxy);
+            more();
+            successor
+        }));
+        stop.store(true, Ordering::Relaxed);
+        let counts = [over_unix, over_tls].map(|worker| worker.join().expect("a client"));
+        (counts, upgraded.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    for (key, (acknowledged, reconnects)) in ["unix", "tls"].into_iter().zip(counts) {
+        assert_eq!(secondary.call(&["GET", key]), acknowledged.to_string().as_str().into(), "{key}");
+        assert_eq!(reconnects, 1, "{key}");
+    }
+}
+
+#[test]
 fn what_is_known_of_the_stores_goes_over() {
     let mut pair = Pair::start_in(Stage::SecondaryOnly);
     pair.client().words("SET before dual");
@@ -113,7 +171,7 @@ fn what_is_known_of_the_stores_goes_over() {
     let _successor = upgrade(&mut pair.proxy);
     assert_eq!(pair.client().words("GET key"), "value".into());
     // A clean handover: no store is behind as a whole.
-    let sync = pair.proxy.instance_status(support::INSTANCE)["sync"].clone();
+    let sync = pair.proxy.instance_status(INSTANCE)["sync"].clone();
     assert!(sync["behind_as_a_whole"].is_null(), "{sync}");
     assert!(!pair.proxy.log().contains("may be behind"), "{}", pair.proxy.log());
 }
@@ -156,7 +214,7 @@ fn one_that_waits_for_an_answer_gets_it_from_the_old_process() {
 #[test]
 fn a_listener_of_systemd_s_is_taken() {
     let dir = TempDir::new();
-    let (primary, secondary) = (support::RedisServer::start(), support::RedisServer::start());
+    let (primary, secondary) = (RedisServer::start(), RedisServer::start());
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
     let file = dir.join("proxy.toml");

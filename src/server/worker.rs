@@ -58,7 +58,7 @@ pub(super) const MAX_ORDERS: usize = 64;
 /// How long a listener is left alone that cannot accept (out of descriptors, mostly).
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 /// How often a drain looks whether it is done.
-const DRAIN_STEP: Duration = Duration::from_millis(5);
+const DRAIN_STEP: Duration = Duration::from_millis(1);
 /// How often idle clients are looked for.
 const SWEEP: Duration = Duration::from_secs(1);
 /// How long a worker that failed is left alone before it begins anew.

@@ -38,7 +38,7 @@ pub use load::{Loaded, MAX_FILE_BYTES, MAX_INSTANCE_NAME, admin_listen, load};
 pub use reload::{Reloaded, StageJump};
 pub use schema::{AdminConfig, InstanceConfig, LogConfig, ProcessConfig};
 pub use secret::Secret;
-pub use store_url::{DEFAULT_REDIS_PORT, Endpoint, SentinelAddress, StoreConfig, StoreTls};
+pub use store_url::{DEFAULT_REDIS_PORT, Endpoint, SentinelAddress, SentinelUser, StoreConfig, StoreTls};
 pub use units::{ByteSize, format_duration, parse_duration};
 pub use users::{PasswordDigest, User, Users};
 pub use value::{

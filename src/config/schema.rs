@@ -161,6 +161,12 @@ section! {
         max_connection_rate: usize = default(0) from 0 to 1000000, Reloads;
         /// How long a client may take for its TLS handshake and, where a password is asked for, until it has given it.
         handshake_timeout: Duration = default("10s") from "100ms" to "5m", Reloads;
+        /// The delay after a wrong password. It doubles with each other wrong one from the same address, up to
+        /// auth_delay_max; after a few, all passwords from there wait for their turn, or are refused unchecked. "0s":
+        /// no delays.
+        auth_delay: Duration = default("50ms") from "0s" to "1m", Reloads;
+        /// The longest such delay.
+        auth_delay_max: Duration = default("5s") from "0s" to "1h", Reloads;
         /// Clients that send nothing for this long are closed. "0s": never.
         client_idle_timeout: Duration = default("0s") from "0s" to "30d", Reloads;
         /// A client with more unread replies than this is closed.
@@ -211,6 +217,15 @@ section! {
         password_file: Option<PathBuf> = optional("/run/secrets/redis"), Restart;
         /// An environment variable that holds the password.
         password_env: Option<String> = optional("REDIS_PASSWORD"), Restart;
+        /// For sentinels that ask for a password: the ACL user there, if it is not the default one.
+        sentinel_username: Option<String> = optional("multistore"), Restart;
+        /// The password of the sentinels, which is not that of the store. One of the following two keeps it out of this
+        /// file.
+        sentinel_password: Option<Secret> = optional("secret"), Restart;
+        /// A file that holds it.
+        sentinel_password_file: Option<PathBuf> = optional("/run/secrets/sentinel"), Restart;
+        /// An environment variable that holds it.
+        sentinel_password_env: Option<String> = optional("SENTINEL_PASSWORD"), Restart;
         /// For rediss:// URLs: the CAs that may vouch for the store; PEM. Not written: those of the system.
         tls_ca: Option<PathBuf> = optional("/etc/multistore/redis-ca.pem"), Restart;
         /// The name that the store's certificate must bear, and that is sent as SNI. Not written: the URL's host.

@@ -12,7 +12,7 @@ use super::reader::{Reader, key_span};
 use super::schema::StoreTable;
 use super::secret::Secret;
 use super::section::Section;
-use super::store_url::{StoreConfig, StoreTls};
+use super::store_url::{Endpoint, SentinelUser, StoreConfig, StoreTls};
 use super::value::{Setting, text};
 use crate::tls::ClientFiles;
 
@@ -67,6 +67,7 @@ fn read_table(
         warn_world_readable_config(at("password"), reader);
     }
     store.tls = read_tls(&written, store.tls, &at, section, reader)?;
+    store.sentinel = read_sentinel(&written, &store.endpoint, &at, section, reader)?;
     let password = match (&written.password_file, &written.password_env) {
         (Some(path), _) => {
             Some(password_from_file(path, "password_file", at("password_file"), section, reader)?)
@@ -86,6 +87,47 @@ fn read_table(
         return None;
     }
     Some(store)
+}
+
+/// The user and the password of the sentinels, which the URL must name.
+fn read_sentinel(
+    written: &StoreTable,
+    endpoint: &Endpoint,
+    at: &dyn Fn(&str) -> Option<Range<usize>>,
+    section: &str,
+    reader: &mut Reader,
+) -> Option<Option<SentinelUser>> {
+    const KEYS: [&str; 4] =
+        ["sentinel_username", "sentinel_password", "sentinel_password_file", "sentinel_password_env"];
+    let given: Vec<&str> = KEYS.into_iter().filter(|key| at(key).is_some()).collect();
+    let [first, rest @ ..] = given.as_slice() else { return Some(None) };
+    let problem = match (endpoint, *first, rest) {
+        (Endpoint::Tcp(_) | Endpoint::Unix(_), ..) => "has no effect: the URL names no sentinels",
+        (_, "sentinel_username", []) => {
+            "needs sentinel_password, sentinel_password_file or sentinel_password_env"
+        }
+        (_, "sentinel_username", [_]) | (_, _, []) => "",
+        _ => "is one of several passwords of the sentinels; write it once",
+    };
+    if !problem.is_empty() {
+        reader.error(at(first), format!("'{first}' in [{section}] {problem}"));
+        return None;
+    }
+    let password = match (&written.sentinel_password_file, &written.sentinel_password_env) {
+        (Some(path), _) => {
+            let key = "sentinel_password_file";
+            password_from_file(path, key, at(key), section, reader)?
+        }
+        (None, Some(name)) => {
+            let key = "sentinel_password_env";
+            password_from_env(name, key, at(key), section, reader)?
+        }
+        (None, None) => {
+            warn_world_readable_config(at("sentinel_password"), reader);
+            written.sentinel_password.clone()?
+        }
+    };
+    Some(Some(SentinelUser { name: written.sentinel_username.clone(), password }))
 }
 
 /// The settings of TLS, which the URL must ask for. The files are read at once: a wrong one is an error of the file.

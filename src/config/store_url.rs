@@ -34,6 +34,17 @@ pub struct StoreConfig {
     pub database: Option<u32>,
     /// How TLS is spoken to it; `None`: not at all.
     pub tls: Option<StoreTls>,
+    /// Who to be at its sentinels; `None` sends no AUTH.
+    pub sentinel: Option<SentinelUser>,
+}
+
+/// Who to be at sentinels: users and passwords of their own, not those of the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SentinelUser {
+    /// The ACL user; `None` is the default user.
+    pub name: Option<String>,
+    /// The password.
+    pub password: Secret,
 }
 
 /// How TLS is spoken to a store.
@@ -169,7 +180,7 @@ fn parse_redis(rest: &str) -> Result<StoreConfig, String> {
         if credentials.is_some() { "the host or port after the '@' is not valid".to_owned() } else { message }
     })?);
     let (username, password) = parse_credentials(credentials)?;
-    Ok(StoreConfig { endpoint, username, password, database, tls: None })
+    Ok(StoreConfig { endpoint, username, password, database, tls: None, sentinel: None })
 }
 
 impl fmt::Display for SentinelAddress {
@@ -206,7 +217,7 @@ fn parse_sentinel(rest: &str) -> Result<StoreConfig, String> {
         .map_err(|_| format!("a sentinel's address is not valid; {form}"))?;
     let endpoint = Endpoint::Sentinel(SentinelAddress { sentinels, master });
     let (username, password) = parse_credentials(credentials)?;
-    Ok(StoreConfig { endpoint, username, password, database, tls: None })
+    Ok(StoreConfig { endpoint, username, password, database, tls: None, sentinel: None })
 }
 
 fn parse_unix(rest: &str) -> Result<StoreConfig, String> {
@@ -220,7 +231,7 @@ fn parse_unix(rest: &str) -> Result<StoreConfig, String> {
     };
     let (username, password) = parse_credentials(credentials)?;
     let endpoint = Endpoint::Unix(socket_path(&path)?);
-    Ok(StoreConfig { endpoint, username, password, database, tls: None })
+    Ok(StoreConfig { endpoint, username, password, database, tls: None, sentinel: None })
 }
 
 fn split_credentials(rest: &str) -> (Option<&str>, &str) {

@@ -144,6 +144,7 @@ fn bounds(root: &Table, name: &str, instance: &InstanceConfig, reader: &mut Read
         ordered((low.0, &low.1), (high.0, &high.1), low.1 <= high.1);
     }
     let times = [
+        (("auth_delay", i.auth_delay), ("auth_delay_max", i.auth_delay_max)),
         (("reconnect_min", i.reconnect_min), ("reconnect_max", i.reconnect_max)),
         (("reply_timeout", i.reply_timeout), ("lane_timeout", i.lane_timeout)),
     ];

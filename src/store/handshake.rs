@@ -146,7 +146,9 @@ pub async fn locate(config: &StoreConfig, within: Duration) -> Result<Endpoint, 
     match &config.endpoint {
         crate::config::Endpoint::Tcp(address) => Ok(sentinel::tcp(&address.host, address.port, tls)),
         crate::config::Endpoint::Unix(path) => Ok(Endpoint::Unix(path.clone())),
-        crate::config::Endpoint::Sentinel(address) => sentinel::master(address, tls, within).await,
+        crate::config::Endpoint::Sentinel(address) => {
+            sentinel::master(address, config.sentinel.as_ref(), tls, within).await
+        }
     }
 }
 

@@ -37,6 +37,7 @@ use crate::metrics::{InstanceMetrics, Metrics};
 use crate::resp::reply::ReplyLimits;
 use crate::sequencer::clients::ClientKey;
 use crate::sequencer::{Recorded, Sequencer};
+use crate::session::guesses::Guesses;
 use crate::stage::{Stage, StoreId};
 use crate::state::{Entry, StateFile};
 use crate::store::driver::{self, PROBE_EVERY};
@@ -81,6 +82,8 @@ pub struct Instance {
     facts: RefCell<[StoreFacts; 2]>,
     io: RefCell<Sockets>,
     memory: memory::Memory,
+    /// What each address got wrong when it gave passwords.
+    pub guesses: RefCell<Guesses>,
     failure: failure::Failure,
     lane_output: [Notify; 2],
     /// The lane's writer has been told, and has not looked yet.
@@ -163,6 +166,7 @@ impl Instance {
             facts: RefCell::default(),
             io: RefCell::default(),
             memory: memory::Memory::default(),
+            guesses: RefCell::default(),
             failure: failure::Failure::default(),
             lane_output: [Notify::new(), Notify::new()],
             lane_woken: Default::default(),

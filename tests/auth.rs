@@ -132,6 +132,32 @@ fn a_wrong_password_costs_time_and_blocks_nobody() {
 }
 
 #[test]
+fn guessing_is_slow_on_however_many_connections() {
+    // One attempt of this address is checked in a minute, once it has got a few wrong.
+    let pair = users(Stage::SecondaryOnly, &["auth_delay = \"60s\"", "auth_delay_max = \"60s\""]);
+    let mut guessers: Vec<Client> = (0..40).map(|_| pair.client()).collect();
+    for (number, guesser) in guessers.iter_mut().enumerate() {
+        guesser.send(&["AUTH", "app", &format!("guess {number}")]);
+    }
+    let errors = |kind: &str| pair.proxy.metric("multistore_client_errors_total", &[("kind", kind)]);
+    poll_until(SOON, "most are refused unchecked", || errors("auth_throttled") >= 32.0);
+    assert!(errors("auth") <= 6.0, "{} guesses were checked", errors("auth"));
+    // Also one that would be right.
+    let mut right = pair.client();
+    let answer = right.words("AUTH app app's");
+    assert!(answer.error().starts_with("MULTISTORE too many wrong passwords"), "{answer:?}");
+    // Another address is none of that.
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 2], 0)).into()).expect("another address");
+    socket.connect(&std::net::SocketAddr::from(([127, 0, 0, 1], pair.proxy.port())).into()).expect("connect");
+    let mut neighbour = std::net::TcpStream::from(socket);
+    std::io::Write::write_all(&mut neighbour, &support::encode(&["AUTH", "app", "app's"])).expect("send");
+    let mut answer = [0; 5];
+    std::io::Read::read_exact(&mut neighbour, &mut answer).expect("an answer");
+    assert_eq!(&answer, b"+OK\r\n");
+}
+
+#[test]
 fn who_never_gives_a_password_is_let_go() {
     let pair = users(Stage::SecondaryOnly, &["handshake_timeout = \"300ms\""]);
     let (mut silent, mut known) = (pair.client(), pair.client());

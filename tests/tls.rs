@@ -62,6 +62,7 @@ fn clients_speak_tls_and_nothing_else_is_answered() {
     assert!(!answer.starts_with(b"+") && !answer.starts_with(b"-"), "{}", answer.escape_ascii());
     let rejected = || pair.proxy.metric("multistore_connections_rejected_total", &[("reason", "handshake")]);
     poll_until(SOON, "a counted failure", || rejected() == 1.0);
+    pair.proxy.wait_for_log("a client's TLS handshake failed");
     drop(client);
     poll_until(SOON, "nobody left", || pair.proxy.metric("multistore_connections", &[]) == 0.0);
     pair.assert_equal_stores();

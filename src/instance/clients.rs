@@ -1,6 +1,7 @@
 //! The sockets of the clients, and what other clients may know about them.
 
 use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::Waker;
 use std::time::Instant;
@@ -22,6 +23,8 @@ const SHARE: usize = 64 * 1024;
 pub struct ClientInfo {
     /// The client's address.
     pub addr: String,
+    /// Its IP address; `None` over a Unix socket.
+    pub ip: Option<IpAddr>,
     /// The address that it connected to.
     pub laddr: String,
     /// CLIENT SETNAME.

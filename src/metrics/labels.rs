@@ -91,6 +91,8 @@ label! {
         Io = "io",
         /// AUTH or HELLO with a wrong user or password.
         Auth = "auth",
+        /// AUTH or HELLO that was not checked: its address had got too much wrong.
+        AuthThrottled = "auth_throttled",
         /// A command, key or channel that the client's user may not use.
         Denied = "denied",
         /// A command that the proxy refuses to pass on.

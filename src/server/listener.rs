@@ -173,21 +173,22 @@ impl Listener {
                 let (stream, peer) = listener.accept().await?;
                 stream.set_nodelay(true)?;
                 let local = stream.local_addr().map(|address| address.to_string()).unwrap_or_default();
-                let incoming = Incoming::Tcp(stream, peer.ip().to_canonical());
-                Ok((incoming, info(peer.to_string(), local)))
+                let ip = peer.ip().to_canonical();
+                Ok((Incoming::Tcp(stream, ip), info(peer.to_string(), local, Some(ip))))
             }
             Listener::Unix(listener, path) => {
                 let (stream, _) = listener.accept().await?;
                 let address = format!("{}:0", path.display());
-                Ok((Incoming::Unix(stream), info(address.clone(), address)))
+                Ok((Incoming::Unix(stream), info(address.clone(), address, None)))
             }
         }
     }
 }
 
-fn info(addr: String, laddr: String) -> ClientInfo {
+fn info(addr: String, laddr: String, ip: Option<IpAddr>) -> ClientInfo {
     ClientInfo {
         addr,
+        ip,
         laddr,
         name: Vec::new(),
         lib_name: Vec::new(),

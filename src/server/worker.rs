@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
@@ -24,6 +24,7 @@ use crate::admin::orders::What;
 use crate::config::{Auth, Config};
 use crate::instance::admission::Seat;
 use crate::instance::{self, ClientInfo, Instance, spawn_vital};
+use crate::logging::{Escaped, Throttle};
 use crate::metrics::{Metrics, RejectReason};
 use crate::net::{ReadHalf, WriteHalf, split_tcp, split_tls, split_unix};
 use crate::session;
@@ -61,6 +62,8 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 const DRAIN_STEP: Duration = Duration::from_millis(1);
 /// How often idle clients are looked for.
 const SWEEP: Duration = Duration::from_secs(1);
+/// How often a failed handshake is logged.
+static HANDSHAKE_FAILED: Throttle = Throttle::new(Duration::from_secs(10));
 /// How long a worker that failed is left alone before it begins anew.
 const RESTART_BACKOFF: Duration = Duration::from_millis(100);
 
@@ -263,8 +266,8 @@ fn greet(instance: &Rc<Instance>, seat: Seat, incoming: Incoming, info: ClientIn
             let instance = instance.clone();
             drop(spawn_local(async move {
                 match shake_hands(&instance, stream, tls).await {
-                    Some((reader, writer)) => serve(&instance, seat, reader, writer, info),
-                    None => instance.metrics.connections_rejected[RejectReason::Handshake].inc(),
+                    Ok((reader, writer)) => serve(&instance, seat, reader, writer, info),
+                    Err(problem) => no_handshake(&instance, &info, &problem),
                 }
             }));
             return;
@@ -273,19 +276,30 @@ fn greet(instance: &Rc<Instance>, seat: Seat, incoming: Incoming, info: ClientIn
     serve(instance, seat, reader, writer, info);
 }
 
-/// `None`: it did not come to an encrypted connection, or there is no certificate.
+/// An error: it did not come to an encrypted connection.
 async fn shake_hands(
     instance: &Instance,
     stream: TcpStream,
     tls: Option<Arc<ServerConfig>>,
-) -> Option<(ReadHalf, WriteHalf)> {
+) -> Result<(ReadHalf, WriteHalf), String> {
     let within = instance.config_ref().handshake_timeout;
-    let shaken = timeout(within, TlsStream::accept(stream, tls?)).await;
-    shaken.ok()?.ok().map(split_tls)
+    let tls = tls.ok_or("there is no usable certificate")?;
+    let shaken = timeout(within, TlsStream::accept(stream, tls)).await;
+    let shaken = shaken.map_err(|_| "it took longer than handshake_timeout")?;
+    shaken.map(split_tls).map_err(|error| error.to_string())
 }
 
 fn serve(instance: &Rc<Instance>, seat: Seat, reader: ReadHalf, writer: WriteHalf, info: ClientInfo) {
     drop(spawn_local(session::serve(instance.clone(), seat, reader, writer, info)));
+}
+
+/// A failed handshake is counted, and one in a while is shown: strangers could fill the log.
+fn no_handshake(instance: &Instance, info: &ClientInfo, problem: &str) {
+    instance.metrics.connections_rejected[RejectReason::Handshake].inc();
+    if let Some(suppressed) = HANDSHAKE_FAILED.admit(Instant::now()) {
+        tracing::warn!(instance = %instance.name, client = %info.addr, suppressed,
+            problem = %Escaped(problem.as_bytes()), "a client's TLS handshake failed");
+    }
 }
 
 struct Closed(Rc<Instance>);

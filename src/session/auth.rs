@@ -3,7 +3,8 @@
 //! Passwords are checked by the proxy against users of its own, or by the default store itself, on a connection of
 //! their own. The lanes run as the store's configured user, and nothing that a client says changes that.
 
-use std::time::Duration;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use crate::command::Args;
 use crate::config::Auth;
@@ -16,11 +17,12 @@ use crate::store::dedicated::{Dedicated, DedicatedError};
 use crate::store::pool::Pool;
 
 use super::client_command::valid_name;
+use super::guesses::{Delays, TooMany};
 use super::{Gone, Owned, Session, Task};
 
-/// The delay after the first wrong password of a connection; it doubles with each.
-const FAILURE_DELAY: Duration = Duration::from_millis(50);
-const MAX_FAILURE_DELAY: Duration = Duration::from_secs(5);
+/// Nothing is checked for an address that has got too much wrong.
+const TOO_MANY: &str = "MULTISTORE too many wrong passwords came from this address (setting 'auth_delay'); this one was \
+                        not checked, try again later";
 const WRONGPASS: &str = "WRONGPASS invalid username-password pair or user is disabled.";
 const NO_DEFAULT_USER: &str = "ERR AUTH <password> called without any password configured for the default user. Are \
                                you sure your configuration is correct?";
@@ -122,6 +124,9 @@ impl Session {
     /// AUTH, or HELLO … AUTH: the proxy decides, or the default store.
     pub(super) async fn authenticate(&mut self, request: Owned) -> Result<(), Gone> {
         self.drained(1).await?;
+        if matches!(Credentials::of(&request.args), Ok(Some(_))) && !self.await_turn(&request).await? {
+            return Ok(());
+        }
         if self.instance.config().auth == Auth::Users {
             return self.verify(request).await;
         }
@@ -152,7 +157,7 @@ impl Session {
             }
         };
         if reply.first() == Some(&b'-') {
-            self.failed().await?;
+            self.failed(&request).await?;
             self.pay(request.seq, &reply);
             return Ok(());
         }
@@ -161,12 +166,42 @@ impl Session {
         Ok(())
     }
 
+    /// Waits until a password of this address may be checked again. False: it is refused, that would be too long.
+    async fn await_turn(&mut self, request: &Owned) -> Result<bool, Gone> {
+        let (address, delays) = (self.address(), self.delays());
+        let turn = self.instance.guesses.borrow_mut().turn(address, delays, Instant::now());
+        match turn {
+            Ok(wait) => self.wait(wait).await.map(|()| true),
+            Err(TooMany) => {
+                self.instance.metrics.client_errors[ClientErrorKind::AuthThrottled].inc();
+                self.pay_error(request.seq, TOO_MANY);
+                Ok(false)
+            }
+        }
+    }
+
     /// A wrong password costs time, and more the next time: guessing is slow, mistyping is not.
-    async fn failed(&mut self) -> Result<(), Gone> {
+    async fn failed(&mut self, request: &Owned) -> Result<(), Gone> {
         self.instance.metrics.client_errors[ClientErrorKind::Auth].inc();
-        let delay = FAILURE_DELAY.saturating_mul(1 << self.failures.min(16)).min(MAX_FAILURE_DELAY);
-        self.failures = self.failures.saturating_add(1);
-        let until = tokio::time::Instant::now() + delay;
+        let (address, delays) = (self.address(), self.delays());
+        let delay = self.instance.guesses.borrow_mut().wrong(address, &request.args, delays, Instant::now());
+        self.wait(delay).await
+    }
+
+    fn address(&self) -> Option<IpAddr> {
+        self.io.info.borrow().ip
+    }
+
+    fn delays(&self) -> Delays {
+        let config = self.instance.config_ref();
+        Delays { first: config.auth_delay, max: config.auth_delay_max }
+    }
+
+    async fn wait(&mut self, time: Duration) -> Result<(), Gone> {
+        if time.is_zero() {
+            return Ok(());
+        }
+        let until = tokio::time::Instant::now() + time;
         tokio::select! {
             gone = self.until(|_| false) => gone,
             () = tokio::time::sleep_until(until) => Ok(()),
@@ -192,7 +227,7 @@ impl Session {
             }
         };
         let Some(user) = config.users.verify(given.user, given.password) else {
-            self.failed().await?;
+            self.failed(&request).await?;
             self.pay_error(request.seq, WRONGPASS);
             return Ok(());
         };

@@ -15,6 +15,7 @@ mod auth;
 mod blocking;
 mod client_command;
 mod fenced;
+pub mod guesses;
 mod heavy;
 mod info;
 mod judge;
@@ -137,8 +138,6 @@ struct Session {
     looked: bool,
     /// Close as soon as everything owed is sent.
     closing: bool,
-    /// Wrong passwords so far.
-    failures: u32,
     /// Bytes of the request that is waited for.
     waiting: usize,
 }
@@ -192,7 +191,6 @@ pub fn serve(
         eof: false,
         looked: false,
         closing: false,
-        failures: 0,
         waiting: 0,
     };
     session.io.authenticated.set(authenticated);

@@ -153,6 +153,15 @@ impl Fences {
         }
     }
 
+    /// Does a fence stand around this key, whoever else waits for it?
+    pub fn stands_around(&self, hash: u64) -> bool {
+        self.standing.values().any(|footprint| match footprint {
+            Footprint::Nothing => false,
+            Footprint::Everything => true,
+            Footprint::Keys(keys) => keys.iter().any(|key| key.hash == hash),
+        })
+    }
+
     /// Puts a fence up around `footprint`. The caller has checked that nothing blocks it.
     pub fn raise(&mut self, footprint: Footprint) -> FenceKey {
         self.next += 1;

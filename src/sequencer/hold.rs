@@ -81,6 +81,11 @@ impl Holds {
         self.fences.blocks(footprint)
     }
 
+    /// Does a fence stand around this key, whatever waits?
+    pub fn stands_around(&self, hash: u64) -> bool {
+        self.fences.stands_around(hash)
+    }
+
     /// Does no fence stand, whatever waits?
     pub fn is_clear(&self) -> bool {
         self.standing.is_empty() && self.hydrating.is_empty()

@@ -33,6 +33,8 @@ pub struct Suspect {
     pub not_before: u64,
     /// Attempts that failed.
     pub attempts: u32,
+    /// It cannot be copied, as far as anybody knows.
+    pub given_up: bool,
     /// The right store may never have held the key: if it has none, the one that is behind keeps its own.
     pub cold: bool,
 }
@@ -183,7 +185,16 @@ impl Knowledge {
             }
             return;
         }
-        let suspect = Suspect { db, key: key.into(), behind, since: now, not_before: now, attempts: 0, cold };
+        let suspect = Suspect {
+            db,
+            key: key.into(),
+            behind,
+            since: now,
+            not_before: now,
+            attempts: 0,
+            given_up: false,
+            cold,
+        };
         self.suspects.insert(hash, suspect);
         self.order.push_back(hash);
         if self.order.len() > 2 * self.suspects.len() + LOOKED_AT {
@@ -199,10 +210,12 @@ impl Knowledge {
         }
     }
 
-    /// How many listed keys can be copied to `store` before long? Not those that are known to be too large.
+    /// How many listed keys can be copied to `store` before long? Not those that are known to be too large, but for
+    /// those that are due to be looked at again.
     pub fn repairable_behind(&self, store: StoreId, now: u64) -> usize {
         let soon = |suspect: &&Suspect| {
-            suspect.behind == store && (suspect.attempts > 0 || suspect.not_before <= now)
+            let hopeless = suspect.given_up && suspect.attempts == 0 && suspect.not_before > now;
+            suspect.behind == store && !hopeless
         };
         self.suspects.values().filter(soon).count()
     }
@@ -289,6 +302,25 @@ impl Knowledge {
         };
     }
 
+    /// Two databases were exchanged on both stores: the suspects move with their keys, and of the rest only what is
+    /// known of all keys still holds. `hash` tells a key's hash in a database.
+    pub fn swap(&mut self, a: u32, b: u32, hash: impl Fn(u32, &[u8]) -> u64) {
+        self.in_sync.clear();
+        let there = |db: u32| match db {
+            db if db == a => b,
+            db if db == b => a,
+            db => db,
+        };
+        let suspects = std::mem::take(&mut self.suspects);
+        self.order.clear();
+        for (_, suspect) in suspects {
+            let suspect = Suspect { db: there(suspect.db), ..suspect };
+            let place = hash(suspect.db, &suspect.key);
+            self.order.push_back(place);
+            self.suspects.insert(place, suspect);
+        }
+    }
+
     /// Both stores were emptied, at a point of the order behind which only the listed keys have come into doubt.
     pub fn emptied(&mut self) {
         self.next = None;
@@ -321,6 +353,14 @@ impl Knowledge {
             suspect.since = suspect.since.min(history.since);
             suspect.attempts = history.attempts + 1;
             suspect.not_before = now + (FIRST_PAUSE_MICROS << history.attempts.min(7));
+        }
+    }
+
+    /// The key cannot be copied. Perhaps it has changed by `until`.
+    pub fn give_up(&mut self, hash: u64, until: u64) {
+        self.postpone_by(hash, until);
+        if let Some(suspect) = self.suspects.get_mut(&hash) {
+            suspect.given_up = true;
         }
     }
 

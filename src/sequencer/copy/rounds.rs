@@ -150,15 +150,16 @@ impl Sequencer {
     pub(super) fn is_copy_current(&self, key: CopyKey) -> bool {
         self.copies.get(key).is_some_and(|copy| {
             // Under a fence of its own nobody writes. Under somebody else's, who writes on another connection, it
-            // is not known what has been read.
-            copy.hydration.is_some() || !copy.dirty && !self.holds.blocks(&Copy::footprint(copy.hash))
+            // is not known what has been read. Who is held writes nothing: not before a flip either, which waits for
+            // the copy.
+            copy.hydration.is_some() || !copy.dirty && !self.holds.stands_around(copy.hash)
         })
     }
 
     /// The key has changed since it was read.
     pub(super) fn read_again(&mut self, key: CopyKey) {
         let Some(copy) = self.copies.get(key) else { return };
-        if self.holds.blocks(&Copy::footprint(copy.hash)) {
+        if self.holds.stands_around(copy.hash) {
             self.put_copy_off(key);
         } else if copy.means.is_paged() && copy.history.attempts < MAX_ROUNDS && copy.replace {
             // To read much in vain again and again costs everybody.
@@ -393,7 +394,7 @@ impl Sequencer {
             format!("MULTISTORE the key could not be copied to {name}, {why}; the command was not sent")
         });
         self.end_copy(key, text);
-        self.known.postpone_by(hash, now + GIVEN_UP_PAUSE_MICROS);
+        self.known.give_up(hash, now + GIVEN_UP_PAUSE_MICROS);
     }
 
     /// Others come first; the key is as suspect as it was.

@@ -11,6 +11,7 @@ mod background;
 mod busy;
 mod clients;
 mod config;
+mod ear;
 mod failure;
 mod large;
 mod memory;
@@ -121,6 +122,7 @@ pub struct Instance {
     pause: Cell<Option<pause::Pause>>,
     state: Arc<StateFile>,
     background: Background,
+    ears: ear::Ears,
 }
 
 /// Bytes read from a client at once; also about what one client may submit in one turn.
@@ -194,6 +196,7 @@ impl Instance {
             pause: Cell::new(None),
             state,
             background,
+            ears: ear::Ears::default(),
         })
     }
 
@@ -309,6 +312,7 @@ impl Instance {
         for key in keys.drain(..) {
             self.wake(key);
         }
+        self.ears.settle(&mut core);
         let mut busy = false;
         for store in StoreId::ALL {
             let lane = core.lane(store);
@@ -453,6 +457,7 @@ impl Instance {
 pub fn spawn_tasks(instance: &Rc<Instance>) {
     for store in StoreId::ALL {
         spawn_local(supervise(instance.clone(), store));
+        spawn_vital(instance, ear::run(instance.clone(), store));
     }
     spawn_vital(instance, instance.clone().run_timer());
     spawn_vital(instance, walk::run(instance.clone()));

@@ -141,6 +141,13 @@ pub struct SyncStatus {
     pub untouched_keys: String,
     /// The store that is being repaired as a whole: `primary` or `secondary`.
     pub behind_as_a_whole: Option<String>,
+    /// Keys that scripts may have changed without declaring them: `settled`, `being_heard`, or `walk_owed`, where the
+    /// stores are to be walked for them.
+    #[serde(default)]
+    pub undeclared_keys: String,
+    /// The stores that tell which keys change, so that undeclared ones are known.
+    #[serde(default)]
+    pub listens_to: Vec<String>,
     /// Keys that are listed as suspect on a store.
     pub suspects: u64,
     /// Since when the oldest of them waits.

@@ -26,7 +26,7 @@ impl Instance {
             StoreId::ALL.iter().all(|store| core.lane(*store).is_up() && core.lane(*store).depth() == 0);
         let (suspects, _) = core.suspects();
         let now = core.to_record();
-        let walks = core.owes_walk() || now.base == Sync::Unknown && core.behind_as_a_whole().is_some();
+        let walks = core.is_deaf() || now.base == Sync::Unknown && core.behind_as_a_whole().is_some();
         let clean = idle && suspects == 0 && !walks;
         drop(core);
         self.write_state(now, clean);

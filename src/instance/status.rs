@@ -66,6 +66,17 @@ impl Instance {
                 Sync::Suspect(store) => format!("suspect_on_{store}"),
             },
             behind_as_a_whole: core.behind_as_a_whole().map(|store| store.name().to_owned()),
+            undeclared_keys: match (core.owes_walk(), core.is_deaf()) {
+                (true, _) => "walk_owed",
+                (false, true) => "being_heard",
+                (false, false) => "settled",
+            }
+            .to_owned(),
+            listens_to: StoreId::ALL
+                .iter()
+                .filter(|store| core.is_ear_open(**store))
+                .map(|store| store.name().to_owned())
+                .collect(),
             suspects: suspects as u64,
             oldest_suspect_seconds: age / 1_000_000,
             copies_under_way: core.copies_under_way() as u64,

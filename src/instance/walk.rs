@@ -25,6 +25,8 @@ const PAUSE: Duration = Duration::from_millis(1);
 const REST_PER_WALK: u32 = 10;
 /// The shortest pause between two such walks.
 const SHORTEST_REST: Duration = Duration::from_secs(2);
+/// How long a walk waits for somebody to listen to what changes meanwhile.
+const EARS_PATIENCE: Duration = Duration::from_millis(300);
 /// Keys asked for per page.
 const PAGE: &str = "256";
 
@@ -44,8 +46,13 @@ pub async fn run(instance: Rc<Instance>) {
     let mut rest = Rest { until: Instant::now() };
     loop {
         sleep(LOOK).await;
-        rest.pay_owed(&instance);
+        if rest.is_over(&instance) {
+            pay_owed(&instance);
+        }
         let Some(behind) = wanted(&instance) else { continue };
+        ears_open(&instance).await;
+        // What has been written up to here lies before the walk.
+        pay_owed(&instance);
         let began = Instant::now();
         tracing::info!(instance = %instance.name, store = %behind, "the store is behind as a whole: repairing it");
         let outcome = walk(&instance, behind).await;
@@ -70,17 +77,35 @@ struct Rest {
 // === impl Rest ===
 
 impl Rest {
-    fn pay_owed(&self, instance: &Instance) {
-        let mut core = instance.core_mut();
-        let default = core.default_store();
-        let may = core.stage().is_dual() && core.sync_base() != Sync::Suspect(default);
-        if may && Instant::now() >= self.until && core.take_owed_walk() {
-            core.doubt_unnamed(default.other());
-        }
+    /// A change of stage that waits for the walk is an operator's wish, and no client's.
+    fn is_over(&self, instance: &Instance) -> bool {
+        Instant::now() >= self.until || instance.core().held_flip().is_some()
     }
 
     fn after(&mut self, walk: Duration) {
         self.until = Instant::now() + (walk * REST_PER_WALK).max(SHORTEST_REST);
+    }
+}
+
+/// Undeclared keys may have been written: the other store is behind as a whole.
+fn pay_owed(instance: &Instance) {
+    let mut core = instance.core_mut();
+    let default = core.default_store();
+    let may = core.stage().is_dual() && core.sync_base() != Sync::Suspect(default);
+    if may && core.take_owed_walk() {
+        core.doubt_unnamed(default.other());
+    }
+}
+
+/// Waits a moment for somebody to hear which keys change, if that is wanted: else a walk is owed again at once.
+async fn ears_open(instance: &Instance) {
+    let until = Instant::now() + EARS_PATIENCE;
+    let waits = || {
+        let core = instance.core_mut();
+        core.wants_ears() && StoreId::ALL.iter().any(|store| !core.is_ear_open(*store))
+    };
+    while waits() && Instant::now() < until {
+        sleep(PAUSE).await;
     }
 }
 
@@ -113,7 +138,9 @@ async fn walk(instance: &Rc<Instance>, behind: StoreId) -> Result<u64, Broken> {
             }
         }
     }
-    while instance.core().copies_under_way() > 0 {
+    // Those that are begun from here on are of listed keys.
+    let newest = instance.core().newest_copy();
+    while instance.core().has_copies_up_to(newest) {
         sleep(PAUSE).await;
     }
     let mut core = instance.core_mut();

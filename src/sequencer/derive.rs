@@ -81,7 +81,7 @@ pub(super) fn has_error(reply: &[u8]) -> bool {
 }
 
 /// The requests that stand one behind the other in `frames`.
-fn split(frames: &[u8]) -> Vec<(&[u8], Vec<Span>)> {
+pub(super) fn split(frames: &[u8]) -> Vec<(&[u8], Vec<Span>)> {
     let limits = RequestLimits { max_request: u32::MAX as usize, ..RequestLimits::default() };
     let mut decoder = Decoder::new();
     let mut rest = frames;

@@ -6,9 +6,9 @@ use super::Sequencer;
 use super::derive::{Taken, has_error};
 use super::op::{Owner, Policy};
 use super::plan::Plan;
-use super::submission::{Dedicated, Scope};
+use super::submission::Dedicated;
 use super::transaction::combined;
-use super::write::{note_sources, touched};
+use super::write::{named, note_sources, touched};
 
 // === impl Sequencer ===
 
@@ -25,6 +25,9 @@ impl Sequencer {
     fn mirror_dedicated(&mut self, effect: &Dedicated<'_>) {
         let other = self.default_store().other();
         let written = touched(&effect.footprint, effect.frame, effect.scope);
+        // What it did not name is heard: `listen_aside`.
+        let alone =
+            if effect.scope.is_named() { written.clone() } else { named(&effect.footprint, effect.frame) };
         let plan = self.plan_of(combined(&effect.ways), &effect.footprint, effect.scope);
         let made = match plan {
             Plan::Verbatim | Plan::Accepted if effect.replies == 1 => {
@@ -36,7 +39,7 @@ impl Sequencer {
                 let taken = Taken::apart(&table, effect.frame, &effect.ways);
                 let (made, copies) = taken.effect(self.dialect(), effect.reply, effect.companions);
                 if copies {
-                    self.doubt(&written, effect.context.db, other);
+                    self.doubt(&alone, effect.context.db, other);
                 }
                 made
             }
@@ -44,14 +47,9 @@ impl Sequencer {
         };
         match made {
             Effect::Nothing => {}
-            Effect::Copy => {
-                self.went_on_alone(&written, effect.context.db);
-                if effect.scope == Scope::Undeclared {
-                    self.owe_walk();
-                }
-            }
+            Effect::Copy => self.went_on_alone(&alone, effect.context.db),
             Effect::Frames { bytes, replies } => {
-                self.wrote_verbatim(&effect.footprint, effect.scope);
+                self.wrote_verbatim(&effect.footprint, effect.frame, effect.scope);
                 let mut op =
                     self.own_op(Owner::Nobody, effect.command, Policy::Single(other), effect.context);
                 op.write = true;
@@ -59,7 +57,7 @@ impl Sequencer {
                 op.answered = true;
                 op.relative = effect.expiry.is_relative();
                 op.due = self.due_on_own_connection(&effect.footprint);
-                op.touched = written.clone();
+                op.touched = written;
                 note_sources(&mut op, &effect.footprint);
                 self.send_counted(op, &bytes, &[other], replies);
                 self.ask_ends(
@@ -73,7 +71,7 @@ impl Sequencer {
                 }
                 if has_error(effect.reply) {
                     // Not everything ran that would have settled its keys.
-                    self.doubt(&written, effect.context.db, other);
+                    self.doubt(&alone, effect.context.db, other);
                 }
             }
         }

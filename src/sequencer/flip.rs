@@ -153,7 +153,10 @@ impl Sequencer {
         let answered = self.lane(next).answered() >= pending.tails[next.index()];
         // Where both stay in use, a copy that turns out to be refused is still known of afterwards.
         let copied = pending.stage.is_dual() || !self.is_copy_on_its_way_to(next);
-        answered && copied && (!self.settings.hydrate || self.known.repairable_behind(next, self.now) == 0)
+        answered
+            && copied
+            && !self.is_deaf()
+            && (!self.settings.hydrate || self.known.repairable_behind(next, self.now) == 0)
     }
 
     pub(super) fn apply_stage(&mut self, stage: Stage) {
@@ -209,6 +212,11 @@ impl Sequencer {
             return Some(format!(
                 "the {store} store may have lost writes: say which store is right (multistore repair --from)"
             ));
+        }
+        if self.owes_walk {
+            return Some(
+                "keys were written that no command named; both stores are walked for them".to_owned(),
+            );
         }
         if self.behind_as_a_whole() == Some(next) {
             return Some(format!("the {next} store is behind as a whole; it is being repaired"));

@@ -21,6 +21,7 @@ pub mod clients;
 pub mod copy;
 pub mod cursors;
 mod derive;
+mod ear;
 mod effect;
 mod ends;
 pub mod errors;
@@ -35,6 +36,7 @@ pub mod park;
 mod pieces;
 pub mod plan;
 pub mod policy;
+mod reach;
 mod read;
 mod recent;
 mod reply;
@@ -166,6 +168,10 @@ pub struct Sequencer {
     scripts: Scripts,
     /// Keys may have been written that no command declared: the stores are to be walked.
     owes_walk: bool,
+    /// Who hears which keys change, by store.
+    ears: [ear::Ear; 2],
+    /// When a command last changed keys that it did not name.
+    unnamed_at: Option<u64>,
     /// Clients that wait for a copy before they take a fence.
     hydration_waiters: Vec<clients::ClientKey>,
     /// While those are let go that have waited for copies: the keys that could not be copied, and why.
@@ -236,6 +242,8 @@ impl Sequencer {
             dialects: [Dialect::default(); 2],
             scripts: Scripts::default(),
             owes_walk: false,
+            ears: Default::default(),
+            unnamed_at: None,
             hydration_waiters: Vec::new(),
             refused_copies: Vec::new(),
             doubted_source: None,
@@ -350,6 +358,8 @@ impl Sequencer {
     pub fn lane_lost(&mut self, store: StoreId) {
         self.metrics.store(store).up.set(0);
         let gone = self.lanes[store.index()].lost();
+        // What was on the lane has an unknown outcome, and the next one may lead to another server.
+        self.ear_shut(store);
         for awaited in gone {
             if let lane::Sink::Op(op) = awaited.sink {
                 self.failed(op, store, Failure::Lost);
@@ -491,6 +501,7 @@ impl Sequencer {
     /// Forgets a client: nothing that it asked for and that has not been sent will be.
     pub fn disconnect(&mut self, key: clients::ClientKey) {
         self.drop_holds_of(key);
+        self.forget_aside(key);
         self.drop_park_of(key);
         self.clients.remove(key);
     }

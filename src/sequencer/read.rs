@@ -23,6 +23,13 @@ impl Sequencer {
             self.place_on(submission, store);
             return;
         }
+        if self.is_deaf()
+            && (self.default_store() == StoreId::Secondary || self.all_in_sync(&submission.footprint))
+        {
+            // What a script has just written elsewhere, or would compare with what it has not.
+            self.place_single(submission);
+            return;
+        }
         match self.settings.reads {
             Reads::Default => self.place_single(submission),
             Reads::Compare => {

@@ -35,16 +35,22 @@ pub struct Scripts {
 // === impl ScriptWay ===
 
 impl ScriptWay {
-    /// A script of which nothing is known: its declared keys are copied.
+    /// A script, or a function, of which nothing is known: what it changes is copied, named or not.
     pub const UNKNOWN: ScriptWay =
-        ScriptWay { way: Way::Copied, undeclared: false, ends: true, read_only: false };
+        ScriptWay { way: Way::Copied, undeclared: true, ends: true, read_only: false };
+
+    /// No script: its keys tell what it touches.
+    pub const fn plain(way: Way) -> ScriptWay {
+        ScriptWay { way, undeclared: false, ends: true, read_only: false }
+    }
 
     fn of(source: &[u8]) -> ScriptWay {
         let traits: ScriptTraits = analyse(source);
         let verbatim = traits.literal_commands && !traits.may_choose;
         let way = if verbatim { Way::Verbatim } else { Way::Copied };
         let read_only = declares_no_writes(source);
-        ScriptWay { way, undeclared: traits.undeclared_keys_possible, ends: traits.may_expire, read_only }
+        let undeclared = traits.undeclared_keys_possible && !read_only;
+        ScriptWay { way, undeclared, ends: traits.may_expire, read_only }
     }
 }
 
@@ -58,7 +64,7 @@ impl Scripts {
             ("evalsha", Some(sha), _) => self.lookup(sha),
             ("script|load", _, Some(source)) => {
                 self.learn(source);
-                ScriptWay { way: Way::Verbatim, ..ScriptWay::UNKNOWN }
+                ScriptWay::plain(Way::Verbatim)
             }
             _ => ScriptWay::UNKNOWN,
         }

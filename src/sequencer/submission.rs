@@ -170,6 +170,15 @@ impl Expiry {
     }
 }
 
+// === impl Scope ===
+
+impl Scope {
+    /// Does a write of this scope name all keys that it may change, or empty or exchange whole databases?
+    pub fn is_named(self) -> bool {
+        !matches!(self, Scope::Undeclared | Scope::Unlisted)
+    }
+}
+
 // === impl Submission ===
 
 impl Submission<'_> {

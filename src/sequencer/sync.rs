@@ -2,16 +2,19 @@
 
 use crate::command::{Args, CommandId, Kind};
 use crate::mirror::{Dialect, Recipe, Way};
+use crate::resp::encode;
 use crate::stage::{Stage, StoreId};
 
 use super::clients::ClientKey;
 use super::copy::Hydration;
 use super::derive::has_error;
-use super::fence::Footprint;
+use super::fence::{Footprint, hash_key};
 use super::knowledge::Sync;
 use super::op::OpKey;
 use super::plan::{self, Plan, plan};
+use super::reach::Reach;
 use super::touched::Touched;
+use super::write::named;
 use super::{Scope, ScriptWay, Sequencer};
 
 /// What is on record of the stores' contents while an instance runs.
@@ -53,16 +56,21 @@ impl Sequencer {
                 Way::Nothing | Way::Verbatim | Way::Copied => Plan::Verbatim,
             },
             // Only the store knows what it touches beside its keys.
-            (Scope::Undeclared, _) => match way {
-                Way::Nothing | Way::Verbatim if self.known.is_all_in_sync() => Plan::Verbatim,
+            (Scope::Undeclared, _) | (_, Footprint::Everything) => match way {
+                Way::Nothing | Way::Verbatim if self.is_everything_known() => Plan::Verbatim,
                 _ => plan(Way::Copied, footprint.keys(), self.default_store(), |hash| self.known.of(hash)),
             },
-            (_, Footprint::Everything) => match way {
-                Way::Nothing | Way::Verbatim if self.known.is_all_in_sync() => Plan::Verbatim,
-                _ => Plan::Copied,
-            },
+            // What it carries on may be of a key that has changed unheard.
+            _ if self.is_deaf() && carries(footprint) => {
+                plan(Way::Copied, footprint.keys(), self.default_store(), |hash| self.known.of(hash))
+            }
             _ => plan(way, footprint.keys(), self.default_store(), |hash| self.known.of(hash)),
         }
+    }
+
+    /// Is every key in sync, also those that nobody has named?
+    fn is_everything_known(&self) -> bool {
+        self.known.is_all_in_sync() && !self.is_deaf()
     }
 
     /// May the default store lack keys that the other one has?
@@ -90,8 +98,7 @@ impl Sequencer {
 
     /// A write goes to both stores at this point: notes what is in sync from here on. True: something
     /// was not in sync before, so the replies may part.
-    pub(super) fn wrote_verbatim(&mut self, footprint: &Footprint, scope: Scope) -> bool {
-        let default = self.default_store();
+    pub(super) fn wrote_verbatim(&mut self, footprint: &Footprint, frame: &[u8], scope: Scope) -> bool {
         match scope {
             Scope::FlushAll => {
                 self.known.emptied();
@@ -99,12 +106,7 @@ impl Sequencer {
                 return true;
             }
             Scope::FlushDb => self.dirty_all_copies(),
-            Scope::Swap => {
-                self.dirty_all_copies();
-                if !self.known.is_all_in_sync() {
-                    self.known.doubt_everything(default.other());
-                }
-            }
+            Scope::Swap => self.swapped(frame),
             Scope::Keys | Scope::Functions | Scope::Undeclared | Scope::Unlisted => {}
         }
         let mut blind = scope != Scope::Keys || self.known.base() != Sync::InSync;
@@ -210,12 +212,54 @@ impl Sequencer {
         }
     }
 
+    /// Both stores exchange databases at this point: what is known of their keys moves with them.
+    fn swapped(&mut self, frame: &[u8]) {
+        self.dirty_all_copies();
+        for (a, b) in Reach::of(&self.table, frame, 0).swapped {
+            self.known.swap(a, b, hash_key);
+        }
+        // Replies that are still to come tell of the keys where they were, and so does what is still to be heard.
+        if self.is_deaf() || self.lanes.iter().any(|lane| lane.depth() > 0) {
+            self.owe_walk();
+        }
+    }
+
+    /// Why databases cannot be exchanged now, as an error frame: a cold primary holds parts of both, and what only the
+    /// secondary has cannot be told from what was removed any more.
+    pub fn swap_refusal(&self, scope: Scope, frame: &[u8]) -> Option<Vec<u8>> {
+        let cold = self.settings.hydrate
+            && self.default_store() == StoreId::Primary
+            && self.known.base() == Sync::Unknown
+            && self.stage().is_dual();
+        let swaps = || !Reach::of(&self.table, frame, 0).swapped.is_empty();
+        let mixed = scope == Scope::Unlisted;
+        if !cold || !(scope == Scope::Swap || mixed && swaps()) {
+            return None;
+        }
+        let mut error = Vec::new();
+        encode::error(
+            &mut error,
+            format!(
+                "MULTISTORE SWAPDB is refused while {} is the default store and does not hold every key yet: the keys \
+                 that only {} has would be lost; run a backfill first (multistore backfill start)",
+                self.store_name(StoreId::Primary),
+                self.store_name(StoreId::Secondary)
+            ),
+        );
+        Some(error)
+    }
+
     /// A write on a dedicated connection has an unknown outcome.
     pub fn doubt_effect(&mut self, footprint: &Footprint, frame: &[u8], scope: Scope, db: u32) {
         let touched = match scope {
-            Scope::Keys | Scope::Undeclared => Touched::of(footprint, frame, true),
+            Scope::Keys => Touched::of(footprint, frame, true),
+            Scope::Undeclared | Scope::Unlisted => named(footprint, frame),
             _ => Touched::Everything,
         };
+        if !scope.is_named() {
+            // It may run later than anybody listens.
+            self.owe_walk();
+        }
         self.doubt(&touched, db, self.default_store().other());
     }
 
@@ -244,12 +288,12 @@ impl Sequencer {
             Recipe::Verbatim if writes => Way::Verbatim,
             recipe => recipe.way(spec, args),
         };
-        ScriptWay { way, ..ScriptWay::UNKNOWN }
+        ScriptWay::plain(way)
     }
 
     /// Keys that no command declared may have been written on one store only.
     pub(super) fn owe_walk(&mut self) {
-        self.owes_walk = true;
+        self.owes_walk |= self.stage().is_dual() && self.settings.hydrate;
     }
 
     /// Are the stores to be walked, since undeclared keys may have been written? Asked once.
@@ -394,6 +438,16 @@ impl Sequencer {
             self.drop_copies();
             self.ends.clear();
             self.known.blame(now.default_store().other());
+            // All of it is walked for when dual goes on again.
+            self.owes_walk = false;
         }
     }
+}
+
+/// Does a write of several keys depend on what one of them held?
+fn carries(footprint: &Footprint) -> bool {
+    let keys = footprint.keys();
+    keys.len() > 1
+        && keys.iter().any(|key| key.access.depends())
+        && keys.iter().any(|key| key.access.writes())
 }

@@ -8,7 +8,7 @@ use crate::stage::StoreId;
 use super::copy::Hydration;
 use super::op::{Op, Owner, Policy};
 use super::plan::Plan;
-use super::submission::{Scope, Transaction};
+use super::submission::Transaction;
 use super::write::{note_sources, touched};
 use super::{Reads, Sequencer};
 
@@ -32,6 +32,10 @@ impl Sequencer {
             let op = self.transaction_op(&transaction, policy);
             let replies = transaction.parts.len() as u32;
             self.send_counted(op, &transaction.frame, &[self.default_store()], replies);
+            return;
+        }
+        if let Some(error) = self.swap_refusal(transaction.scope, &transaction.frame) {
+            self.refuse_transaction(&transaction, &error);
             return;
         }
         let way = combined(&transaction.ways);
@@ -74,8 +78,7 @@ impl Sequencer {
                 op.due = self.due(&transaction.footprint);
                 op.touched = written;
                 note_sources(&mut op, &transaction.footprint);
-                op.blind =
-                    self.settle_keys(&transaction.footprint, transaction.scope, transaction.frame.len());
+                op.blind = self.settle_keys(&transaction.footprint, &transaction.frame, transaction.scope);
                 self.send_counted(op, &transaction.frame, &StoreId::ALL, replies);
                 self.learn_ends_of(&transaction);
             }
@@ -94,10 +97,8 @@ impl Sequencer {
                 let mut op = self.transaction_op(&transaction, Policy::Single(default));
                 op.write = transaction.writes;
                 self.send_counted(op, &transaction.frame, &[default], replies);
-                self.went_on_alone(&written, transaction.context.db);
-                if transaction.scope == Scope::Undeclared {
-                    self.owe_walk();
-                }
+                let db = transaction.context.db;
+                self.ran_alone(&transaction.footprint, &transaction.frame, transaction.scope, db);
             }
         }
         if transaction.writes {

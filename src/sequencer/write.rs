@@ -16,6 +16,10 @@ use super::{Ack, Sequencer};
 
 impl Sequencer {
     pub(super) fn place_write(&mut self, submission: &Submission<'_>) {
+        if let Some(error) = self.swap_refusal(submission.scope, &submission.frame) {
+            self.clients.pay(submission.client, submission.seq, &error);
+            return;
+        }
         match self.plan_of(submission.way, &submission.footprint, submission.scope) {
             Plan::Verbatim => self.write_verbatim(submission),
             Plan::Accepted => self.write_derived(submission, ACCEPTED),
@@ -43,7 +47,7 @@ impl Sequencer {
         self.mind_ends(&mut op, &submission.footprint, submission.expiry);
         op.touched = touched(&submission.footprint, &submission.frame, submission.scope);
         note_sources(&mut op, &submission.footprint);
-        op.blind = self.settle_keys(&submission.footprint, submission.scope, submission.frame.len());
+        op.blind = self.settle_keys(&submission.footprint, &submission.frame, submission.scope);
         self.send(op, &submission.frame, &StoreId::ALL);
         self.learn_ends(submission);
         self.wrote(submission);
@@ -80,18 +84,24 @@ impl Sequencer {
         let mut op = self.new_op(submission, Policy::Single(self.default_store()));
         op.write = true;
         self.send(op, &submission.frame, &[self.default_store()]);
-        let touched = touched(&submission.footprint, &submission.frame, submission.scope);
-        self.went_on_alone(&touched, submission.context.db);
-        if submission.scope == Scope::Undeclared {
-            self.owe_walk();
-        }
+        self.ran_alone(&submission.footprint, &submission.frame, submission.scope, submission.context.db);
         self.wrote(submission);
     }
 
+    /// The default store alone gets this, in its lane: the other one is behind in what it writes, named or not.
+    pub(super) fn ran_alone(&mut self, footprint: &Footprint, frame: &[u8], scope: Scope, db: u32) {
+        if !scope.is_named() {
+            self.went_on_alone(&named(footprint, frame), db);
+            self.wrote_unnamed(frame, db);
+        } else {
+            self.went_on_alone(&touched(footprint, frame, scope), db);
+        }
+    }
+
     /// What a verbatim write makes known, unless the default store cannot take it: then nobody gets it.
-    pub(super) fn settle_keys(&mut self, footprint: &Footprint, scope: Scope, bytes: usize) -> bool {
-        match self.refusal(self.default_store(), bytes) {
-            None => self.wrote_verbatim(footprint, scope),
+    pub(super) fn settle_keys(&mut self, footprint: &Footprint, frame: &[u8], scope: Scope) -> bool {
+        match self.refusal(self.default_store(), frame.len()) {
+            None => self.wrote_verbatim(footprint, frame, scope),
             Some(_) => false,
         }
     }
@@ -167,11 +177,14 @@ pub(super) fn note_sources(op: &mut Op, footprint: &Footprint) {
 pub(super) fn touched(footprint: &Footprint, frame: &[u8], scope: Scope) -> Touched {
     match scope {
         Scope::Keys => Touched::of(footprint, frame, true),
-        // Its declared keys; what else it may have written is owed a walk.
-        Scope::Undeclared if *footprint == Footprint::Everything => Touched::Nothing,
-        Scope::Undeclared => Touched::of(footprint, frame, true),
-        Scope::FlushAll | Scope::FlushDb | Scope::Swap | Scope::Functions | Scope::Unlisted => {
-            Touched::Everything
-        }
+        _ => Touched::Everything,
+    }
+}
+
+/// The keys that a write names.
+pub(super) fn named(footprint: &Footprint, frame: &[u8]) -> Touched {
+    match footprint {
+        Footprint::Everything => Touched::Nothing,
+        _ => Touched::of(footprint, frame, true),
     }
 }

@@ -58,11 +58,15 @@ impl Session {
             self.instance.core_mut().step_back(self.key, None);
             return Err(error);
         }
+        if fenced && !work.scope.is_named() {
+            self.instance.core_mut().listen_aside(self.key, work.frame, self.state.db);
+        }
         let exchanged = self.exchange(&[&work.sent, &asked], work.replies + companions as usize).await;
         if aside {
             let written = (work.frame, work.scope, self.state.db);
             self.instance.core_mut().step_back(self.key, Some(written));
         }
+        self.instance.core_mut().listened_aside(self.key);
         let replies = match exchanged {
             Ok(replies) => replies,
             Err(error) => {

@@ -11,6 +11,7 @@ use crate::resp::encode;
 use crate::resp::reply::{ReplyLimits, ReplyScanner, Scanned};
 use crate::resp::request::{Request, spans_of};
 use crate::resp::value::Value;
+use crate::sequencer::Scope;
 use crate::sequencer::fence::Footprint;
 use crate::sequencer::lane::Context;
 use crate::sequencer::op::Failure;
@@ -22,7 +23,7 @@ use super::auth::with_id;
 use super::fenced::Work;
 use super::heavy::heavy_way;
 use super::transaction::{Change, Multi, Own};
-use super::writes::{expiry, scope};
+use super::writes::{expiry, scope, wider};
 use super::{Gone, Owned, Session};
 
 const UNWATCH: &[u8] = b"*1\r\n$7\r\nUNWATCH\r\n";
@@ -110,6 +111,11 @@ impl Session {
             false => told.way,
         };
         let expiry = expiry(spec, &request, told);
+        let refused = self.instance.core().swap_refusal(scope, frame);
+        if let Some(error) = refused {
+            self.pay(seq, &error);
+            return Ok(());
+        }
         let fenced = match self.take_place(writes, &footprint, frame).await? {
             Ok(fenced) => fenced,
             Err(error) => {
@@ -162,6 +168,14 @@ impl Session {
                 return Ok(());
             }
         };
+        let refused = self.instance.core().swap_refusal(multi.scope, &multi.frames);
+        if let Some(error) = refused {
+            self.pay(seq, &error);
+            self.io.info.borrow_mut().queued = -1;
+            self.unpin();
+            self.lower_fence(fenced);
+            return Ok(());
+        }
         let store = self.instance.core().default_store();
         let left = self.is_watching() && self.pinned.as_ref().is_some_and(|loan| loan.store != store);
         let lost = self.watch_lost || left;
@@ -175,7 +189,12 @@ impl Session {
                 replies: multi.parts.len() + 1,
                 footprint: multi.footprint.clone(),
                 ways: multi.ways.clone(),
-                scope: multi.scope,
+                // What it does in other databases it names for itself alone.
+                scope: if multi.selects.is_some() {
+                    wider(multi.scope, Scope::Unlisted)
+                } else {
+                    multi.scope
+                },
                 writes: multi.writes,
                 expiry: multi.expiry,
             };

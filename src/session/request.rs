@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use crate::command::errors::{unknown_command_error, unknown_subcommand_error};
 use crate::command::{
-    Args, CommandFlags, Effect, Key, Keys, Kind, Lookup, Spec, Table, can_fill, classify, keys, other_db,
+    Args, CommandFlags, Effect, Key, Keys, Kind, Lookup, Shape, Spec, Table, can_fill, classify, keys,
+    other_db,
 };
 use crate::metrics::{ClientErrorKind, RequestKind};
 use crate::mirror::Way;
@@ -395,7 +396,12 @@ pub fn footprint(
         Kind::Script | Kind::ScriptRead => keys.is_empty(),
         _ => false,
     };
-    if keyless || (listed && keys.unlisted()) || (effect.writes && other_db(spec, request).is_some()) {
+    // What SORT … STORE looks at besides, only the store knows; what it writes it names.
+    let sorts_into = effect.writes && spec.shape == Shape::Sort;
+    if keyless
+        || (listed && keys.unlisted() && !sorts_into)
+        || (effect.writes && other_db(spec, request).is_some())
+    {
         return Footprint::Everything;
     }
     if !listed || keys.is_empty() {

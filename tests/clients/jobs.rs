@@ -26,9 +26,6 @@ struct Queue {
     trouble: &'static [&'static str],
     /// At least so many jobs, where all is run.
     least: usize,
-    /// Its scripts write keys that they do not declare: the stage is changed while the queue rests, when the stores are
-    /// equal again (docs/compatibility.md).
-    rests: bool,
 }
 
 /// A worker's process. Ends when dropped.
@@ -83,17 +80,8 @@ impl Queue {
         let (port, sent_text) = (port.to_string(), sent.display().to_string());
         let args = [&self.client[1..], &[port.as_str(), sent_text.as_str()]].concat();
         let mut client = Script::start(self.client[0], &args);
-        for (at, stage) in rollout().into_iter().enumerate() {
-            if self.rests && at > 0 {
-                client.finish();
-                let dual = rollout().get(at - 1).is_some_and(|before| before.is_dual());
-                let different = dual.then(|| pair.unequal_for(LAST_JOBS)).flatten();
-                assert!(different.is_none(), "before {stage}: {}", different.unwrap_or_default());
-                pair.stage(stage);
-                client = Script::start(self.client[0], &args);
-            } else {
-                pair.stage(stage);
-            }
+        for stage in rollout() {
+            pair.stage(stage);
             client.await_rounds(rounds() + 1);
             let before = runs(&done).len();
             let moved = poll_for(LAST_JOBS, || (runs(&done).len() > before).then_some(()));
@@ -141,7 +129,6 @@ fn every_job_of_sidekiq_is_processed_exactly_once() {
         client: &["ruby", "tests/clients/sidekiq_client.rb"],
         trouble: &["ERROR", "WARN"],
         least: 500,
-        rests: false,
     };
     queue.runs_every_job_exactly_once();
 }
@@ -165,7 +152,6 @@ fn every_task_of_celery_is_processed_exactly_once() {
         client: &[PYTHON, "tests/clients/celery_client.py"],
         trouble: &["ERROR", "Traceback", "Connection to broker lost"],
         least: 200,
-        rests: false,
     };
     queue.runs_every_job_exactly_once();
 }
@@ -191,7 +177,6 @@ fn every_job_of_rq_is_processed_exactly_once() {
         client: &[PYTHON, "tests/clients/rq_client.py"],
         trouble: &["ERROR", "Traceback"],
         least: 200,
-        rests: false,
     };
     queue.runs_every_job_exactly_once();
 }
@@ -204,7 +189,6 @@ fn every_job_of_bullmq_is_processed_exactly_once() {
         client: &["node", "tests/clients/bullmq_client.js"],
         trouble: &["rror"],
         least: 200,
-        rests: true,
     };
     queue.runs_every_job_exactly_once();
 }

@@ -5,6 +5,7 @@ mod support;
 
 mod blocked;
 mod load;
+mod scripts;
 mod subscribers;
 
 use support::*;

@@ -637,6 +637,10 @@ async fn run_fenced(
         if work.writes && !fenced {
             world.core.step_aside(world.peers[&id].key, work.footprint.clone());
         }
+        if fenced && !work.scope.is_named() {
+            let (client, db) = (world.peers[&id].key, world.peers[&id].db);
+            world.core.listen_aside(client, &work.frame, db);
+        }
         let bytes = [work.frame.as_slice(), &asked].concat();
         let timer = world.now + reply_timeout(world);
         let peer = world.peers.get_mut(&id).expect("a peer");
@@ -676,6 +680,7 @@ async fn run_fenced(
         let key = world.peers[&id].key;
         world.core.step_back(key, Some((&work.frame, work.scope, context.db)));
     }
+    world.core.listened_aside(world.peers[&id].key);
     let Some(replies) = replies else {
         if fenced {
             world.core.doubt_effect(&work.footprint, &work.frame, work.scope, context.db);

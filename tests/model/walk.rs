@@ -27,6 +27,7 @@ pub async fn run(world: Shared, process: u64) {
         }
         pay_owed(&mut world.borrow_mut(), rest_until);
         let Some(behind) = wanted(&world.borrow()) else { continue };
+        pay_owed(&mut world.borrow_mut(), 0);
         let began = world.borrow().now;
         world.borrow_mut().note(|_| format!("walk: {behind} is behind as a whole"));
         let outcome = walk(&world, process, behind).await;
@@ -75,7 +76,8 @@ async fn walk(world: &Shared, process: u64, behind: StoreId) -> Result<(), Strin
             }
         }
     }
-    until(world, process, |world| world.core.copies_under_way() == 0).await?;
+    let newest = world.borrow().core.newest_copy();
+    until(world, process, |world| !world.core.has_copies_up_to(newest)).await?;
     let mut world = world.borrow_mut();
     let now = world.now;
     world.core.set_now(now);

@@ -13,6 +13,7 @@ mod heavy;
 mod outages;
 mod races;
 mod refusals;
+mod scripts;
 mod source;
 mod stages;
 mod state;

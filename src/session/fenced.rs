@@ -109,18 +109,26 @@ impl Session {
         frame: &[u8],
     ) -> Result<Result<bool, Vec<u8>>, Gone> {
         let hashes: Vec<u64> = footprint.keys().iter().map(|key| key.hash).collect();
-        if let Err(error) = self.take_over(footprint, frame, self.state.db).await? {
-            return Ok(Err(error));
-        }
-        let pending = self.instance.core().is_write_pending(&hashes);
-        if writes || !pending {
-            return self.raise_fence(writes, footprint).await;
-        }
-        let raised = self.raise_fence(true, footprint).await?;
-        Ok(raised.map(|fenced| {
+        loop {
+            let flips = self.instance.core().flips();
+            if let Err(error) = self.take_over(footprint, frame, self.state.db).await? {
+                return Ok(Err(error));
+            }
+            let waits = writes || self.instance.core().is_write_pending(&hashes);
+            let fenced = match self.raise_fence(waits, footprint).await? {
+                Ok(fenced) => fenced,
+                Err(error) => return Ok(Err(error)),
+            };
+            // What stood in its way may have been a change of stage: another store may lack something now.
+            let stands = self.instance.core().flips() == flips;
+            if stands && writes {
+                return Ok(Ok(fenced));
+            }
             self.lower_fence(fenced);
-            false
-        }))
+            if stands {
+                return Ok(Ok(false));
+            }
+        }
     }
 
     /// Waits until the default store has what only the other one knows of these keys. An error frame: it refuses that.

@@ -143,6 +143,25 @@ impl Session {
         self.footprint(table.spec(request.command), &request.effect, &view)
     }
 
+    /// The place of a transaction, whose keys may be in several databases.
+    async fn take_place_of(&mut self, multi: &Multi) -> Result<Result<bool, Vec<u8>>, Gone> {
+        loop {
+            let flips = self.instance.core().flips();
+            for (db, reach) in &multi.reach {
+                if let Err(error) = self.take_over(reach, &multi.frames, *db).await? {
+                    return Ok(Err(error));
+                }
+            }
+            let placed = self.take_place(multi.writes, &multi.footprint, &multi.frames).await?;
+            if self.instance.core().flips() == flips {
+                return Ok(placed);
+            }
+            if let Ok(fenced) = placed {
+                self.lower_fence(fenced);
+            }
+        }
+    }
+
     /// EXEC of a transaction that watched keys, or that changes connection state.
     pub(super) async fn exec_pinned(&mut self, seq: u64) -> Result<(), Gone> {
         let Some(mut multi) = self.multi.take() else { return Ok(()) };
@@ -151,15 +170,7 @@ impl Session {
             multi.answer(|seq, reply| core.clients.pay(self.key, seq, reply));
         }
         self.drained(1).await?;
-        for (db, reach) in &multi.reach {
-            if let Err(error) = self.take_over(reach, &multi.frames, *db).await? {
-                self.pay(seq, &error);
-                self.io.info.borrow_mut().queued = -1;
-                self.unpin();
-                return Ok(());
-            }
-        }
-        let fenced = match self.take_place(multi.writes, &multi.footprint, &multi.frames).await? {
+        let fenced = match self.take_place_of(&multi).await? {
             Ok(fenced) => fenced,
             Err(error) => {
                 self.pay(seq, &error);

@@ -3,6 +3,7 @@
 use super::network::Network;
 use super::support::*;
 use multistore::stage::StoreId;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 #[test]
@@ -67,4 +68,59 @@ fn a_lane_out_of_step_puts_everything_in_doubt_until_it_is_looked_at() {
         poll_until(SOON, "it is noticed", || network.errors(store, "out_of_step") >= 1.0);
         poll_until(SOON, "the stores were compared", || network.stores[0].words("EXISTS wrong").int() == 0);
     }
+}
+
+/// Writes values of every size under one name and reads each back, alone and in one go.
+fn write_and_read_large(port: u16, name: &str, stop: &AtomicBool) {
+    let mut client = Client::connect(port).with_patience(Duration::from_secs(20));
+    let mut numbers = Numbers(name.len() as u64 * 31 + u64::from(name.as_bytes()[name.len() - 1]));
+    let mut round = 0;
+    while !stop.load(Ordering::Relaxed) {
+        round += 1;
+        let token = format!("{name}-{round}-");
+        let size = numbers.pick(&[1_000, 40_000, 150_000, 400_000]);
+        let value = token.repeat(size / token.len() + 1);
+        let together = numbers.below(2) == 0;
+        let replies = match together {
+            true => client.pipeline(&[&["SET", name, &value], &["GET", name]]),
+            false => vec![client.call(&["SET", name, &value]), client.call(&["GET", name])],
+        };
+        assert_eq!(replies[0], Value::ok(), "{name}");
+        if replies[1] != value.as_str().into() {
+            let read = format!("{:?}", replies[1]);
+            let again = client.call(&["GET", name]) == value.as_str().into();
+            panic!(
+                "{size} bytes of {token} written (and read at once: {together}), {} of {read:.30} read; right the \
+                 second time: {again}",
+                read.len()
+            );
+        }
+    }
+}
+
+#[test]
+fn a_large_value_is_read_as_it_was_written_whatever_the_stage_becomes() {
+    let mut pair = Pair::start_in(Stage::DualSecondaryDefault);
+    let (port, stop) = (pair.proxy.port(), AtomicBool::new(false));
+    let rounds: usize = std::env::var("FLIPS").map_or(30, |text| text.parse().expect("FLIPS=n"));
+    std::thread::scope(|scope| {
+        let stop = &stop;
+        let clients: Vec<_> = (0..6)
+            .map(|number| scope.spawn(move || write_and_read_large(port, &format!("large:{number}"), stop)))
+            .collect();
+        let flipped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for round in 0..rounds {
+                let stage = [Stage::DualPrimaryDefault, Stage::DualSecondaryDefault][round % 2];
+                pair.proxy.write_stage_of(INSTANCE, stage);
+                poll_until(Duration::from_secs(30), "the stage changes", || {
+                    pair.proxy.instance_status(INSTANCE)["stage"] == stage.name()
+                        || clients.iter().any(|client| client.is_finished())
+                });
+            }
+        }));
+        stop.store(true, Ordering::Relaxed);
+        clients.into_iter().for_each(|client| client.join().expect("what was written is read"));
+        flipped.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
+    pair.assert_equal_stores();
 }

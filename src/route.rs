@@ -114,6 +114,7 @@ pub fn route<A: Args + ?Sized>(spec: &Spec, effect: &Effect, args: &A, refused: 
         Kind::Connection => connection(spec),
         Kind::Transaction => transaction(spec),
         Kind::Monitor => Route::Monitor,
+        Kind::Takeover => Route::Refuse,
         Kind::Admin | Kind::Dangerous => Route::Order(Path::Default),
     }
 }
@@ -177,6 +178,6 @@ pub fn request_kind(effect: &Effect) -> RequestKind {
         Kind::PubSub | Kind::Publish => RequestKind::Pubsub,
         Kind::Connection => RequestKind::Connection,
         Kind::Transaction => RequestKind::Transaction,
-        Kind::Monitor | Kind::Admin | Kind::Dangerous => RequestKind::Admin,
+        Kind::Monitor | Kind::Admin | Kind::Dangerous | Kind::Takeover => RequestKind::Admin,
     }
 }

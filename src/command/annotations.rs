@@ -31,10 +31,9 @@ fn by_name(name: &str) -> Option<Kind> {
         "asking" | "readonly" | "readwrite" => Kind::Connection,
         // These two stop everybody, not the connection that sends them.
         "client|pause" | "client|unpause" => Kind::Admin,
-        "shutdown" | "replicaof" | "slaveof" | "failover" | "psync" | "sync" | "replconf" => Kind::Dangerous,
+        "shutdown" | "replicaof" | "slaveof" | "failover" => Kind::Dangerous,
         "migrate" | "module|load" | "module|loadex" | "module|unload" => Kind::Dangerous,
-        // The script debugger takes the connection over and may fork the server.
-        "script|debug" => Kind::Dangerous,
+        "sync" | "psync" | "replconf" | "script|debug" => Kind::Takeover,
         "lolwut" | "pubsub" | "debug" | "pfselftest" => Kind::Admin,
         _ if name.starts_with("client|") => Kind::Connection,
         _ if name.starts_with("cluster|") => cluster(name),

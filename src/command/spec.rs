@@ -71,6 +71,8 @@ pub enum Kind {
     Admin,
     /// Stops a server, changes whom it follows, or moves keys away behind the proxy's back.
     Dangerous,
+    /// Takes over the connection that runs it, or gets no reply: SYNC, SCRIPT DEBUG. Never for one that others share.
+    Takeover,
 }
 
 /// Which reply to a read says that the store knows nothing of the key. An error, or no answer, always does.

@@ -195,10 +195,11 @@ section! {
         /// Commands that are refused, as "command" or "command|subcommand": those that would change a store behind the
         /// proxy's back. Writing the key replaces the whole list.
         refuse: Words = default([
-            "shutdown", "replicaof", "slaveof", "failover", "psync", "sync", "replconf", "migrate",
-            "cluster|addslots", "cluster|addslotsrange", "cluster|bumpepoch", "cluster|delslots",
-            "cluster|delslotsrange", "cluster|failover", "cluster|flushslots", "cluster|forget", "cluster|meet",
-            "cluster|replicate", "cluster|reset", "cluster|saveconfig", "cluster|set-config-epoch", "cluster|setslot"
+            "shutdown", "replicaof", "slaveof", "failover", "migrate", "module|load", "module|loadex", "module|unload",
+            "cluster|addslots", "cluster|addslotsrange", "cluster|bumpepoch", "cluster|cancelslotmigrations",
+            "cluster|delslots", "cluster|delslotsrange", "cluster|failover", "cluster|flushslot", "cluster|flushslots",
+            "cluster|forget", "cluster|meet", "cluster|migrateslots", "cluster|replicate", "cluster|reset",
+            "cluster|saveconfig", "cluster|set-config-epoch", "cluster|setslot"
         ]), Reloads;
     }
 }

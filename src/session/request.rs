@@ -427,9 +427,15 @@ pub fn fills(spec: &Spec, effect: &Effect, keys: &Keys, request: &Request<'_>) -
     }
 }
 
-/// The error for a command that the setting `refuse` lists.
+/// The error for a command that the setting `refuse` lists, or that no setting allows.
 pub(super) fn refusal(spec: &Spec) -> String {
     let name = spec.name.replace('|', " ").to_uppercase();
+    if spec.kind == Kind::Takeover {
+        return format!(
+            "MULTISTORE {name} is refused: it takes over the connection to the store, which others share; run it \
+             against the store itself"
+        );
+    }
     format!(
         "MULTISTORE {name} is refused: it would change a store behind the proxy's back (setting 'refuse'); run it \
          against the store itself"

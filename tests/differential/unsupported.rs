@@ -28,6 +28,21 @@ fn what_is_not_supported_is_refused_by_name() {
     });
 }
 
+/// A connection to a store is shared: what would take it over is refused, whatever the setting `refuse` says.
+#[test]
+fn nobody_takes_over_a_connection_to_a_store() {
+    let mut pair = Pair::start_with(Stage::SecondaryOnly, &["refuse = []"]);
+    for stage in Stage::ALL {
+        pair.stage(stage);
+        let mut client = pair.client();
+        for line in ["SCRIPT DEBUG YES", "SCRIPT DEBUG SYNC", "SYNC", "PSYNC ? -1", "REPLCONF ACK 1"] {
+            let reply = client.words(line);
+            assert!(reply.error().starts_with("MULTISTORE "), "{stage}: {line}: {reply:?}");
+            assert_eq!(pair.client().call(&["EVAL", "return 1", "0"]), 1.into(), "{stage}: {line}");
+        }
+    }
+}
+
 #[test]
 fn commands_of_operators_are_about_the_default_store() {
     let mut bench = Bench::start();

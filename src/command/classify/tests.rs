@@ -74,6 +74,8 @@ fn kinds_by_name() {
         ("debug sleep 1", Kind::Admin),
         ("object help", Kind::Admin),
         ("shutdown", Kind::Dangerous),
+        ("script debug sync", Kind::Takeover),
+        ("psync ? -1", Kind::Takeover),
         ("migrate h 1 k 0 1", Kind::Dangerous),
         ("cluster nodes", Kind::Admin),
         ("cluster meet h 1", Kind::Dangerous),

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::task::spawn_local;
 use tokio::time::sleep;
@@ -19,6 +19,10 @@ use crate::verdict::{self, Facts, Quiet, SIGNS, StoreFacts, Verdict, Verified};
 
 /// How often the verdict is looked at for the metrics, and the signs for how quiet it is.
 const LOOK: Duration = Duration::from_millis(250);
+/// The longest pause between two looks, and the part of the time that they may take beyond it: each passes over all
+/// keys that are in doubt, and clients are not to notice.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const PART_OF_TIME: u32 = 500;
 /// A key that is suspect for less is one whose copy is on its way.
 const ON_ITS_WAY: Duration = Duration::from_secs(2);
 /// Names of commands that nothing describes: so many are kept, and so many bytes of each.
@@ -83,9 +87,12 @@ fn signs(metrics: &InstanceMetrics) -> [u64; SIGNS] {
 
 /// Keeps an eye on the signs and shows the verdict in the metrics, until dropped.
 pub async fn watch(instance: Rc<Instance>) {
+    let mut pause = LOOK;
     loop {
-        sleep(LOOK).await;
+        sleep(pause).await;
+        let begin = Instant::now();
         instance.observe();
+        pause = (begin.elapsed() * PART_OF_TIME).clamp(LOOK, LONGEST_PAUSE);
     }
 }
 
@@ -257,6 +264,8 @@ impl Instance {
         let safe = |step: &Option<verdict::Step>| i64::from(step.as_ref().is_some_and(|step| step.safe));
         self.metrics.verdict_safe[Direction::Forward].set(safe(&verdict.forward));
         self.metrics.verdict_safe[Direction::Back].set(safe(&verdict.back));
+        let (_, age) = self.core().suspects();
+        self.metrics.oldest_suspect.set((age / 1_000_000) as i64);
         if let Some(last) = self.background.verify.last() {
             let seconds = last.at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
             self.metrics.verification_time.set(i64::try_from(seconds).unwrap_or(i64::MAX));

@@ -395,7 +395,7 @@ impl Knowledge {
 
     /// Since when the oldest listed suspect waits.
     pub fn oldest(&self) -> Option<u64> {
-        self.order.iter().filter_map(|hash| self.suspects.get(hash)).map(|suspect| suspect.since).min()
+        self.suspects.values().map(|suspect| suspect.since).min()
     }
 }
 

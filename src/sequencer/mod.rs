@@ -489,9 +489,7 @@ impl Sequencer {
             gauges.lane_queue_bytes.set(lane.queued_bytes() as i64);
         }
         self.metrics.parked_clients.set(self.parks.len() as i64);
-        let (suspects, age) = self.suspects();
-        self.metrics.suspects.set(suspects as i64);
-        self.metrics.oldest_suspect.set((age / 1_000_000) as i64);
+        self.metrics.suspects.set(self.known.suspects() as i64);
         for store in StoreId::ALL {
             let suspect = self.behind_as_a_whole() == Some(store);
             self.metrics.store(store).suspect.set(i64::from(suspect));

@@ -42,6 +42,12 @@ fn a_good_change_takes_effect_a_bad_one_changes_nothing_and_one_for_a_restart_is
     assert_eq!(status["config"]["last_reload"]["outcome"], "invalid");
     assert!(status["config"]["last_reload"]["error"].as_str().is_some_and(|e| e.contains("max_clients")));
     pair.proxy.wait_for_log("max_clients");
+    let shown = Command::new(env!("CARGO_BIN_EXE_multistore"))
+        .args(["status", "--admin", &format!("127.0.0.1:{}", pair.proxy.admin_port())])
+        .output()
+        .expect("run multistore");
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(shown.contains("was changed and refused") && shown.contains("max_clients"), "{shown}");
     pair.client().expect_closed();
     assert_eq!(first.words("PING"), Value::simple("PONG"));
     assert_eq!(pair.proxy.get("/readyz").status, 200);
@@ -56,6 +62,19 @@ fn a_good_change_takes_effect_a_bad_one_changes_nothing_and_one_for_a_restart_is
     assert!(named.contains("unix_mode") && !named.contains("max_clients"), "{named}");
     pair.proxy.wait_for_log("unix_mode");
     poll_until(SOON, "seven may come", || pair.client().try_call(&["PING"]).is_ok_and(|r| !r.is_error()));
+}
+
+#[test]
+fn a_client_whose_socket_fails_is_counted() {
+    use std::io::Write;
+    let pair = Pair::start();
+    let failed = || pair.proxy.metric("multistore_client_errors_total", &[("kind", "io")]);
+    let mut socket = std::net::TcpStream::connect(("127.0.0.1", pair.proxy.port())).expect("connect");
+    socket.write_all(&encode(&["PING"])).expect("send");
+    assert_eq!(socket.peek(&mut [0; 1]).expect("an answer"), 1);
+    // Closed with an answer unread: the system resets the connection.
+    drop(socket);
+    poll_until(SOON, "it is counted", || failed() == 1.0);
 }
 
 #[test]

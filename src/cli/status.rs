@@ -8,7 +8,7 @@ use super::backfill;
 use super::progress::{bytes, thousands};
 use super::proxy::{Proxy, ProxyArg};
 use super::{Exit, complain, say};
-use crate::admin::{InstanceStatus, Status as Reported, StoreStatus};
+use crate::admin::{ConfigStatus, InstanceStatus, Status as Reported, StoreStatus};
 use crate::config::{self, Config};
 use crate::verdict::{Step, span};
 
@@ -75,9 +75,17 @@ fn show(proxy: &Proxy, json: bool, clear: bool) -> Exit {
         let file = config::load(&proxy.config().config).ok().map(|loaded| loaded.config);
         let screens: Vec<String> = wanted.iter().map(|instance| screen(instance, file.as_ref())).collect();
         let clear = if clear { "\x1b[2J\x1b[H" } else { "" };
-        say(format_args!("{clear}{}", screens.join("\n")));
+        let refused = refused_file(&status.config).unwrap_or_default();
+        say(format_args!("{clear}{refused}{}", screens.join("\n")));
     }
     if safe { Exit::Done } else { Exit::Refused }
+}
+
+/// The file was changed, and the change is not in effect.
+fn refused_file(config: &ConfigStatus) -> Option<String> {
+    let reload = config.last_reload.as_ref().filter(|reload| reload.outcome == "invalid")?;
+    let error = reload.error.as_deref().unwrap_or_default().trim_end();
+    Some(format!("{} was changed and refused; what was in effect stays so:\n{error}\n\n", config.path))
 }
 
 /// One instance on one screen.

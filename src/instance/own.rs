@@ -14,7 +14,7 @@ use crate::stage::StoreId;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Trouble {
     /// It did not answer.
-    #[error("the {0} store did not answer ({1:?})")]
+    #[error("the {0} store did not answer: {1}")]
     Store(StoreId, Failure),
     /// It answered with an error, or with something else than what was asked for.
     #[error("the {0} store refused: {1}")]

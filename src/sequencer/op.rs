@@ -78,19 +78,25 @@ pub enum Policy {
 }
 
 /// Why a store has no reply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// It was down: the request was not sent.
+    #[error("it is down")]
     Down,
     /// The connection was lost before the reply: the outcome is unknown.
+    #[error("the connection to it was lost")]
     Lost,
     /// No reply within `reply_timeout`: the outcome is unknown.
+    #[error("it said nothing within reply_timeout")]
     Timeout,
     /// It waited for the store to come back until `reply_timeout`, and was not sent.
+    #[error("it could not be reached within reply_timeout")]
     NotSent,
     /// The queue for the store is full: the request was not sent.
+    #[error("the queue for it is full")]
     QueueFull,
     /// The store works on a script; the request changes nothing, whenever it runs.
+    #[error("it works on a script")]
     Busy,
 }
 

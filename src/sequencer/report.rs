@@ -65,6 +65,10 @@ impl Sequencer {
             return;
         }
         let write = op.write;
+        if op.rule == Rule::Ignore && !transaction {
+            self.metrics.comparisons_skipped[SkipReason::Rule].inc();
+            return;
+        }
         if op.rule == Rule::Exact && !transaction {
             self.metrics.comparisons.inc();
             self.count_difference(key);

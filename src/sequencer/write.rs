@@ -81,6 +81,7 @@ impl Sequencer {
 
     /// The bytes to the default store; the values of the keys follow.
     fn write_copied(&mut self, submission: &Submission<'_>) {
+        self.metrics.comparisons_skipped[SkipReason::Derived].inc();
         let mut op = self.new_op(submission, Policy::Single(self.default_store()));
         op.write = true;
         self.send(op, &submission.frame, &[self.default_store()]);

@@ -135,7 +135,7 @@ impl Session {
                 return Poll::Ready(Ok(None));
             }
             Poll::Ready(Ok(n)) => n,
-            Poll::Ready(Err(_)) => return Poll::Ready(Err(Gone)),
+            Poll::Ready(Err(_)) => return Poll::Ready(Err(self.socket_failed())),
         };
         self.came(n);
         let data = scratch.get(..n).unwrap_or_default();
@@ -181,8 +181,14 @@ impl Session {
                 self.weigh();
                 Poll::Ready(Ok(()))
             }
-            Poll::Ready(Err(_)) => Poll::Ready(Err(Gone)),
+            Poll::Ready(Err(_)) => Poll::Ready(Err(self.socket_failed())),
         }
+    }
+
+    /// The client's socket has failed.
+    fn socket_failed(&self) -> Gone {
+        self.instance.metrics.client_errors[ClientErrorKind::Io].inc();
+        Gone
     }
 
     pub(super) fn came(&mut self, n: usize) {
@@ -223,7 +229,7 @@ impl Session {
                 }
                 Ok(())
             }
-            Poll::Ready(Err(_)) => Err(Gone),
+            Poll::Ready(Err(_)) => Err(self.socket_failed()),
             Poll::Pending => Ok(()),
         }
     }

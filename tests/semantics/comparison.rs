@@ -226,3 +226,21 @@ fn large_replies_are_compared_too() {
     assert!(replies[0].bytes().ends_with(b"b"), "the default store's");
     pair.expect_counter(DIFF, &diff("pipelined"), 1.0);
 }
+
+#[test]
+fn what_is_not_compared_is_counted_with_the_reason() {
+    let pair = Pair::start_in(Stage::DualSecondaryDefault);
+    let skipped =
+        |reason: &str| pair.proxy.metric("multistore_comparisons_skipped_total", &[("reason", reason)]);
+    let mut client = pair.client();
+    pair.secondary.words("SET cold 1");
+    // The primary gets the value afterwards.
+    assert_eq!(client.words("INCR cold"), Value::Int(2));
+    poll_until(SOON, "copied", || skipped("derived") == 1.0);
+    client.words("SADD set a b c");
+    client.words("SPOP set");
+    poll_until(SOON, "derived", || skipped("derived") == 3.0);
+    assert_eq!(skipped("rule"), 0.0);
+    client.pipeline(&[&["SRANDMEMBER", "set"], &["GET", "cold"]]);
+    poll_until(SOON, "by rule", || skipped("rule") == 1.0);
+}

@@ -5,10 +5,12 @@ use crate::config::StoreTls;
 use crate::tls::TlsStream;
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
+use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{Interest, Ready};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
 
 /// Silence after which the system asks whether the server still is there.
@@ -59,11 +61,28 @@ async fn connect(endpoint: &Endpoint) -> io::Result<Socket> {
 }
 
 async fn connect_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect((Endpoint::bare_host(host), port)).await?;
+    let stream = connect_by(|host, port| lookup_host((host, port)), host, port).await?;
     stream.set_nodelay(true)?;
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
     SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
     Ok(stream)
+}
+
+/// Connects to the first address of `host` that takes it. The name is looked up every time: it may lead elsewhere by now.
+async fn connect_by<R, F, A>(resolve: R, host: &str, port: u16) -> io::Result<TcpStream>
+where
+    R: FnOnce(String, u16) -> F,
+    F: Future<Output = io::Result<A>>,
+    A: Iterator<Item = SocketAddr>,
+{
+    let mut refused = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in resolve(Endpoint::bare_host(host).to_owned(), port).await? {
+        match TcpStream::connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
 }
 
 async fn secure(stream: TcpStream, host: &str, tls: &StoreTls) -> io::Result<TlsStream> {
@@ -101,5 +120,37 @@ impl Socket {
                 !stream.try_flush().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    #[tokio::test]
+    async fn a_name_is_looked_up_at_every_connect_and_each_of_its_addresses_is_tried() {
+        let [first, second] = [0, 0].map(|port| TcpListener::bind(("127.0.0.1", port)).expect("a port"));
+        let [first_at, second_at] = [&first, &second].map(|one| one.local_addr().expect("an address"));
+        let connect = |answer: Vec<SocketAddr>| async move {
+            let resolve = |name: String, port| async move {
+                assert_eq!((name.as_str(), port), ("store.example", 6379));
+                Ok(answer.into_iter())
+            };
+            let stream = connect_by(resolve, "store.example", 6379).await?;
+            stream.peer_addr()
+        };
+        assert_eq!(connect(vec![first_at]).await.expect("there"), first_at);
+        // The name has moved.
+        assert_eq!(connect(vec![second_at]).await.expect("there"), second_at);
+        // One of its addresses answers.
+        drop(first);
+        assert_eq!(connect(vec![first_at, second_at]).await.expect("there"), second_at);
+        drop(second);
+        assert_eq!(
+            connect(vec![second_at]).await.expect_err("nobody").kind(),
+            io::ErrorKind::ConnectionRefused
+        );
+        assert_eq!(connect(Vec::new()).await.expect_err("nowhere").kind(), io::ErrorKind::NotFound);
     }
 }

@@ -102,10 +102,10 @@ fn write_and_read_large(port: u16, name: &str, stop: &AtomicBool) {
 fn a_large_value_is_read_as_it_was_written_whatever_the_stage_becomes() {
     let mut pair = Pair::start_in(Stage::DualSecondaryDefault);
     let (port, stop) = (pair.proxy.port(), AtomicBool::new(false));
-    let rounds: usize = std::env::var("FLIPS").map_or(30, |text| text.parse().expect("FLIPS=n"));
+    let rounds: usize = std::env::var("FLIPS").map_or(12, |text| text.parse().expect("FLIPS=n"));
     std::thread::scope(|scope| {
         let stop = &stop;
-        let clients: Vec<_> = (0..6)
+        let clients: Vec<_> = (0..3)
             .map(|number| scope.spawn(move || write_and_read_large(port, &format!("large:{number}"), stop)))
             .collect();
         let flipped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {

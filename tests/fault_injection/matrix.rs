@@ -174,6 +174,14 @@ impl Scene {
         self.wait("the fault to strike", || network.struck() > before).inspect_err(|_| {
             network.disarm();
         })?;
+        if case.target == Target::Dedicated && self.world.astray.is_open() {
+            // It may lie in the pool, where it is looked at before it is used: that may be a while.
+            let answered = self.world.books.unanswered() + ROUNDS;
+            self.wait("clients to go on", || {
+                self.world.books.unanswered() > answered || !self.world.astray.is_open()
+            })?;
+            network.cut_all();
+        }
         self.wait("the connection that is out of step to end", || !self.world.astray.is_open())?;
         let tells_tales = case.fault.misaligns() || case.fault == Fault::OldProtocol;
         if tells_tales && case.target == Target::Lane {

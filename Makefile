@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := build
 .PHONY: help setup build demo test convergence model check test-clients test-versions test-redis-py test-differential test-faults soak
-.PHONY: bench bench-fairness instructions instructions-record test-million test-redis-suite fuzz
+.PHONY: bench bench-fairness instructions instructions-record test-million test-redis-suite fuzz deny
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ test-million: setup ## a million keys through a whole rollout and back, and how 
 
 test-redis-suite: setup ## Redis's own test suite, against a lone server and through the proxy in every stage
 	scripts/redis-suite
+
+deny: ## licences, sources, double versions and advisories of the dependencies
+	scripts/deny
 
 FUZZ_SECONDS ?= 600
 fuzz: ## fuzz every target for FUZZ_SECONDS; needs cargo-fuzz, and a stable toolchain is enough

@@ -15,6 +15,10 @@
 //! - [`compare`]: are two replies the same answer?
 //! - [`metrics`], [`admin`], [`logging`], [`systemd`], [`upgrade`]: what an operator sees and does.
 
+// What cannot be is written so that it need not be believed; what is left (`unreachable!`, indices of closed sets)
+// is looked at one by one.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::get_unwrap))]
+
 pub mod admin;
 pub mod cli;
 pub mod command;

@@ -110,6 +110,38 @@ fn hello_with_auth_admits_and_speaks() {
 }
 
 #[test]
+fn hello_takes_the_last_password_it_is_given_and_no_name_for_one() {
+    // As Redis does since 7.2; before, each was tried in turn.
+    let pair = users(Stage::SecondaryOnly, &[]);
+    for (words, user) in [
+        (&["HELLO", "2", "AUTH", "reader", "wrong", "AUTH", "app", "app's"][..], Some("app")),
+        (&["HELLO", "2", "SETNAME", "AUTH", "AUTH", "app", "app's"], Some("app")),
+        (&["HELLO", "2", "AUTH", "app", "app's", "AUTH", "reader", "wrong"], None),
+    ] {
+        let mut client = pair.client();
+        client.call(words);
+        let known = client.words("ACL WHOAMI");
+        assert_eq!((!known.is_error()).then(|| known.text()).as_deref(), user, "{words:?}");
+    }
+}
+
+#[test]
+fn no_password_is_given_inside_a_transaction() {
+    // It would be checked by the store, as often as one likes.
+    let pair = users(Stage::DualSecondaryDefault, &[]);
+    for server in [&pair.primary, &pair.secondary] {
+        assert_eq!(server.words("ACL SETUSER hidden on >store's +@all ~* &*"), Value::ok());
+    }
+    for request in [&["AUTH", "hidden", "store's"][..], &["HELLO", "3", "AUTH", "hidden", "store's"]] {
+        let mut client = pair.client();
+        assert_eq!(client.words("AUTH reader reader's"), Value::ok());
+        assert_eq!(client.words("MULTI"), Value::ok());
+        assert!(client.call(request).error().starts_with("MULTISTORE giving a password"));
+        assert!(client.words("EXEC").error().starts_with("EXECABORT"));
+    }
+}
+
+#[test]
 fn scripts_do_not_widen_what_a_user_may() {
     let pair = users(Stage::DualSecondaryDefault, &[]);
     let mut client = pair.client();

@@ -1,12 +1,13 @@
 //! A request → a response.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{
-    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE,
+    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, WWW_AUTHENTICATE,
     X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Method, Response, StatusCode};
@@ -33,6 +34,9 @@ pub const ENDPOINTS: [(&str, &str); 8] = [
     (orders::BACKFILL, "POST, from this machine: copies the whole keyspace (multistore backfill)"),
     (orders::VERIFY, "POST, from this machine: compares the stores, and reports (multistore verify)"),
 ];
+
+/// What needs no token.
+const PROBES: [&str; 2] = ["/livez", "/readyz"];
 
 pub(super) type Answer = Response<Full<Bytes>>;
 
@@ -64,8 +68,15 @@ impl Admin {
         let Some(token) = &self.token else { return true };
         let given = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
         let (scheme, word) = given.split_at_checked(7).unwrap_or_default();
-        ["/livez", "/readyz"].contains(&path)
-            || (scheme.eq_ignore_ascii_case(b"bearer ") && token.is_of(word.trim_ascii()))
+        PROBES.contains(&path) || (scheme.eq_ignore_ascii_case(b"bearer ") && token.is_of(word.trim_ascii()))
+    }
+
+    /// May a page in a browser have asked this? A name that its owner has made to point to this machine makes pages of
+    /// that name able to read what is served on loopback; they cannot hide the name, nor know a token.
+    pub(super) fn may_come_from_a_page(&self, peer: IpAddr, path: &str, headers: &HeaderMap) -> bool {
+        let Some(host) = headers.get(HOST) else { return false };
+        let known = host.to_str().is_ok_and(names_this_machine);
+        self.token.is_none() && peer.to_canonical().is_loopback() && !known && !PROBES.contains(&path)
     }
 
     /// Answers one request. The body of an answer to HEAD is left away by the HTTP layer.
@@ -167,6 +178,25 @@ pub(super) fn unauthorized() -> Answer {
         text(StatusCode::UNAUTHORIZED, "Authorization: Bearer TOKEN is asked for here ([admin] token).\n");
     answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     answer
+}
+
+/// The answer to who names another host.
+pub(super) fn other_host() -> Answer {
+    text(
+        StatusCode::FORBIDDEN,
+        "Over loopback and without a token ([admin] token), the Host is localhost or an address: a page in a browser \
+         could stand behind any other name.\n",
+    )
+}
+
+/// Is this a Host header that no page of somebody else's bears: localhost, or an address, with or without a port?
+fn names_this_machine(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    name.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
 }
 
 fn not_allowed(why: &'static str, allow: &'static str) -> Answer {

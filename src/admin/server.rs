@@ -19,7 +19,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tracing::{debug, warn};
 
 use super::orders::{self, Asked};
-use super::routes::{Admin, Answer, unauthorized};
+use super::routes::{Admin, Answer, other_host, unauthorized};
 use crate::logging::Throttle;
 
 /// How long to leave a listener alone that cannot accept (out of descriptors, mostly).
@@ -160,6 +160,9 @@ async fn answer(admin: &Admin, peer: IpAddr, request: &Request<Incoming>) -> Ans
     let uri = request.uri();
     if !admin.admits(uri.path(), request.headers()) {
         return unauthorized();
+    }
+    if admin.may_come_from_a_page(peer, uri.path(), request.headers()) {
+        return other_host();
     }
     if request.method() != Method::POST || !orders::PATHS.contains(&uri.path()) {
         return admin.answer(request.method(), uri.path()).await;

@@ -105,7 +105,7 @@ async fn read_to_end(mut stream: TcpStream) -> String {
 }
 
 async fn ask(server: &Server, method: &str, path: &str) -> (u16, String, String) {
-    let request = format!("{method} {path} HTTP/1.1\r\nHost: admin\r\n\r\n");
+    let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     parse(&exchange(server.address, request.as_bytes()).await)
 }
 
@@ -249,8 +249,8 @@ async fn bytes_that_are_no_request_end_the_connection_and_nothing_else() {
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
         b"GET / HTTP/9.9\r\n\r\n",
         b"GET\r\n\r\n",
-        b"POST /status HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
-        b"POST /status HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx",
+        b"POST /status HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+        b"POST /status HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx",
     ] {
         let answer = exchange(server.address, bytes).await;
         assert!(!answer.contains(" 200 "), "{answer}");
@@ -262,7 +262,7 @@ async fn bytes_that_are_no_request_end_the_connection_and_nothing_else() {
 async fn a_repair_is_ordered_by_a_post_with_the_header_and_nothing_else() {
     let server = start(snapshot(instance())).await;
     let order = |query: &str, headers: &str, body: &str| {
-        let request = format!("POST /repair{query} HTTP/1.1\r\nHost: admin\r\n{headers}\r\n{body}");
+        let request = format!("POST /repair{query} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n{body}");
         let address = server.address;
         async move { parse(&exchange(address, request.as_bytes()).await) }
     };
@@ -290,12 +290,32 @@ async fn a_repair_is_ordered_by_a_post_with_the_header_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_page_under_a_name_of_its_own_reads_nothing() {
+    let server = start(snapshot(instance())).await;
+    for (host, path, status) in [
+        ("evil.example", "/status", 403),
+        ("evil.example:9180", "/metrics", 403),
+        ("localhost.evil.example", "/", 403),
+        ("127.0.0.1.evil.example", "/", 403),
+        ("", "/status", 403),
+        ("evil.example", "/livez", 200),
+        ("localhost:9180", "/status", 200),
+        ("127.0.0.1:9180", "/status", 200),
+        ("[::1]:9180", "/status", 200),
+        ("[::1]", "/status", 200),
+    ] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        assert_eq!(parse(&exchange(server.address, request.as_bytes()).await).0, status, "{host} {path}");
+    }
+}
+
+#[tokio::test]
 async fn a_head_beyond_its_limits_is_refused() {
     let server = start(snapshot(instance())).await;
     let long = "x".repeat(Limits::DEFAULT.max_head_bytes);
     let many = "A: b\r\n".repeat(Limits::DEFAULT.max_headers + 1);
     for request in [
-        format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n"),
+        format!("GET /{long} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
         format!("GET / HTTP/1.1\r\nHost: {long}\r\n\r\n"),
         format!("GET / HTTP/1.1\r\n{many}\r\n"),
     ] {
@@ -309,7 +329,8 @@ async fn a_head_beyond_its_limits_is_refused() {
 #[tokio::test]
 async fn a_body_without_end_is_not_waited_for() {
     let server = start(snapshot(instance())).await;
-    let request = b"POST /status HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
+    let request =
+        b"POST /status HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
     assert_eq!(parse(&exchange(server.address, request).await).0, 405);
 }
 
@@ -322,7 +343,7 @@ async fn silent_and_slow_connections_end_and_free_their_places() {
     let server = start_with(impatient(), source(snapshot(instance()))).await;
     let silent = TcpStream::connect(server.address).await.unwrap();
     let mut slow = TcpStream::connect(server.address).await.unwrap();
-    slow.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n").await.unwrap();
+    slow.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n").await.unwrap();
     // Both places are taken: this one is served as soon as one is free.
     assert_eq!(get(&server, "/livez").await.0, 200);
     assert!(!read_to_end(silent).await.contains(" 200 "));
@@ -345,7 +366,7 @@ async fn no_more_connections_are_served_at_once_than_allowed() {
         })
     });
     let server = start_with(limits, source).await;
-    let request = b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n";
+    let request = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let mut clients = JoinSet::new();
     for _ in 0..5 {
         clients.spawn(exchange(server.address, request));
@@ -399,7 +420,7 @@ async fn a_token_is_asked_for_but_not_of_probes() {
         ("POST", "/repair?from=primary", "X-Multistore: order\r\nAuthorization: Bearer hunter2\r\n", 200),
         ("GET", "/nothing", "", 401),
     ] {
-        let request = format!("{method} {path} HTTP/1.1\r\nHost: a\r\n{header}\r\n");
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{header}\r\n");
         let answer = exchange(address, request.as_bytes()).await;
         assert_eq!(parse(&answer).0, status, "{method} {path} {header}");
         assert!(!answer.contains("hunter2"), "{answer}");
@@ -427,7 +448,7 @@ async fn a_head_that_trickles_in_for_ever_ends() {
 #[tokio::test]
 async fn one_connection_is_one_request() {
     let server = start(snapshot(instance())).await;
-    let request = "GET /livez HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\n\r\n".repeat(3);
+    let request = "GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n".repeat(3);
     let answer = exchange(server.address, request.as_bytes()).await;
     assert_eq!(answer.matches(" 200 OK").count(), 1, "{answer}");
 }

@@ -82,7 +82,7 @@ fn exchange(
     let deadline = Instant::now() + timeout;
     let address = &target.address;
     let mut stream = connect(address, deadline)?;
-    let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
+    let mut request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
     for (name, value) in headers {
         let _ = write!(request, "{name}: {value}\r\n");
     }

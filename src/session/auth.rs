@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 use crate::command::Args;
 use crate::config::Auth;
 use crate::metrics::ClientErrorKind;
+use crate::resp::request::Request;
 use crate::resp::value::OwnedValue;
 use crate::resp::{Proto, encode};
+use crate::route::SessionCommand;
 use crate::sequencer::op::Failure;
 use crate::stage::StoreId;
 use crate::store::dedicated::{Dedicated, DedicatedError};
@@ -39,7 +41,8 @@ fn noauth_hello(newer: bool) -> String {
 /// What HELLO asks for.
 struct Hello<'a> {
     proto: Option<Proto>,
-    auth: Option<&'a [u8]>,
+    /// User and password.
+    auth: Option<(&'a [u8], &'a [u8])>,
     name: Option<&'a [u8]>,
 }
 
@@ -58,8 +61,10 @@ impl Hello<'_> {
         }
         let mut at = 2;
         while let Some(word) = args.get(at) {
-            if word.eq_ignore_ascii_case(b"AUTH") && at + 2 < args.len() {
-                hello.auth = args.get(at + 1).map(Vec::as_slice);
+            if word.eq_ignore_ascii_case(b"AUTH")
+                && let (Some(user), Some(password)) = (args.get(at + 1), args.get(at + 2))
+            {
+                hello.auth = Some((user, password));
                 at += 3;
             } else if word.eq_ignore_ascii_case(b"SETNAME") && at + 1 < args.len() {
                 hello.name = args.get(at + 1).map(Vec::as_slice);
@@ -301,11 +306,17 @@ impl Session {
                 if let Some(name) = hello.as_ref().and_then(|hello| hello.name) {
                     self.io.info.borrow_mut().name = name.to_vec();
                 }
-                hello.and_then(|hello| hello.auth).map(<[u8]>::to_vec)
+                hello.and_then(|hello| hello.auth).map(|(user, _)| user.to_vec())
             }
         };
         self.io.info.borrow_mut().user = user.unwrap_or_else(|| b"default".to_vec());
     }
+}
+
+/// Does a request give a password?
+pub(super) fn gives_password(command: SessionCommand, request: &Request<'_>) -> bool {
+    let is_auth = |arg: &[u8]| arg.eq_ignore_ascii_case(b"AUTH");
+    command == SessionCommand::Auth || command == SessionCommand::Hello && request.iter().any(is_auth)
 }
 
 /// What AUTH and HELLO … AUTH give.
@@ -336,15 +347,7 @@ impl Credentials<'_> {
             {
                 return Err(super::client_command::BAD_NAME.into());
             }
-            let password = args
-                .iter()
-                .position(|word| word.eq_ignore_ascii_case(b"AUTH"))
-                .and_then(|at| args.get(at + 2));
-            return Ok(hello.auth.zip(password).map(|(user, password)| Credentials {
-                user,
-                password,
-                unnamed: false,
-            }));
+            return Ok(hello.auth.map(|(user, password)| Credentials { user, password, unnamed: false }));
         }
         match args {
             [_, password] => Ok(Some(Credentials { user: b"default", password, unnamed: true })),

@@ -1,6 +1,7 @@
 //! Commands of an open transaction: queued for the store, or kept for the session to answer at EXEC.
 
 use crate::command::{Args, Kind, Rule};
+use crate::config::Auth;
 use crate::metrics::ClientErrorKind;
 use crate::mirror::Way;
 use crate::resp::request::Request;
@@ -8,6 +9,7 @@ use crate::resp::{Proto, encode};
 use crate::route::{ClientCommand, Route, SessionCommand};
 
 use super::asked::Asked;
+use super::auth::gives_password;
 use super::request::refusal;
 use super::select::parse_db;
 use super::transaction::{Change, Multi, Own};
@@ -98,6 +100,12 @@ impl Session {
                 Some(b"MULTISTORE subscribing inside a transaction is not supported".to_vec())
             }
             Route::Refuse => Some(refusal(spec).into_bytes()),
+            // It would run on a connection to the store, past the proxy's users and past what makes guessing slow.
+            Route::Session(command)
+                if gives_password(command, request) && self.instance.config_ref().auth != Auth::None =>
+            {
+                Some(b"MULTISTORE giving a password inside a transaction is not supported".to_vec())
+            }
             Route::Session(SessionCommand::Client(command))
                 if matches!(command, C::Reply | C::Tracking | C::Caching | C::Unsupported)
                     || (command == C::TrackingInfo && self.tracking.is_some()) =>

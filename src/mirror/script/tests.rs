@@ -7,7 +7,8 @@ fn traits(source: &str) -> ScriptTraits {
 #[track_caller]
 fn clear(source: &str) {
     let found = traits(source);
-    assert_eq!(found, ScriptTraits { writes: true, ..ScriptTraits::CLEAR }, "{source}");
+    let may_expire = found.may_expire;
+    assert_eq!(found, ScriptTraits { writes: true, may_expire, ..ScriptTraits::CLEAR }, "{source}");
     assert_eq!(found.way(), Way::Verbatim);
 }
 
@@ -31,6 +32,21 @@ fn dynamic(source: &str) {
 #[test]
 fn lists_are_sorted() {
     assert!(EXACT_READS.is_sorted());
+}
+
+#[test]
+fn what_may_give_a_key_a_time_to_live() {
+    for (source, expected) in [
+        ("redis.call('SET', KEYS[1], ARGV[1])", false),
+        ("redis.call('SET', KEYS[1], ARGV[1], 'PX', 5)", true),
+        ("redis.call('SET', KEYS[1], unpack(ARGV))", true),
+        ("redis.call('EXPIRE', KEYS[1], 10)", true),
+        ("redis.call('RENAME', KEYS[1], KEYS[2])", true),
+        ("redis.call('DEL', KEYS[1])", false),
+        ("redis.call(ARGV[1], KEYS[1])", true),
+    ] {
+        assert_eq!(traits(source).may_expire, expected, "{source}");
+    }
 }
 
 #[test]

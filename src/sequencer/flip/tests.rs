@@ -1,7 +1,7 @@
 use super::super::clients::ClientKey;
 use super::super::fence::{KeyRef, hash_key};
 use super::super::knowledge::{Knowledge, Limits, Sync};
-use super::super::lane::Context;
+use super::super::lane::{Context, Sink};
 use super::super::{Expiry, Path, Scope, Settings, StoreFace, Submission};
 use super::*;
 use crate::command::{Access, Rule, Table};
@@ -75,10 +75,14 @@ fn footprint(key: &str) -> Footprint {
     Footprint::of_key(KeyRef { hash, access: Access::Overwrite, start: 0, end: 0 })
 }
 
-/// The store answers everything that it owes, with OK.
+/// The store answers everything that it owes, with OK where it can.
 fn answer_all(core: &mut Sequencer, store: StoreId) {
     while core.lane(store).depth() > 0 {
-        core.on_frame(store, b"+OK\r\n").expect("in step");
+        let reply: &[u8] = match core.lane(store).expected() {
+            Some((Sink::Hello(_), _)) => b"*0\r\n",
+            _ => b"+OK\r\n",
+        };
+        core.on_frame(store, reply).expect("in step");
     }
     core.end_of_batch();
 }

@@ -115,6 +115,8 @@ pub struct Instance {
     pub large: RefCell<large::LargeKeys>,
     live: RefCell<[Vec<LiveCommand>; 2]>,
     recorded: Cell<Option<Recorded>>,
+    /// The run_ids of the stores when they were last seen, if writes have been mirrored between them.
+    servers: RefCell<[String; 2]>,
     /// The stage that everybody has been told of.
     noticed: Cell<Stage>,
     busy: RefCell<Option<busy::Busy>>,
@@ -157,6 +159,7 @@ impl Instance {
         core.doubt_source(recorded.as_ref().and_then(Entry::doubted));
         core.set_stage(stage);
         let began = core.flags().stage();
+        let servers = recorded.as_ref().map(Entry::mirrored_between).unwrap_or_default();
         let background = Background::new(recorded.and_then(|entry| entry.backfill), &counters);
         Rc::new(Instance {
             name: name.to_owned(),
@@ -190,6 +193,7 @@ impl Instance {
             large: RefCell::default(),
             live: RefCell::default(),
             recorded: Cell::new(None),
+            servers: RefCell::new(servers),
             noticed: Cell::new(began),
             busy: RefCell::default(),
             asks_busy: Cell::new(false),

@@ -13,7 +13,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use crate::sequencer::knowledge::Sync;
+use crate::sequencer::hash_key;
+use crate::sequencer::knowledge::{Knowledge, Suspect, Sync};
 use crate::stage::{Stage, StoreId};
 
 /// The file's layout. A newer one is not guessed at.
@@ -33,9 +34,26 @@ pub struct Entry {
     /// The store that came back as another server, until an operator has named the one that is right.
     #[serde(default)]
     pub doubted: Option<String>,
+    /// The run_ids of primary and secondary when they were last seen; empty: never.
+    #[serde(default)]
+    pub servers: [String; 2],
+    /// Keys in which the default store was behind the other one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub suspects: Vec<SuspectEntry>,
     /// The backfill that was ordered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backfill: Option<BackfillEntry>,
+}
+
+/// A key in which the default store is behind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SuspectEntry {
+    /// The instance's database.
+    pub db: u32,
+    /// The key's bytes, two hexadecimal digits each: a key need not be text.
+    pub key: String,
+    /// The store that is behind.
+    pub behind: String,
 }
 
 /// A backfill that was ordered.
@@ -89,6 +107,8 @@ impl Entry {
             clean: false,
             in_sync: false,
             doubted: None,
+            servers: Default::default(),
+            suspects: Vec::new(),
             backfill: None,
         }
     }
@@ -104,6 +124,23 @@ impl Entry {
     /// The store that may have lost writes, until an operator has named the one that is right.
     pub fn doubted(&self) -> Option<StoreId> {
         store(self.doubted.as_deref())
+    }
+
+    /// Lists the keys in which the default store was behind.
+    pub fn list_suspects(&self, known: &mut Knowledge) {
+        for suspect in &self.suspects {
+            if let Some((key, behind)) = suspect.read() {
+                known.doubt(hash_key(suspect.db, &key), suspect.db, &key, behind, 0);
+            }
+        }
+    }
+
+    /// The servers whose return as others would have to be noticed: writes were mirrored between them.
+    pub fn mirrored_between(&self) -> [String; 2] {
+        match self.stage() {
+            Some(stage) if stage.is_dual() => self.servers.clone(),
+            _ => Default::default(),
+        }
     }
 
     /// What to begin with, where the configuration asks for stage `now`.
@@ -122,6 +159,28 @@ impl Entry {
             None => Sync::Unknown,
         };
         Believed { stage, base, stale: interrupted && base == Sync::Unknown }
+    }
+}
+
+// === impl SuspectEntry ===
+
+impl SuspectEntry {
+    /// What is written of a suspect.
+    pub fn of(suspect: &Suspect) -> SuspectEntry {
+        let key = suspect.key.iter().map(|byte| format!("{byte:02x}")).collect();
+        SuspectEntry { db: suspect.db, key, behind: suspect.behind.name().to_owned() }
+    }
+
+    /// The key, and the store that is behind in it.
+    pub fn read(&self) -> Option<(Vec<u8>, StoreId)> {
+        let digits: Option<Vec<u8>> = self
+            .key
+            .chars()
+            .map(|digit| digit.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
+            .collect();
+        let key =
+            digits?.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect();
+        Some((key, store(Some(&self.behind))?))
     }
 }
 
@@ -243,6 +302,25 @@ mod tests {
             let base = Sync::Suspect(StoreId::Primary);
             assert_eq!(crashed.believed(now), Believed { stage, base, stale: false }, "{now}");
         }
+    }
+
+    #[test]
+    fn a_key_need_not_be_text() {
+        let key: Box<[u8]> = [0, 7, 255, b'k'].into();
+        let behind = StoreId::Primary;
+        let suspect = Suspect {
+            db: 3,
+            key: key.clone(),
+            behind,
+            since: 0,
+            not_before: 0,
+            attempts: 0,
+            cold: false,
+            given_up: false,
+        };
+        let entry = SuspectEntry::of(&suspect);
+        assert_eq!(entry.read(), Some((key.to_vec(), behind)));
+        assert_eq!(SuspectEntry { key: "xy".to_owned(), ..entry }.read(), None);
     }
 
     #[test]

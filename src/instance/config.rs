@@ -47,7 +47,11 @@ pub(super) fn beginning(
     entry: Option<&Entry>,
 ) -> (Stage, Knowledge) {
     let base = match entry {
-        Some(entry) => return believe(name, entry.believed(stage)),
+        Some(entry) => {
+            let (stage, mut known) = believe(name, entry.believed(stage));
+            entry.list_suspects(&mut known);
+            return (stage, known);
+        }
         // What is written in this stage goes past the secondary.
         None if stage == Stage::PrimaryOnly => Sync::Suspect(StoreId::Secondary),
         None if config.primary_content == PrimaryContent::Untrusted => Sync::Suspect(StoreId::Primary),

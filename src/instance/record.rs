@@ -3,9 +3,12 @@
 use crate::sequencer::Recorded;
 use crate::sequencer::knowledge::Sync;
 use crate::stage::StoreId;
-use crate::state::Entry;
+use crate::state::{Entry, SuspectEntry};
 
 use super::Instance;
+
+/// Keys suspect on the default store that are recorded.
+const MAX_SUSPECTS: usize = 1_000;
 
 // === impl Instance ===
 
@@ -32,6 +35,18 @@ impl Instance {
         self.write_state(now, clean);
     }
 
+    fn suspects_to_record(&self) -> Vec<SuspectEntry> {
+        let core = self.core();
+        let mut suspects: Vec<SuspectEntry> =
+            core.suspects_on_default().take(MAX_SUSPECTS).map(SuspectEntry::of).collect();
+        if suspects.len() == MAX_SUSPECTS {
+            tracing::warn!(instance = %self.name, "more keys than {MAX_SUSPECTS} are suspect on the default store: after a \
+                crash the others would be taken from it");
+        }
+        suspects.sort_by(|a, b| (a.db, &a.key).cmp(&(b.db, &b.key)));
+        suspects
+    }
+
     pub(super) fn write_state(&self, now: Recorded, clean: bool) {
         if self.has_failed() {
             return;
@@ -44,6 +59,8 @@ impl Instance {
             clean,
             in_sync: now.base == Sync::InSync,
             doubted: now.doubted.map(|store| store.name().to_owned()),
+            servers: self.servers.borrow().clone(),
+            suspects: self.suspects_to_record(),
             backfill: self.backfill().to_record(clean),
             ..Entry::running(now.stage, behind)
         };

@@ -77,11 +77,21 @@ impl Instance {
         }
     }
 
+    /// Is this the server that the store was when it was last seen, by this process or by the one before? Notes that it
+    /// is this one from now on.
+    fn is_known_server(&self, store: StoreId, run_id: &str) -> bool {
+        let known = &mut self.servers.borrow_mut()[store.index()];
+        if *known == run_id || run_id.is_empty() {
+            return true;
+        }
+        // To be recorded together with what follows from it.
+        self.recorded.set(None);
+        std::mem::replace(known, run_id.to_owned()).is_empty()
+    }
+
     /// A store that comes back as another server may lack writes that it had acknowledged.
     fn judge_return(&self, store: StoreId, identity: &Identity) {
-        let same = self.with_facts(store, |facts| {
-            facts.identity.as_ref().is_none_or(|known| known.run_id == identity.run_id)
-        });
+        let same = self.is_known_server(store, &identity.run_id);
         let mut core = self.core_mut();
         if same || !core.stage().is_dual() {
             return;

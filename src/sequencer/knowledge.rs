@@ -57,6 +57,8 @@ pub struct Knowledge {
     in_sync: HashSet<u64, foldhash::fast::RandomState>,
     suspects: HashMap<u64, Suspect, foldhash::fast::RandomState>,
     order: VecDeque<u64>,
+    /// How often a key was listed as suspect on a store, or came off the list.
+    listings: [u64; 2],
     /// Keys in which the secondary is behind, too many to be named, while `base` is unknown.
     left_behind: HashSet<u64, foldhash::fast::RandomState>,
     /// While `base` is unknown: in whatever the primary has, the secondary may be behind.
@@ -91,6 +93,7 @@ impl Knowledge {
             in_sync: HashSet::default(),
             suspects: HashMap::default(),
             order: VecDeque::new(),
+            listings: [0, 0],
             left_behind: HashSet::default(),
             stale: false,
             limits,
@@ -149,7 +152,7 @@ impl Knowledge {
 
     /// Both stores hold the same for this key from this point of the order on.
     pub fn settle(&mut self, hash: u64) {
-        self.suspects.remove(&hash);
+        self.forget(hash);
         if self.base == Sync::InSync {
             return;
         }
@@ -196,6 +199,7 @@ impl Knowledge {
             cold,
         };
         self.suspects.insert(hash, suspect);
+        self.listings[behind.index()] += 1;
         self.order.push_back(hash);
         if self.order.len() > 2 * self.suspects.len() + LOOKED_AT {
             self.tidy();
@@ -227,7 +231,9 @@ impl Knowledge {
 
     /// What was said of a key counts no more: the default store has gone on without what the other one held.
     pub fn forget(&mut self, hash: u64) {
-        self.suspects.remove(&hash);
+        if let Some(suspect) = self.suspects.remove(&hash) {
+            self.listings[suspect.behind.index()] += 1;
+        }
     }
 
     /// The store that is right about a suspect key has been seen to hold it, or has taken a write to it.
@@ -289,6 +295,7 @@ impl Knowledge {
         self.in_sync = HashSet::default();
         self.refreshed();
         self.suspects.retain(|_, suspect| suspect.behind != behind);
+        self.listings[behind.index()] += 1;
         self.tidy();
     }
 
@@ -371,6 +378,16 @@ impl Knowledge {
         }
     }
 
+    /// Changes whenever other keys are listed as suspect on `store`.
+    pub fn listings_of(&self, store: StoreId) -> u64 {
+        self.listings[store.index()]
+    }
+
+    /// The keys that are listed as suspect on `store`.
+    pub fn listed_behind(&self, store: StoreId) -> impl Iterator<Item = &Suspect> {
+        self.suspects.values().filter(move |suspect| suspect.behind == store)
+    }
+
     /// Suspect keys that are listed.
     pub fn suspects(&self) -> usize {
         self.suspects.len()
@@ -444,6 +461,21 @@ mod tests {
         assert_eq!(known.of(1), Sync::InSync);
         known.doubt_any(StoreId::Primary);
         assert_eq!(known.of(2), Sync::Suspect(StoreId::Primary), "the secondary has everything");
+    }
+
+    #[test]
+    fn what_is_listed_of_a_store_changes_its_number() {
+        let mut known = small();
+        let before = known.listings_of(StoreId::Secondary);
+        known.doubt(1, 0, b"k", StoreId::Secondary, 1);
+        let listed = known.listings_of(StoreId::Secondary);
+        assert_ne!(listed, before);
+        assert_eq!(known.listed_behind(StoreId::Secondary).count(), 1);
+        known.settle(2);
+        assert_eq!(known.listings_of(StoreId::Secondary), listed);
+        known.settle(1);
+        assert_ne!(known.listings_of(StoreId::Secondary), listed);
+        assert_eq!(known.listed_behind(StoreId::Secondary).count(), 0);
     }
 
     #[test]

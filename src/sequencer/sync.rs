@@ -9,7 +9,7 @@ use super::clients::ClientKey;
 use super::copy::Hydration;
 use super::derive::has_error;
 use super::fence::{Footprint, hash_key};
-use super::knowledge::Sync;
+use super::knowledge::{Suspect, Sync};
 use super::op::OpKey;
 use super::plan::{self, Plan, plan};
 use super::reach::Reach;
@@ -26,6 +26,8 @@ pub struct Recorded {
     pub base: Sync,
     /// The store that may have lost writes.
     pub doubted: Option<StoreId>,
+    /// Changes whenever other keys are suspect on the default store itself ([`Sequencer::suspects_on_default`]).
+    pub suspects: u64,
 }
 
 /// What a client with a connection of its own has to wait for before it uses keys.
@@ -354,7 +356,17 @@ impl Sequencer {
 
     /// What a crash must not make forgotten.
     pub fn to_record(&self) -> Recorded {
-        Recorded { stage: self.stage, base: self.known.base(), doubted: self.doubted_source }
+        Recorded {
+            stage: self.stage,
+            base: self.known.base(),
+            doubted: self.doubted_source,
+            suspects: self.known.listings_of(self.default_store()),
+        }
+    }
+
+    /// Keys in which the other store is right, not the default store: what a start would not guess.
+    pub fn suspects_on_default(&self) -> impl Iterator<Item = &Suspect> {
+        self.known.listed_behind(self.default_store())
     }
 
     /// The store that is being repaired as a whole.

@@ -18,7 +18,7 @@ use multistore::sequencer::knowledge::{Knowledge, Limits, Sync};
 use multistore::sequencer::lane::DownReason;
 use multistore::sequencer::{Recorded, Sequencer, Settings, StoreFace, hash_key};
 use multistore::stage::{Stage, StoreId};
-use multistore::state::Entry;
+use multistore::state::{Entry, SuspectEntry};
 
 use super::books::{Books, Expect};
 use super::dice::Dice;
@@ -286,6 +286,8 @@ impl World {
             clean: false,
             in_sync: now.base == Sync::InSync,
             doubted: now.doubted.map(|store| store.name().to_owned()),
+            servers: self.known_runs.map(|run| run.map_or_else(String::new, |run| run.to_string())),
+            suspects: self.core.suspects_on_default().map(SuspectEntry::of).collect(),
             ..Entry::running(now.stage, behind)
         });
     }
@@ -413,7 +415,9 @@ impl World {
         let run_id = self.stores[store.index()].run_id;
         self.note(|_| format!("{store}: connected, run_id {}", run_id % 1000));
         self.judge_return(store, run_id);
-        self.known_runs[store.index()] = Some(run_id);
+        if self.known_runs[store.index()].replace(run_id) != Some(run_id) {
+            self.recorded = None;
+        }
         let conn = self.stores[store.index()].connect();
         self.wires[store.index()] = Wire { conn: Some(conn), ..Wire::new() };
         self.core.lane_up(store, true);
@@ -540,16 +544,17 @@ impl World {
         self.books.lossy |=
             self.core.stage() == Stage::DualPrimaryDefault && self.core.sync_base() == Sync::Unknown && lags;
         let entry = self.entry.clone();
-        let (stage, known) = match entry.as_ref().map(|entry| entry.believed(self.flags)) {
+        let (stage, mut known) = match entry.as_ref().map(|entry| entry.believed(self.flags)) {
             Some(believed) if believed.stale => (believed.stage, Knowledge::cold_and_stale(self.limits)),
             Some(believed) => (believed.stage, Knowledge::new(believed.base, self.limits)),
             None => (self.flags, Knowledge::new(Sync::Unknown, self.limits)),
         };
         self.note(|world| format!("the proxy starts in {stage}, flags {}, {entry:?}", world.flags));
+        entry.iter().for_each(|entry| entry.list_suspects(&mut known));
         let base = known.base();
         self.core = sequencer(&self.kit, &self.settings, stage, known);
         self.core.set_now(self.now);
-        self.core.doubt_source(entry.and_then(|entry| entry.doubted()));
+        self.core.doubt_source(entry.as_ref().and_then(Entry::doubted));
         self.core.set_stage(self.flags);
         self.books.lossy |= self.core.flags().stage() == Stage::PrimaryOnly
             && stage != Stage::PrimaryOnly
@@ -557,7 +562,8 @@ impl World {
             && !self.warm;
         self.announced = self.core.flags().stage();
         self.recorded = None;
-        self.known_runs = [None, None];
+        self.known_runs =
+            entry.as_ref().map(Entry::mirrored_between).unwrap_or_default().map(|run| run.parse().ok());
         self.process += 1;
         self.settle();
     }

@@ -195,3 +195,60 @@ fn a_flip_that_is_held_is_not_on_record() {
     assert_eq!(pair.client().words("INCR count"), 4.into());
     pair.assert_both("GET count", "4");
 }
+
+#[test]
+fn a_store_that_was_restarted_empty_while_the_proxy_was_stopped() {
+    for stage in DUAL {
+        let mut pair = Pair::eager(stage);
+        let other = stage.default_store().other();
+        pair.client().words("FLUSHALL");
+        for line in ["SET count 5", "SET kept 1"] {
+            pair.client().words(line);
+        }
+        pair.assert_converges();
+        assert_eq!(pair.proxy.terminate(), Some(0));
+        pair.server_mut(other).restart(Data::Lost);
+        pair.proxy.start_again();
+        pair.proxy.wait_for_log("came back as another server");
+        assert_eq!(pair.client().words("INCR count"), 6.into(), "{stage}");
+        pair.assert_both("MGET count kept", vec!["6".into(), "1".into()]);
+    }
+}
+
+#[test]
+fn a_default_store_that_was_restarted_empty_while_the_proxy_was_stopped() {
+    for stage in DUAL {
+        let mut pair = Pair::eager(stage);
+        let default = stage.default_store();
+        pair.client().words("FLUSHALL");
+        pair.client().words("SET kept 1");
+        pair.assert_converges();
+        assert_eq!(pair.proxy.terminate(), Some(0));
+        pair.server_mut(default).restart(Data::Lost);
+        pair.proxy.start_again();
+        pair.proxy.wait_for_log("it may have lost writes");
+        assert_eq!(pair.other_store(stage).words("GET kept"), "1".into(), "nothing is deleted on its word");
+        assert!(pair.status()["verdict"].to_string().contains("may have lost writes"), "{:#}", pair.status());
+    }
+}
+
+#[test]
+fn a_key_too_large_to_copy_that_a_change_of_stage_left_behind_is_remembered() {
+    let mut pair = Pair::eager_with(Stage::DualSecondaryDefault, &[r#"copy_max_bytes = "2kb""#]);
+    let mut client = pair.client();
+    client.words("FLUSHALL");
+    let big = "x".repeat(6_000);
+    client.call(&["XADD", "stream", "1-1", "field", &big]);
+    pair.assert_converges();
+    pair.primary.words("CONFIG SET maxmemory 1");
+    client.words("XADD stream 2-1 field more");
+    poll_until(SOON, "the copy is given up", || pair.sync()["copies_too_large"].as_u64() > Some(0));
+    pair.primary.words("CONFIG SET maxmemory 0");
+    pair.stage(Stage::DualPrimaryDefault);
+    assert_eq!(client.words("XLEN stream"), 2.into());
+    pair.proxy.kill();
+    pair.proxy.start_again();
+    assert_eq!(pair.client().words("XLEN stream"), 2.into(), "the secondary is right about it");
+    poll_until(SOON, "the rest is repaired", || pair.sync()["behind_as_a_whole"].is_null());
+    assert_eq!(pair.secondary.words("XLEN stream"), 2.into(), "nor is it copied over what is right");
+}

@@ -82,6 +82,12 @@ impl Access {
         matches!(self, Self::Overwrite | Self::Remove | Self::Take)
     }
 
+    /// Whether the key may be gone afterwards, as such commands mean it.
+    #[inline]
+    pub fn may_remove(self) -> bool {
+        matches!(self, Self::Reduce | Self::Remove | Self::Take)
+    }
+
     /// Whether the key may hold more afterwards, so that whoever waits for it should look.
     #[inline]
     pub fn fills(self) -> bool {

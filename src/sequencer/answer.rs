@@ -205,6 +205,7 @@ impl Sequencer {
                 self.doubt(&touched, db, default.other());
             }
         }
+        self.answer_waiting(key);
         if cut {
             if let Owner::Client { key: client, .. } = owner {
                 self.clients.doom(client, Doom::CutReply);

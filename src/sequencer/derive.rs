@@ -7,7 +7,7 @@ use crate::resp::request::{Decoded, Decoder, Request, RequestLimits, Span};
 use crate::stage::StoreId;
 
 use super::lane::Arrived;
-use super::op::{Failure, OpKey, Owner, Reply};
+use super::op::{Extra as Rare, Failure, OpKey, Owner, Reply};
 use super::{Scope, Sequencer};
 
 /// Requests one behind the other, taken apart: one command, or a whole transaction.
@@ -141,8 +141,21 @@ impl Sequencer {
             let error = op.extra.as_mut().and_then(|extra| extra.error.take());
             op.answered = true;
             self.attempt_settled(park, error.as_deref().unwrap_or(frame));
-        } else {
+        } else if op.extra.as_ref().is_none_or(|extra| !extra.waits) {
             self.answer(key, store, frame);
+        }
+    }
+
+    /// Tells a client that has waited for the effect what the default store has said, if that is known.
+    pub(super) fn answer_waiting(&mut self, key: OpKey) {
+        let Some(op) = self.ops.get_mut(key.0 as usize).filter(|op| op.derived && !op.answered) else {
+            return;
+        };
+        let default = op.default;
+        if let Some(reply) =
+            op.extra.as_mut().filter(|extra| extra.waits).and_then(|extra| extra.reply.take())
+        {
+            self.answer(key, default, &reply);
         }
     }
 
@@ -170,6 +183,10 @@ impl Sequencer {
                 }
                 if let Some(op) = self.ops.get_mut(key.0 as usize) {
                     op.touched = touched;
+                    if extra.waits {
+                        op.extra =
+                            Some(Box::new(Rare { waits: true, reply: Some(reply), ..Rare::default() }));
+                    }
                 }
                 self.lanes[other.index()].fill(key, bytes.into(), replies, now);
                 self.metrics.store(other).commands.inc();
@@ -190,6 +207,9 @@ impl Sequencer {
             op.replies[other.index()] = Reply::Gone;
         }
         self.lanes[other.index()].vacate(key, now);
+        if extra.waits {
+            self.answer(key, store, &reply);
+        }
         self.retire(key);
     }
 
@@ -212,6 +232,7 @@ impl Sequencer {
             if let Some(op) = self.ops.get_mut(key.0 as usize) {
                 op.replies[store.index()] = Reply::Gone;
             }
+            self.answer_waiting(key);
             self.retire(key);
         }
     }

@@ -163,7 +163,9 @@ pub struct Extra {
     pub sources: Box<[u64]>,
     /// What a derived request does to the keyspace as a whole.
     pub scope: Scope,
-    /// The default store's reply to a derived request, while its companions are awaited.
+    /// The client of a derived request is told when the other store has executed the effect.
+    pub waits: bool,
+    /// The default store's reply to a derived request, while its companions, or the effect, are awaited.
     pub reply: Option<Box<[u8]>>,
     /// The replies to its companions.
     pub companions: Vec<Box<[u8]>>,

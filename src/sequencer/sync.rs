@@ -82,6 +82,16 @@ impl Sequencer {
             && (plan::lacks(default, self.known.base()) || self.known.has_suspects_behind(default))
     }
 
+    /// Must both stores have executed this before its client is told? What is not in a cold primary is looked for on the
+    /// secondary, and a crash makes forgotten what was removed: it would be found there again.
+    pub(super) fn must_be_gone(&self, footprint: &Footprint, scope: Scope) -> bool {
+        let cold = self.default_store() == StoreId::Primary
+            && self.known.base() == Sync::Unknown
+            && self.settings.hydrate;
+        let flushes = matches!(scope, Scope::FlushAll | Scope::FlushDb);
+        cold && (flushes || footprint.keys().iter().any(|key| key.access.may_remove()))
+    }
+
     /// The default store has taken what replaces these keys, and the other one will: they are in sync, unless another
     /// write has been lost meanwhile.
     pub(super) fn settle_accepted(&mut self, touched: &Touched, scope: Scope) {

@@ -70,7 +70,7 @@ impl Sequencer {
         let written = touched(&transaction.footprint, &transaction.frame, transaction.scope);
         match plan {
             Plan::Verbatim => {
-                let policy = self.write_policy(default);
+                let policy = self.write_policy(&transaction.footprint, transaction.scope);
                 let mut op = self.transaction_op(&transaction, policy);
                 op.compare = true;
                 op.write = transaction.writes;
@@ -88,7 +88,10 @@ impl Sequencer {
                 note_sources(&mut op, &transaction.footprint);
                 op.relative = true;
                 op.due = self.due(&transaction.footprint);
-                op.extra_mut().scope = transaction.scope;
+                let waits = self.must_be_gone(&transaction.footprint, transaction.scope);
+                let extra = op.extra_mut();
+                extra.scope = transaction.scope;
+                extra.waits = waits;
                 self.dirty_flushed(transaction.scope);
                 self.send_derived(op, &transaction.frame, replies, transaction.ways.clone());
                 self.learn_ends_of(&transaction);

@@ -39,7 +39,7 @@ impl Sequencer {
 
     /// The same bytes to both stores, in one step.
     fn write_verbatim(&mut self, submission: &Submission<'_>) {
-        let policy = self.write_policy(self.default_store());
+        let policy = self.write_policy(&submission.footprint, submission.scope);
         let mut op = self.new_op(submission, policy);
         op.write = true;
         op.compare = true;
@@ -60,7 +60,10 @@ impl Sequencer {
         note_sources(&mut op, &submission.footprint);
         op.relative = submission.expiry.is_relative();
         self.mind_ends(&mut op, &submission.footprint, submission.expiry);
-        op.extra_mut().scope = submission.scope;
+        let waits = self.must_be_gone(&submission.footprint, submission.scope);
+        let extra = op.extra_mut();
+        extra.scope = submission.scope;
+        extra.waits = waits;
         self.dirty_flushed(submission.scope);
         self.send_derived(op, &submission.frame, 1, vec![way]);
         self.learn_ends(submission);
@@ -138,10 +141,12 @@ impl Sequencer {
         }
     }
 
-    pub(super) fn write_policy(&self, default: StoreId) -> Policy {
+    /// Who must have answered before the client is.
+    pub(super) fn write_policy(&self, footprint: &Footprint, scope: Scope) -> Policy {
+        let default = self.default_store();
         match self.settings.ack {
-            Ack::Default => Policy::Authority(default),
-            Ack::Both => Policy::Both(default),
+            Ack::Default if !self.must_be_gone(footprint, scope) => Policy::Authority(default),
+            Ack::Default | Ack::Both => Policy::Both(default),
         }
     }
 

@@ -539,8 +539,10 @@ impl World {
                 self.forget(peer);
             }
         }
-        // Of a cold primary's secondary nobody remembers what it has yet to lose.
-        let lags = self.core.lane(StoreId::Secondary).depth() > 0 || self.core.suspects().0 > 0;
+        // Of a cold primary's secondary nobody remembers what it has yet to lose, if it was not to be had, or if clients
+        // that wait have taken it.
+        let takes = self.books.records.iter().any(|record| record.words[0].starts_with(b"BL"));
+        let lags = self.core.lane(StoreId::Secondary).depth() > 0 && takes || self.core.suspects().0 > 0;
         self.books.lossy |=
             self.core.stage() == Stage::DualPrimaryDefault && self.core.sync_base() == Sync::Unknown && lags;
         let entry = self.entry.clone();

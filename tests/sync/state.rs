@@ -252,3 +252,32 @@ fn a_key_too_large_to_copy_that_a_change_of_stage_left_behind_is_remembered() {
     poll_until(SOON, "the rest is repaired", || pair.sync()["behind_as_a_whole"].is_null());
     assert_eq!(pair.secondary.words("XLEN stream"), 2.into(), "nor is it copied over what is right");
 }
+
+#[test]
+fn what_a_cold_primary_removes_is_gone_from_the_secondary_before_anybody_is_told() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let pair = Pair::eager(Stage::DualPrimaryDefault);
+    let mut client = pair.client();
+    client.words("RPUSH list a");
+    client.words("SADD set a");
+    pair.assert_converges();
+    for line in ["DEL cold", "LPOP list", "SPOP set", "MULTI|DEL colder|EXEC", "FLUSHDB"] {
+        pair.secondary.words("MSET cold 1 colder 1 coldest 1");
+        pair.secondary.stop_signal();
+        let goes_on = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                poll_until(SOON, "it is on its way", || pair.status()["stores"]["secondary"]["depth"] != 0);
+                goes_on.store(true, Ordering::SeqCst);
+                pair.secondary.cont();
+            });
+            line.split('|').for_each(|line| {
+                assert!(!client.words(line).is_error(), "{line}");
+            });
+            // A crash from here on brings nothing back.
+            assert!(goes_on.load(Ordering::SeqCst), "{line}");
+        });
+    }
+    pair.assert_converges();
+    pair.assert_both("DBSIZE", 0);
+}

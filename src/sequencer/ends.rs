@@ -20,6 +20,8 @@ struct End {
     to: u64,
     /// What the last write asked for, by which its answer is told from that to another one.
     last: u64,
+    /// That write is not answered by both stores yet: the key may end later.
+    open: bool,
 }
 
 /// When keys end.
@@ -66,12 +68,12 @@ impl Ends {
         self.rest.is_some() || self.known.contains_key(&key)
     }
 
-    /// From when on a write that is placed `now` and needs to know whether the key exists may be executed before its end by one store and after
-    /// it by the other. `pending`: another write to it is not answered yet, and may give it a later end.
-    pub fn due(&self, key: u64, now: u64, pending: bool) -> u64 {
-        let listed = self.known.get(&key).map(|end| (end.from, end.to));
+    /// From when on a write that is placed `now` and depends on the key may be executed before its end by one store and
+    /// after it by the other.
+    pub fn due(&self, key: u64, now: u64) -> u64 {
+        let listed = self.known.get(&key).map(|end| (end.from, if end.open { NEVER } else { end.to }));
         let Some((from, to)) = listed.or(self.rest) else { return NEVER };
-        let over = !pending && now > to.saturating_add(MARGIN_MICROS);
+        let over = now > to.saturating_add(MARGIN_MICROS);
         if over { NEVER } else { from.saturating_sub(MARGIN_MICROS) }
     }
 
@@ -79,20 +81,25 @@ impl Ends {
     pub fn asked(&mut self, key: u64, end: u64, now: u64) {
         if let Some(known) = self.known.get_mut(&key) {
             let (from, to) = (known.from.min(end), known.to.max(end));
-            *known = End { from, to, last: end };
+            *known = End { from, to, last: end, open: true };
         } else {
-            self.list(key, End { from: end, to: end, last: end }, now);
+            self.list(key, End { from: end, to: end, last: end, open: true }, now);
         }
     }
 
     /// A store has answered the write that asked for `end`, so long after it was placed. `done`: the default store has
-    /// carried it out.
-    pub fn answered(&mut self, key: u64, end: u64, delay: u64, done: bool) {
+    /// carried it out. `open`: the other store has not answered yet.
+    pub fn answered(&mut self, key: u64, end: u64, delay: u64, done: bool, open: bool) {
         let latest = end.saturating_add(delay);
         match self.known.get_mut(&key) {
-            Some(known) if done && known.last == end => *known = End { from: end, to: latest, last: end },
-            Some(known) => known.to = known.to.max(latest),
-            None => self.list(key, End { from: end, to: latest, last: end }, end),
+            Some(known) if done && known.last == end => {
+                *known = End { from: end, to: latest, last: end, open }
+            }
+            Some(known) => {
+                known.to = known.to.max(latest);
+                known.open &= open || known.last != end;
+            }
+            None => self.list(key, End { from: end, to: latest, last: end, open }, end),
         }
     }
 
@@ -101,7 +108,7 @@ impl Ends {
         self.questions += 1;
         // No end that a write asks for.
         let question = NEVER - self.questions;
-        let end = End { from: 0, to: NEVER, last: question };
+        let end = End { from: 0, to: NEVER, last: question, open: true };
         match self.known.get_mut(&key) {
             Some(known) => *known = end,
             None => self.list(key, end, now),
@@ -113,14 +120,15 @@ impl Ends {
     pub fn told(&mut self, key: u64, question: u64, end: Option<(u64, u64)>) {
         if self.known.get(&key).is_some_and(|known| known.last == question) {
             self.copied(key, end, 0);
+            self.delayed(key, 0);
         }
     }
 
-    /// What the key holds, and when it ends, was copied.
+    /// What the key holds, and when it ends, is on its way to the other store.
     pub fn copied(&mut self, key: u64, end: Option<(u64, u64)>, now: u64) {
         match end {
             Some((from, to)) => {
-                let end = End { from, to, last: NEVER };
+                let end = End { from, to, last: NEVER, open: true };
                 match self.known.get_mut(&key) {
                     Some(known) => *known = end,
                     None => self.list(key, end, now),
@@ -132,10 +140,11 @@ impl Ends {
         }
     }
 
-    /// The key may end so much later on one of the stores.
+    /// A copy has arrived: the key may end so much later on the store that got it.
     pub fn delayed(&mut self, key: u64, delay: u64) {
         if let Some(known) = self.known.get_mut(&key) {
             known.to = known.to.saturating_add(delay);
+            known.open = false;
         }
     }
 
@@ -173,33 +182,36 @@ mod tests {
     #[test]
     fn a_write_is_due_from_shortly_before_the_end_until_shortly_after_it() {
         let mut ends = Ends::default();
-        assert_eq!(ends.due(7, 0, false), NEVER);
+        assert_eq!(ends.due(7, 0), NEVER);
         ends.asked(7, 10 * SECOND, 0);
-        assert_eq!(ends.due(7, 0, false), 10 * SECOND - MARGIN_MICROS);
-        assert_eq!(ends.due(8, 0, false), NEVER);
-        assert_eq!(ends.due(7, 11 * SECOND, false), NEVER, "it has ended on both stores");
-        assert_ne!(ends.due(7, 11 * SECOND, true), NEVER, "what is under way may make it live longer");
+        assert_eq!(ends.due(7, 0), 10 * SECOND - MARGIN_MICROS);
+        assert_eq!(ends.due(8, 0), NEVER);
+        assert_ne!(ends.due(7, 11 * SECOND), NEVER, "what is under way may make it live longer");
+        ends.answered(7, 10 * SECOND, 0, true, true);
+        assert_ne!(ends.due(7, 11 * SECOND), NEVER, "on the other store");
+        ends.answered(7, 10 * SECOND, 0, false, false);
+        assert_eq!(ends.due(7, 11 * SECOND), NEVER, "it has ended on both stores");
     }
 
     #[test]
     fn an_end_moves_when_the_write_was_done_and_not_before() {
         let mut ends = Ends::default();
         ends.asked(7, 10 * SECOND, 0);
-        ends.answered(7, 10 * SECOND, 0, true);
+        ends.answered(7, 10 * SECOND, 0, true, false);
         ends.asked(7, 30 * SECOND, SECOND);
-        assert_eq!(ends.due(7, SECOND, false), 10 * SECOND - MARGIN_MICROS);
-        ends.answered(7, 30 * SECOND, 5 * SECOND, false);
-        assert_eq!(ends.due(7, 34 * SECOND, false), 10 * SECOND - MARGIN_MICROS, "nothing was done");
-        ends.answered(7, 30 * SECOND, 5 * SECOND, true);
-        assert_eq!(ends.due(7, 34 * SECOND, false), 30 * SECOND - MARGIN_MICROS);
-        assert_eq!(ends.due(7, 36 * SECOND, false), NEVER);
+        assert_eq!(ends.due(7, SECOND), 10 * SECOND - MARGIN_MICROS);
+        ends.answered(7, 30 * SECOND, 5 * SECOND, false, true);
+        assert_eq!(ends.due(7, 34 * SECOND), 10 * SECOND - MARGIN_MICROS, "nothing was done");
+        ends.answered(7, 30 * SECOND, 5 * SECOND, true, false);
+        assert_eq!(ends.due(7, 34 * SECOND), 30 * SECOND - MARGIN_MICROS);
+        assert_eq!(ends.due(7, 36 * SECOND), NEVER);
     }
 
     #[test]
     fn an_answer_tells_about_its_own_question_alone() {
         let mut ends = Ends::default();
         let first = ends.unsure(7, 0);
-        assert_eq!(ends.due(7, 99 * SECOND, false), 0, "it may end at any time");
+        assert_eq!(ends.due(7, 99 * SECOND), 0, "it may end at any time");
         let second = ends.unsure(7, 0);
         ends.told(7, first, None);
         assert!(ends.may_end(7));
@@ -214,10 +226,10 @@ mod tests {
             ends.asked(key, (10 + key) * SECOND, 0);
         }
         assert_eq!(ends.known.len(), 2);
-        assert_eq!(ends.due(99, 0, false), 12 * SECOND - MARGIN_MICROS);
-        assert_eq!(ends.due(0, 0, false), 10 * SECOND - MARGIN_MICROS);
+        assert_eq!(ends.due(99, 0), 12 * SECOND - MARGIN_MICROS);
+        assert_eq!(ends.due(0, 0), 10 * SECOND - MARGIN_MICROS);
         ends.asked(100, 200 * SECOND, 100 * SECOND);
         assert_eq!(ends.known.len(), 1, "what has ended makes room");
-        assert_eq!(ends.due(99, 100 * SECOND, false), NEVER);
+        assert_eq!(ends.due(99, 100 * SECOND), NEVER);
     }
 }

@@ -47,11 +47,7 @@ impl Sequencer {
             return NEVER;
         }
         let keys = footprint.keys().iter().filter(|key| key.access.depends());
-        keys.map(|key| self.ends.due(key.hash, placed, self.is_unanswered(key.hash))).min().unwrap_or(NEVER)
-    }
-
-    fn is_unanswered(&self, hash: u64) -> bool {
-        StoreId::ALL.iter().any(|store| self.is_pending_on(*store, hash))
+        keys.map(|key| self.ends.due(key.hash, placed)).min().unwrap_or(NEVER)
     }
 
     /// A write was placed: asks both stores for the ends that it leaves its keys, where its words do not tell.
@@ -136,8 +132,9 @@ impl Sequencer {
         if op.end != 0 {
             let (end, delay) = (op.end, self.now.saturating_sub(op.started));
             let done = store == op.default && is_done(frame);
+            let open = op.replies[store.other().index()].is_pending();
             let ends = &mut self.ends;
-            op.touched.each(|hash, _| ends.answered(hash, end, delay, done));
+            op.touched.each(|hash, _| ends.answered(hash, end, delay, done, open));
         }
         if late {
             self.doubt_op(key);

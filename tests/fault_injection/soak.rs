@@ -288,7 +288,9 @@ impl Soak {
             found.push(proxy.instance_status(INSTANCE)["sync"].to_string());
         }
         found.extend(world.books.audit(&self.network.stores[self.stage.default_store().index()]));
-        let idle = || Some(Sample::take(proxy, INSTANCE, began)).filter(Sample::is_idle);
+        // A thread for blocking work ends when it has had none for some seconds.
+        let at_rest = |sample: &Sample| sample.is_idle() && sample.threads <= before.threads;
+        let idle = || Some(Sample::take(proxy, INSTANCE, began)).filter(at_rest);
         let after = poll_for(HEALS, idle).unwrap_or_else(|| Sample::take(proxy, INSTANCE, began));
         println!("before {before:?}\nafter  {after:?}");
         if !after.is_idle() {

@@ -133,8 +133,10 @@ impl Watched {
     /// Kills the master, and waits until the sentinel has made the replica the master.
     fn fail_over(&mut self) {
         self.master.kill();
-        let role = || self.replica.words("ROLE").items().first().cloned();
-        poll_until(support::SOON * 3, "a new master", || role() == Some("master".into()));
+        // The sentinel ends the connections of a server whose role it changes.
+        let role = || Client::try_connect(self.replica.port()).ok()?.try_call(&["ROLE"]).ok();
+        let is_master = |role: Value| role.items().first() == Some(&"master".into());
+        poll_until(support::SOON * 3, "a new master", || role().is_some_and(is_master));
     }
 }
 

@@ -11,12 +11,13 @@ proc status {srv property} {
     status_of_server $srv $property
 }
 
-# CONFIG SET through the proxy reaches the default store. What a test sets with it is set on both, as operators are told
-# to do (docs/compatibility.md), or OBJECT ENCODING would tell of a store with other limits.
+# CONFIG SET through the proxy reaches the default store. The limits of encodings that a test sets are set on both, as
+# operators are told to do (docs/compatibility.md), or OBJECT ENCODING would tell of a store with other limits.
 if {[info exists ::env(REDIS_SUITE_STORES)]} {
     rename ::redis::__dispatch__ ::redis::__dispatch_to_proxy__
     proc ::redis::__dispatch__ {id method args} {
-        if {[string equal -nocase $method config] && [string equal -nocase [lindex $args 0] set]} {
+        if {[string equal -nocase $method config] && [string equal -nocase [lindex $args 0] set]
+            && [regexp -nocase -- {-max-(listpack|ziplist|intset)-|^hll-sparse-} [lindex $args 1]]} {
             foreach port $::env(REDIS_SUITE_STORES) {
                 set fd [socket 127.0.0.1 $port]
                 fconfigure $fd -translation binary

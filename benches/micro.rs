@@ -158,10 +158,10 @@ impl Order {
         let listed = keys(spec, &request, &mut found).is_ok();
         let footprint = footprint(&found, listed, spec, &effect, &request, 0);
         let mut core = Sequencer::new(table.clone(), settings(), stage, faces, metrics, known);
-        StoreId::ALL.into_iter().for_each(|store| core.lane_up(store, true));
+        StoreId::ALL.into_iter().for_each(|store| core.lane_up(store, false));
         let client = core.clients.insert(1);
         let mut order = Order { core, client, frame, footprint, command, effect, bytes: Vec::new() };
-        // The lanes choose their database: two replies more.
+        // The lanes choose their database: a reply more.
         order.submit(false);
         for store in StoreId::ALL {
             while order.core.lane(store).depth() > 0 {

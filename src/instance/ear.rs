@@ -22,13 +22,14 @@ const LOOK: Duration = Duration::from_millis(50);
 const REFUSED_PAUSE: Duration = Duration::from_secs(10);
 /// After a connection was lost.
 const LOST_PAUSE: Duration = Duration::from_millis(200);
-const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
+/// What is asked; MONITOR does not show it to clients.
+const QUESTION: &[u8] = b"*2\r\n$4\r\nECHO\r\n$19\r\nmultistore-mark-ear\r\n";
 
 /// What the tasks that listen are told, by store.
 #[derive(Debug, Default)]
 pub(super) struct Ears {
     wake: [Notify; 2],
-    /// A PING is due.
+    /// A question is due.
     due: [Cell<bool>; 2],
 }
 
@@ -118,7 +119,7 @@ async fn listen(instance: &Rc<Instance>, store: StoreId) -> Result<(), Unheard> 
             _ = timeout(LOOK, ears.wake[store.index()].notified()) => {}
         }
         if ears.due[store.index()].take() {
-            ear.send(PING, within).await?;
+            ear.send(QUESTION, within).await?;
         }
     }
     instance.core_mut().ear_shut(store);
@@ -137,7 +138,7 @@ impl Instance {
         })
     }
 
-    /// One frame of an ear: keys that have changed, or the answer to a PING.
+    /// One frame of an ear: keys that have changed, or the answer to a question.
     fn heard(&self, store: StoreId, push: bool, frame: &[u8]) {
         {
             let mut core = self.core_mut();

@@ -2,11 +2,11 @@
 //!
 //! An ear is a connection to a store on which that tells the name of every key that changes (CLIENT TRACKING ON BCAST);
 //! `instance::ear` moves its bytes. A server tells what has changed before it sends the replies of the same turn. So
-//! when the ear has answered a PING that was sent after a command's reply had come, all that the command has changed
+//! when the ear has answered a question that was sent after a command's reply had come, all that the command has changed
 //! has been heard.
 //!
 //! Invariants:
-//! - from the point of the order at which such a command is placed until that PING is answered, every key of its
+//! - from the point of the order at which such a command is placed until that question is answered, every key of its
 //!   database that is heard of comes into doubt on the other store: also those that others have changed, which costs a
 //!   copy and nothing else;
 //! - until then no key counts as known: reads go to the default store, what carries values from key to key is copied,
@@ -32,9 +32,9 @@ pub(super) struct Ear {
     unheard: Vec<Unheard>,
     /// The same, of clients with connections of their own, while they are at it.
     asides: Vec<(ClientKey, u32)>,
-    /// PINGs sent.
+    /// Questions sent.
     rounds: u64,
-    /// The position that the default store had answered when the PING under way was sent.
+    /// The position that the default store had answered when the question under way was sent.
     asked: Option<u64>,
 }
 
@@ -44,7 +44,7 @@ struct Unheard {
     db: u32,
     /// Its position in the lane.
     position: u64,
-    /// The first PING that may be its last.
+    /// The first question that may be its last.
     round: u64,
 }
 
@@ -172,7 +172,7 @@ impl Sequencer {
         self.ears[store.index()].hears
     }
 
-    /// Is a PING due on the ear of `store`? It is to be sent now.
+    /// Is a question due on the ear of `store`? It is to be sent now.
     pub fn ask_ear(&mut self, store: StoreId) -> bool {
         let answered = self.lane(store).answered();
         let ear = &mut self.ears[store.index()];
@@ -184,7 +184,7 @@ impl Sequencer {
         due
     }
 
-    /// The ear of `store` has answered the PING.
+    /// The ear of `store` has answered the question.
     pub fn ear_answered(&mut self, store: StoreId) {
         let ear = &mut self.ears[store.index()];
         let Some(answered) = ear.asked.take() else { return };

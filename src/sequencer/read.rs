@@ -23,10 +23,7 @@ impl Sequencer {
             self.place_on(submission, store);
             return;
         }
-        if self.is_deaf()
-            && (self.default_store() == StoreId::Secondary || self.all_in_sync(&submission.footprint))
-        {
-            // What a script has just written elsewhere, or would compare with what it has not.
+        if self.is_news_to_the_other(&submission.footprint) {
             self.place_single(submission);
             return;
         }
@@ -64,6 +61,12 @@ impl Sequencer {
         }
     }
 
+    /// May the other store not hold what the default store has just been told by a script, which has everything of these
+    /// keys itself?
+    pub(super) fn is_news_to_the_other(&self, footprint: &Footprint) -> bool {
+        self.is_deaf() && (self.default_store() == StoreId::Secondary || self.all_in_sync(footprint))
+    }
+
     fn all_in_sync(&self, footprint: &Footprint) -> bool {
         footprint.keys().iter().all(|key| self.known.of(key.hash) == Sync::InSync)
     }
@@ -85,7 +88,7 @@ impl Sequencer {
     fn diverts(&mut self, footprint: &Footprint) -> bool {
         // What a store holds is not known before it has answered the last write: it may refuse it.
         let pending = |hash| StoreId::ALL.iter().any(|store| self.is_pending_on(*store, hash));
-        if footprint.keys().iter().any(|key| pending(key.hash)) {
+        if self.is_deaf() || footprint.keys().iter().any(|key| pending(key.hash)) {
             return true;
         }
         let slow = self.primary_behind && self.lane(StoreId::Primary).accepts();

@@ -27,7 +27,9 @@ impl Sequencer {
     pub(super) fn place_transaction(&mut self, transaction: Transaction<'_>) {
         let dual = self.stage().is_dual();
         self.hurry_lone_read(transaction.client);
-        if !dual || !transaction.writes && self.settings.reads == Reads::Default {
+        let looks = !transaction.writes
+            && (self.settings.reads == Reads::Default || self.is_news_to_the_other(&transaction.footprint));
+        if !dual || looks {
             let policy = Policy::Single(self.default_store());
             let op = self.transaction_op(&transaction, policy);
             let replies = transaction.parts.len() as u32;

@@ -77,6 +77,10 @@ fn what_a_script_has_just_computed_is_read_and_nothing_older() {
             // Both stores have a value of before.
             assert_eq!(client.call(&["SET", &key, "0"]), Value::ok());
             assert_eq!(client.call(&["EVAL", COUNT, "1", "n", &(round % 3).to_string()]), 1.into());
+            if round % 2 == 0 {
+                let replies = client.pipeline(&[&["MULTI"], &["GET", &key], &["EXEC"]]);
+                assert_eq!(replies[2].items()[0], "1".into(), "{stage}, round {round}");
+            }
             assert_eq!(client.call(&["GET", &key]), "1".into(), "{stage}, round {round}");
             let replies = client.pipeline(&[&["GET", &key], &["INCR", &key], &["MGET", &key, "none"]]);
             assert_eq!(replies[..2], ["1".into(), 2.into()], "{stage}, round {round}");

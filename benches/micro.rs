@@ -89,11 +89,16 @@ fn know(c: &mut Criterion) {
     group.finish();
 }
 
+/// As well spread as a key's.
+fn hash(number: u64) -> u64 {
+    number.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
 /// How a write reaches the other store.
 fn plan_writes(c: &mut Criterion) {
     let mut known = Knowledge::new(Sync::Unknown, Limits::default());
-    (0..100_000).for_each(|hash| known.settle(hash * 0x9e37_79b9_7f4a_7c15));
-    let key = |at: u64| KeyRef { hash: at * 0x9e37_79b9_7f4a_7c15, access: Access::Modify, start: 0, end: 0 };
+    (0..100_000).for_each(|number| known.settle(hash(number)));
+    let key = |at: u64| KeyRef { hash: hash(at), access: Access::Modify, start: 0, end: 0 };
     let mut group = c.benchmark_group("plan");
     for (name, count) in [("one key", 1), ("ten keys", 10)] {
         let keys: Vec<KeyRef> = (0..count).map(key).collect();

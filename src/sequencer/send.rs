@@ -48,10 +48,14 @@ impl Sequencer {
         replies: u32,
     ) -> OpKey {
         let mut failures = [None, None];
-        for store in stores {
-            failures[store.index()] = self.refusal(*store, frame.len());
-        }
         let default = self.default_store();
+        // Whoever is held until the other store has told what only it knows waits for it to catch up, too.
+        let waits = matches!(op.owner, Owner::CopyRead(_));
+        for store in stores {
+            let refusal = self.refusal(*store, frame.len());
+            failures[store.index()] =
+                refusal.filter(|failure| !waits || *store == default || *failure == Failure::Down);
+        }
         if op.write
             && stores.contains(&default)
             && let Some(failure) = failures[default.index()]

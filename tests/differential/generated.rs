@@ -96,7 +96,7 @@ fn commands(lone: &RedisServer) -> Vec<Command> {
     let wanted = table.iter().map(|(_, spec)| spec).filter(|spec| {
         let top = spec.name.split('|').next().unwrap_or_default();
         let kind = match spec.kind {
-            Kind::PubSub | Kind::Monitor | Kind::Admin | Kind::Dangerous => false,
+            Kind::PubSub | Kind::Monitor | Kind::Admin | Kind::Dangerous | Kind::Takeover => false,
             Kind::Connection => CONNECTION.contains(&&*spec.name),
             _ => true,
         };

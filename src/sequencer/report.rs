@@ -2,12 +2,13 @@
 
 use std::time::SystemTime;
 
-use crate::command::Rule;
+use crate::command::{Kind, Rule};
 use crate::compare::{self, Samples, Verdict};
 use crate::metrics::SkipReason;
 use crate::stage::StoreId;
 
 use super::Sequencer;
+use super::derive::has_error;
 use super::op::{Kept, OpKey, Reply};
 
 // === impl Sequencer ===
@@ -110,7 +111,17 @@ impl Sequencer {
             let (primary, secondary) =
                 if store == StoreId::Primary { (mine, theirs) } else { (theirs, mine) };
             self.note_difference(key, primary, secondary);
+        } else if self.failed_midway(key, mine) {
+            self.doubt_op(key);
         }
+    }
+
+    /// May a write that failed on both stores, with errors that count as the same, have got further on one of them than
+    /// on the other? A script has written what it wrote before it failed, and each may have failed at another command.
+    fn failed_midway(&self, key: OpKey, reply: &[u8]) -> bool {
+        let Some(op) = self.ops.get(key.0 as usize) else { return false };
+        let runs_on = matches!(self.table.spec(op.command).kind, Kind::Script | Kind::Transaction);
+        op.write && runs_on && has_error(reply)
     }
 
     fn note_difference(&mut self, key: OpKey, primary: &[u8], secondary: &[u8]) {

@@ -272,3 +272,23 @@ fn where_nobody_tells_the_stores_are_walked() {
         assert_eq!(pair.sync()["listens_to"].as_array().map(Vec::len), Some(0), "{stage}");
     }
 }
+
+/// Where each store stops at another command of a script, with errors that count as the same, one has written more.
+#[test]
+fn a_script_that_fails_at_different_places_parts_nobody() {
+    for stage in DUAL {
+        let pair = Pair::start_with(stage, &[r#"blocking_poll = "1m""#]);
+        let mut client = pair.client();
+        assert_eq!(client.words("SET key old"), Value::ok());
+        let fails = "redis.call('SET', KEYS[1], 'new') return redis.error_reply('ERR on purpose')";
+        pair.default_store(stage).words("ACL SETUSER default -set");
+        let alone = client.call(&["EVAL", fails, "1", "key"]);
+        let together = client.pipeline(&[&["MULTI"], &["EVAL", fails, "1", "other"], &["EXEC"]]);
+        pair.default_store(stage).words("ACL SETUSER default +set");
+        assert!(alone.error().contains("can't run this command"), "{stage}: {alone:?}");
+        assert!(together[2].items()[0].is_error(), "{stage}: {together:?}");
+        pair.assert_converges();
+        pair.assert_both("GET key", "old");
+        pair.assert_both("EXISTS other", 0);
+    }
+}

@@ -130,7 +130,9 @@ impl Sequencer {
     /// Applies the change of stage that nothing stands in the way of any more, and lets go on what has waited for it.
     pub(super) fn finish_flip(&mut self) {
         let Some(pending) = &self.pending_flip else { return };
-        if self.holds.is_clear() && self.is_seen_through(pending) {
+        let through = self.holds.is_clear() && self.is_seen_through(pending);
+        // Something may have come in its way since it took its place: a store was lost, or came back as another server.
+        if through && self.flip_obstacle(pending.stage).is_none() {
             let stage = pending.stage;
             self.drop_pending();
             self.apply_stage(stage);

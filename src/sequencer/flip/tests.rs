@@ -147,3 +147,18 @@ fn nobody_is_held_up_for_long_by_a_change_that_does_not_come_about() {
     core.set_stage(Stage::DualSecondaryDefault);
     assert!(!core.is_flipping());
 }
+
+#[test]
+fn what_comes_up_while_a_change_waits_holds_it_back() {
+    let mut core = sequencer(Stage::DualSecondaryDefault, Sync::Unknown);
+    let client = core.clients.insert(1);
+    set(&mut core, client, "k");
+    core.set_stage(Stage::DualPrimaryDefault);
+    assert!(core.is_flipping());
+    // The secondary is found to be another server than it was.
+    core.doubt_source(Some(StoreId::Secondary));
+    core.doubt_unnamed(StoreId::Primary);
+    StoreId::ALL.into_iter().for_each(|store| answer_all(&mut core, store));
+    assert_eq!(core.flags().stage(), Stage::DualSecondaryDefault);
+    assert!(core.held_flip().is_some_and(|held| held.reason.contains("which store is right")));
+}

@@ -38,7 +38,8 @@ impl Sequencer {
         }
         let Owner::Client { key: client, seq } = op.owner else { return false };
         if op.streaming.is_none() {
-            let may = policy::may_stream(op.policy, store, self.seen(op));
+            // What is not believed as a whole does not flow piece by piece either.
+            let may = !self.is_overtaken(op, store) && policy::may_stream(op.policy, store, self.seen(op));
             let miss = may_be_large_miss(op);
             if !may || miss || !self.clients.is_front(client, seq) {
                 return false;

@@ -196,7 +196,7 @@ impl Sequencer {
 
     /// Does a reply of `store` tell what the default store would not say? A write before it was refused by one of
     /// them, which is known by now.
-    fn is_overtaken(&self, op: &Op, store: StoreId) -> bool {
+    pub(super) fn is_overtaken(&self, op: &Op, store: StoreId) -> bool {
         let mut behind = false;
         if store != op.default {
             op.touched.each(|hash, _| behind |= self.known.of(hash) == Sync::Suspect(store));
@@ -208,8 +208,14 @@ impl Sequencer {
         let mut seen =
             StoreId::ALL.map(|store| policy::seen(&op.replies[store.index()], |frame| is_hit(op, frame)));
         let (default, other) = (op.default.index(), op.default.other());
-        // What was kept may have come into doubt since.
-        if matches!(op.replies[other.index()], Reply::Kept(_)) && self.is_overtaken(op, other) {
+        // What was kept may have come into doubt since. What is still to come is not waited for where the default store
+        // has failed: the doubt may have gone by then, with a copy that is behind this read.
+        let counts = match op.replies[other.index()] {
+            Reply::Kept(_) => true,
+            Reply::Pending => matches!(op.policy, Policy::Lookup { .. }) && seen[default] == Seen::Failed,
+            _ => false,
+        };
+        if counts && self.is_overtaken(op, other) {
             seen[other.index()] = match op.policy {
                 // A merge takes of it what is not in doubt.
                 Policy::Merge { .. } if seen[default] != Seen::Failed => Seen::Miss,

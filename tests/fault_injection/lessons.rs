@@ -57,6 +57,21 @@ fn what_the_default_store_never_got_is_not_read_from_the_other_one() {
 }
 
 #[test]
+fn what_was_refused_does_not_flow_from_the_other_store_either() {
+    let patient = ["connect_timeout = \"1s\"", "reconnect_min = \"10ms\"", "reconnect_max = \"50ms\""];
+    let network = Network::start(Stage::DualPrimaryDefault, &patient);
+    let mut client = network.proxy.client();
+    assert_eq!(client.words("SET key before"), Value::ok());
+    network.way(StoreId::Primary).arm(Fault::BlackHole(Duration::from_secs(2)), Target::Lane);
+    poll_until(SOON, "the loss is noticed", || !network.is_up(StoreId::Primary));
+    // What the secondary says comes when the primary has been given up, and is too large to come in one piece.
+    network.way(StoreId::Secondary).arm(Fault::Delay(Duration::from_millis(1500)), Target::Lane);
+    let replies = client.pipeline(&[&["SETRANGE", "key", "100000", "refused"], &["GET", "key"]]);
+    assert!(replies[0].is_error(), "{replies:?}");
+    assert!(replies[1].is_error(), "what was refused is read: {:.60}", format!("{:?}", replies[1]));
+}
+
+#[test]
 fn a_lane_out_of_step_puts_everything_in_doubt_until_it_is_looked_at() {
     for store in StoreId::ALL {
         let network = Network::start(Stage::DualSecondaryDefault, &[]);

@@ -97,7 +97,7 @@ fn hash(number: u64) -> u64 {
 /// How a write reaches the other store.
 fn plan_writes(c: &mut Criterion) {
     let mut known = Knowledge::new(Sync::Unknown, Limits::default());
-    (0..100_000).for_each(|number| known.settle(hash(number)));
+    (0..100_000).for_each(|number| known.settle(hash(number), |_| false));
     let key = |at: u64| KeyRef { hash: hash(at), access: Access::Modify, start: 0, end: 0 };
     let mut group = c.benchmark_group("plan");
     for (name, count) in [("one key", 1), ("ten keys", 10)] {

@@ -144,6 +144,11 @@ impl Fences {
         self.keys.len() + self.whole as usize
     }
 
+    /// Has somebody this key to himself, or waits for it? Not counted: what speaks for all of them.
+    pub fn is_spoken_for(&self, hash: u64) -> bool {
+        self.keys.contains_key(&hash)
+    }
+
     /// Must a submission with this footprint wait?
     pub fn blocks(&self, footprint: &Footprint) -> bool {
         match footprint {

@@ -86,6 +86,11 @@ impl Holds {
         self.fences.stands_around(hash)
     }
 
+    /// Does a fence stand around this key, or waits somebody who needs it?
+    pub fn awaits(&self, hash: u64) -> bool {
+        self.fences.is_spoken_for(hash)
+    }
+
     /// Does no fence stand, whatever waits?
     pub fn is_clear(&self) -> bool {
         self.standing.is_empty() && self.hydrating.is_empty()

@@ -150,8 +150,9 @@ impl Knowledge {
         self.base == Sync::InSync && self.suspects.is_empty()
     }
 
-    /// Both stores hold the same for this key from this point of the order on.
-    pub fn settle(&mut self, hash: u64) {
+    /// Both stores hold the same for this key from this point of the order on. Not forgotten to make room for it: the
+    /// keys that somebody `awaits`. Of a write of many keys each copy would undo another one, for ever.
+    pub fn settle(&mut self, hash: u64, awaits: impl Fn(u64) -> bool) {
         self.forget(hash);
         if self.base == Sync::InSync {
             return;
@@ -159,7 +160,7 @@ impl Knowledge {
         self.left_behind.remove(&hash);
         if self.in_sync.len() >= self.limits.in_sync {
             // In sync may become unknown: it costs a copy, never a wrong answer.
-            self.in_sync.clear();
+            self.in_sync.retain(|hash| awaits(*hash));
         }
         self.in_sync.insert(hash);
     }
@@ -431,11 +432,25 @@ mod tests {
         Knowledge::new(Sync::Unknown, Limits { in_sync: 4, suspects: 3 })
     }
 
+    fn nobody(_: u64) -> bool {
+        false
+    }
+
+    #[test]
+    fn what_somebody_waits_for_is_not_forgotten_to_make_room() {
+        let mut known = small();
+        for hash in 1..=9 {
+            known.settle(hash, |hash| hash <= 6);
+        }
+        assert!((1..=6).all(|hash| known.of(hash) == Sync::InSync));
+        assert_eq!(known.listed_in_sync(), 7);
+    }
+
     #[test]
     fn in_sync_may_be_forgotten_but_suspicion_never() {
         let mut known = small();
         for hash in 0..5 {
-            known.settle(hash);
+            known.settle(hash, nobody);
         }
         assert_eq!(known.of(4), Sync::InSync);
         assert_eq!(known.of(0), Sync::Unknown);
@@ -452,12 +467,12 @@ mod tests {
     #[test]
     fn a_write_to_keys_without_names_does_not_disown_cold_keys() {
         let mut known = small();
-        known.settle(1);
+        known.settle(1, nobody);
         known.doubt_any(StoreId::Secondary);
         assert_eq!(known.of(1), Sync::Suspect(StoreId::Secondary), "it may have been changed");
         assert_eq!(known.of(2), Sync::Unknown, "only the secondary may have it");
         assert!(known.has_suspects_behind(StoreId::Secondary));
-        known.settle(1);
+        known.settle(1, nobody);
         assert_eq!(known.of(1), Sync::InSync);
         known.doubt_any(StoreId::Primary);
         assert_eq!(known.of(2), Sync::Suspect(StoreId::Primary), "the secondary has everything");
@@ -471,9 +486,9 @@ mod tests {
         let listed = known.listings_of(StoreId::Secondary);
         assert_ne!(listed, before);
         assert_eq!(known.listed_behind(StoreId::Secondary).count(), 1);
-        known.settle(2);
+        known.settle(2, nobody);
         assert_eq!(known.listings_of(StoreId::Secondary), listed);
-        known.settle(1);
+        known.settle(1, nobody);
         assert_ne!(known.listings_of(StoreId::Secondary), listed);
         assert_eq!(known.listed_behind(StoreId::Secondary).count(), 0);
     }
@@ -482,7 +497,7 @@ mod tests {
     fn a_settled_key_is_no_suspect() {
         let mut known = small();
         known.doubt(1, 0, b"k", StoreId::Secondary, 1);
-        known.settle(1);
+        known.settle(1, nobody);
         assert_eq!(known.of(1), Sync::InSync);
         assert_eq!(known.next_suspect(9, |_, _| true), None);
     }
@@ -496,7 +511,7 @@ mod tests {
             assert!(known.next_suspect(now, |_, _| true).is_some());
             // While it is on its way it counts as in sync.
             let history = known.history(1, now);
-            known.settle(1);
+            known.settle(1, nobody);
             known.doubt(1, 0, b"k", StoreId::Secondary, now);
             known.postpone(1, history, now);
             assert_eq!(known.oldest(), Some(0));
@@ -512,7 +527,7 @@ mod tests {
         use StoreId::{Primary, Secondary};
         let mut known = small();
         known.blame(Primary);
-        known.settle(1);
+        known.settle(1, nobody);
         known.doubt_everything(Secondary);
         assert_eq!((known.of(1), known.of(2)), (Sync::InSync, Sync::Suspect(Primary)));
         known.settle_everything();

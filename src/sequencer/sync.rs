@@ -92,6 +92,12 @@ impl Sequencer {
         cold && (flushes || footprint.keys().iter().any(|key| key.access.may_remove()))
     }
 
+    /// Both stores hold the same for this key from this point of the order on.
+    pub(super) fn settle_key(&mut self, hash: u64) {
+        let holds = &self.holds;
+        self.known.settle(hash, |hash| holds.awaits(hash));
+    }
+
     /// The default store has taken what replaces these keys, and the other one will: they are in sync, unless another
     /// write has been lost meanwhile.
     pub(super) fn settle_accepted(&mut self, touched: &Touched, scope: Scope) {
@@ -101,7 +107,7 @@ impl Sequencer {
         let other = self.default_store().other();
         touched.each(|hash, _| {
             if self.known.of(hash) != Sync::Suspect(other) {
-                self.known.settle(hash);
+                self.settle_key(hash);
             }
             // Whatever is behind in it: the default store has had it.
             self.known.warm(hash);
@@ -131,7 +137,7 @@ impl Sequencer {
                 }
                 blind = true;
                 if plan::settles(key.access) {
-                    self.known.settle(key.hash);
+                    self.settle_key(key.hash);
                 }
             }
         }

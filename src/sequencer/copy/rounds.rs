@@ -231,7 +231,7 @@ impl Sequencer {
             // There is nothing to take over. If the default store turns out to have a value, that counts.
             let (hash, hydration) = (copy.hash, copy.hydration.take());
             self.append_copy(key, &frame, 1);
-            self.known.settle(hash);
+            self.settle_key(hash);
             hydration.into_iter().for_each(|id| self.hydrated(id, None));
         } else {
             self.append_copy(key, &frame, 1);
@@ -248,7 +248,7 @@ impl Sequencer {
         let (hash, to) = (copy.hash, copy.from.other());
         self.ends.copied(hash, copy.end, self.now);
         if to != default {
-            self.known.settle(hash);
+            self.settle_key(hash);
         }
         self.copy_request(Owner::CopyWrite(key), frame, replies);
         let position = self.lane(to).appended();
@@ -293,7 +293,7 @@ impl Sequencer {
             && !copy.dirty
             && self.known.of(copy.hash) != Sync::Suspect(copy.from)
         {
-            self.known.settle(copy.hash);
+            self.settle_key(copy.hash);
         }
         self.copied(key);
     }
@@ -308,9 +308,10 @@ impl Sequencer {
     /// The primary has a value of its own, which counts: the secondary is the one behind.
     fn kept_its_own(&mut self, key: CopyKey) {
         let now = self.now;
+        let Some(hash) = self.copies.get(key).map(|copy| copy.hash) else { return };
+        self.settle_key(hash);
         let Some(copy) = self.copies.get(key) else { return };
         // Not cold: the primary had it, and when it is gone there, it is gone.
-        self.known.settle(copy.hash);
         self.known.doubt(copy.hash, copy.db, &copy.key, copy.from, now);
         self.known.warm(copy.hash);
         self.end_copy(key, None);

@@ -206,11 +206,17 @@ impl Sequencer {
         }
     }
 
-    /// The default store may have changed: a copy that is on its way to it counts when it has answered.
+    /// The default store may have changed: a copy that is on its way to it counts when it has answered. Until then its
+    /// key is listed, for after a crash nobody else would know that the new default store lacks it. Where the copy
+    /// does not replace what the store has, nothing is known of the key.
     pub(super) fn unsettle_copies(&mut self) {
         let (default, now) = (self.default_store(), self.now);
         for (_, copy) in self.copies.slab.iter().filter(|(_, copy)| copy.applied && copy.from != default) {
-            self.known.unsettle(copy.hash, copy.db, &copy.key, default, now);
+            if copy.replace {
+                self.known.doubt(copy.hash, copy.db, &copy.key, default, now);
+            } else {
+                self.known.unsettle(copy.hash, copy.db, &copy.key, default, now);
+            }
         }
     }
 

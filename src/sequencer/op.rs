@@ -321,6 +321,11 @@ impl Kept {
 // === impl Op ===
 
 impl Op {
+    /// Is this one command that only the default store gets?
+    pub fn ran_alone(&self) -> bool {
+        matches!(self.policy, Policy::Single(_)) && self.kind != RequestKind::Transaction
+    }
+
     /// An operation that asks for nothing yet.
     #[inline]
     pub fn new(

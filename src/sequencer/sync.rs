@@ -10,7 +10,7 @@ use super::copy::Hydration;
 use super::derive::has_error;
 use super::fence::{Footprint, hash_key};
 use super::knowledge::{Suspect, Sync};
-use super::op::OpKey;
+use super::op::{OpKey, Owner};
 use super::plan::{self, Plan, plan};
 use super::reach::Reach;
 use super::touched::Touched;
@@ -196,18 +196,26 @@ impl Sequencer {
         }
     }
 
-    /// The default store has answered a write that replaces values: where it took it, what it holds of these keys
-    /// counts from now on. One that went on alone may have found nothing to change, and is not counted.
+    /// The default store has answered a write: where it has replaced values, or was seen to have had some, what it holds
+    /// of these keys counts from now on. One that went on alone may have found nothing to change, and is not counted.
     pub(super) fn warm_keys(&mut self, key: OpKey, store: StoreId, frame: &[u8]) {
         if self.known.suspects() == 0 {
             return;
         }
-        let Some(op) = self.ops.get(key.0 as usize).filter(|op| op.derived && op.default == store) else {
+        let Some(op) = self.ops.get(key.0 as usize).filter(|op| op.write && op.default == store) else {
             return;
         };
-        if !has_error(frame) {
-            let known = &mut self.known;
-            op.touched.each(|hash, _| known.warm(hash));
+        let known = &mut self.known;
+        if op.derived {
+            if !has_error(frame) {
+                op.touched.each(|hash, _| known.warm(hash));
+            }
+        } else if op.ran_alone() && self.table.spec(op.command).kind != Kind::Script {
+            let reply = match op.owner {
+                Owner::Attempt(_) => frame.strip_prefix(b"*1\r\n").unwrap_or(frame),
+                _ => frame,
+            };
+            op.touched.each_found(reply, |hash| known.warm(hash));
         }
     }
 

@@ -1,5 +1,7 @@
 //! The keys of a write in flight, kept until both stores have answered.
 
+use crate::resp::value::Value;
+
 use super::fence::Footprint;
 
 /// The keys of a write: what becomes suspect if the stores part over it.
@@ -61,12 +63,75 @@ impl Touched {
         }
     }
 
+    /// Calls `visit` with each key that a store had when it ran the command, as far as its reply tells.
+    pub fn each_found(&self, reply: &[u8], mut visit: impl FnMut(u64)) {
+        let Ok(reply) = Value::parse(reply) else { return };
+        match (self, &reply) {
+            (Touched::One { hash, .. }, Value::Int(1..) | Value::Bulk(_)) => visit(*hash),
+            (Touched::One { hash, .. }, Value::Array(items)) => {
+                if matches!(items.first(), Some(Value::Bulk(_) | Value::Array(_))) {
+                    visit(*hash);
+                }
+            }
+            // An element was moved.
+            (Touched::Many(_), Value::Bulk(_)) => self.each(|hash, _| visit(hash)),
+            // Taken from the first key that had any: it is named.
+            (Touched::Many(_), Value::Array(items)) => {
+                if let Some(Value::Bulk(name)) = items.first() {
+                    self.each(|hash, key| {
+                        if *key == **name {
+                            visit(hash);
+                        }
+                    });
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// The first key, for samples.
     pub fn first(&self) -> Option<&[u8]> {
         match self {
             Touched::Nothing | Touched::Everything => None,
             Touched::One { len, bytes, .. } => bytes.get(..usize::from(*len)),
             Touched::Many(keys) => keys.first().map(|(_, key)| &**key),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(keys: &[&str], reply: &str) -> Vec<u64> {
+        let many = keys.iter().zip(1..).map(|(key, hash)| (hash, key.as_bytes().into())).collect();
+        let touched = match keys {
+            [_] => Touched::One { hash: 1, len: 0, bytes: [0; INLINE] },
+            _ => Touched::Many(many),
+        };
+        let mut found = Vec::new();
+        touched.each_found(reply.as_bytes(), |hash| found.push(hash));
+        found
+    }
+
+    #[test]
+    fn a_reply_tells_which_keys_were_there() {
+        for (keys, reply, expected) in [
+            (&["a"][..], "$1\r\nx\r\n", &[1][..]),
+            (&["a"], ":2\r\n", &[1]),
+            (&["a"], "*2\r\n$1\r\na\r\n$1\r\nx\r\n", &[1]),
+            (&["a"], "$-1\r\n", &[]),
+            (&["a"], ":0\r\n", &[]),
+            (&["a"], "+OK\r\n", &[]),
+            (&["a"], "*0\r\n", &[]),
+            (&["a"], "*1\r\n$-1\r\n", &[]),
+            (&["a"], "-ERR no\r\n", &[]),
+            (&["a", "b"], "*2\r\n$1\r\nb\r\n$1\r\na\r\n", &[2]),
+            (&["a", "b"], "*-1\r\n", &[]),
+            (&["a", "b"], "$1\r\nx\r\n", &[1, 2]),
+            (&["a", "b"], ":1\r\n", &[]),
+        ] {
+            assert_eq!(found(keys, reply), expected, "{keys:?} {reply:?}");
         }
     }
 }

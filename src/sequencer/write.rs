@@ -87,6 +87,7 @@ impl Sequencer {
         self.metrics.comparisons_skipped[SkipReason::Derived].inc();
         let mut op = self.new_op(submission, Policy::Single(self.default_store()));
         op.write = true;
+        op.touched = named(&submission.footprint, &submission.frame);
         self.send(op, &submission.frame, &[self.default_store()]);
         self.ran_alone(&submission.footprint, &submission.frame, submission.scope, submission.context.db);
         self.wrote(submission);

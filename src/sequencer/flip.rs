@@ -30,6 +30,9 @@ pub(super) struct PendingFlip {
 const BARRIER_MICROS: u64 = 50_000;
 /// The pause before it is tried again.
 const BETWEEN_BARRIERS_MICROS: u64 = 200_000;
+/// Who has not moved its subscriptions so long after a change of the default store is not waited for: its client may read
+/// nothing.
+const LISTENERS_MICROS: u64 = 10_000_000;
 /// More suspect keys than this are not waited for while everybody is held up.
 const SUSPECTS_WAITED_FOR: usize = 1_000;
 
@@ -172,6 +175,7 @@ impl Sequencer {
 
     pub(super) fn flipped(&mut self, before: Stage) {
         self.flips += 1;
+        self.flipped_at = self.now;
         self.know_stage(before);
         self.unsettle_copies();
         if !before.is_dual() && self.stage().is_dual() {
@@ -196,9 +200,17 @@ impl Sequencer {
             return Some(format!("keys are suspect on the {next} store; they are being repaired"));
         }
         if next == before.default_store() {
-            return None;
+            return (!stage.is_dual()).then(|| self.listeners_obstacle(next)).flatten();
         }
         self.default_obstacle(next)
+    }
+
+    /// What is published reaches both stores while dual. Afterwards who still listens to the store that is left would hear
+    /// nothing; who is amid the move would hear things twice.
+    fn listeners_obstacle(&self, next: StoreId) -> Option<String> {
+        let left = self.listeners.on(next.other());
+        let in_time = self.now.saturating_sub(self.flipped_at) < LISTENERS_MICROS;
+        (left > 0 && in_time).then(|| format!("subscribers ({left}) are on their way to the {next} store"))
     }
 
     /// Why `next` cannot become the default store now.

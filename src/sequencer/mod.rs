@@ -30,6 +30,7 @@ pub mod flip;
 pub mod hold;
 pub mod knowledge;
 pub mod lane;
+pub mod listeners;
 pub mod op;
 pub mod outbox;
 pub mod park;
@@ -161,6 +162,8 @@ pub struct Sequencer {
     known: Knowledge,
     taints: taint::Taints,
     ends: ends::Ends,
+    /// Which store the subscribers read from.
+    pub listeners: listeners::Listeners,
     copies: Copies,
     copy_counts: CopyCounts,
     recipes: Recipes,
@@ -190,6 +193,7 @@ pub struct Sequencer {
     primary_behind: bool,
     primary_late: bool,
     flips: u64,
+    flipped_at: u64,
     /// Bytes of replies that are kept until the other store's is there.
     kept: u64,
     /// What a store has said that works on a script.
@@ -236,6 +240,7 @@ impl Sequencer {
             known,
             taints: taint::Taints::default(),
             ends: ends::Ends::default(),
+            listeners: listeners::Listeners::default(),
             copies: Copies::default(),
             copy_counts: CopyCounts::default(),
             recipes,
@@ -256,6 +261,7 @@ impl Sequencer {
             primary_behind: false,
             primary_late: false,
             flips: 0,
+            flipped_at: 0,
             kept: 0,
             busy_says: String::new(),
         }

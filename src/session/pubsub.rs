@@ -15,6 +15,7 @@ use crate::command::Args;
 use crate::resp::encode;
 use crate::resp::reply::ReplyLimits;
 use crate::resp::value::Value;
+use crate::sequencer::listeners::Listening;
 use crate::stage::StoreId;
 use crate::store::dedicated::{DedicatedError, Frame};
 use crate::store::pool::{Loan, Pool};
@@ -32,6 +33,8 @@ const MAX_SUBSCRIPTIONS: usize = 1_000_000;
 pub(super) struct Subscriber {
     loan: Loan,
     names: [BTreeSet<Vec<u8>>; 3],
+    /// A change of stage waits until nobody listens where nothing will be said any more.
+    _listening: Listening,
 }
 
 /// What a frame on a subscriber's connection is.
@@ -126,7 +129,7 @@ impl Session {
         let mut subscriber = match self.subscriber.take() {
             Some(subscriber) => subscriber,
             None => match self.acquire().await {
-                Ok(loan) => Box::new(Subscriber { loan: *loan, names: Default::default() }),
+                Ok(loan) => Box::new(self.listen(*loan, Default::default())),
                 Err(error) => {
                     self.pay(request.seq, &error);
                     return Ok(());
@@ -153,6 +156,11 @@ impl Session {
             subscriber.loan.clean = true;
         }
         Ok(())
+    }
+
+    fn listen(&self, loan: Loan, names: [BTreeSet<Vec<u8>>; 3]) -> Subscriber {
+        let listening = self.instance.core().listeners.join(loan.store);
+        Subscriber { loan, names, _listening: listening }
     }
 
     /// Sends the request and relays frames until all its answers have come.
@@ -246,7 +254,7 @@ impl Session {
             matches!(note, Note::Confirmed { joined: false, .. })
         })
         .await;
-        self.subscriber = Some(Box::new(Subscriber { loan, names: old.names }));
+        self.subscriber = Some(Box::new(self.listen(loan, old.names)));
         Ok(())
     }
 

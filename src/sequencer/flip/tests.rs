@@ -162,3 +162,19 @@ fn what_comes_up_while_a_change_waits_holds_it_back() {
     assert_eq!(core.flags().stage(), Stage::DualSecondaryDefault);
     assert!(core.held_flip().is_some_and(|held| held.reason.contains("which store is right")));
 }
+
+#[test]
+fn dual_does_not_end_before_the_subscribers_have_moved() {
+    let mut core = sequencer(Stage::DualPrimaryDefault, Sync::InSync);
+    let (here, there) = (core.listeners.join(StoreId::Primary), core.listeners.join(StoreId::Secondary));
+    assert!(!core.set_stage(Stage::PrimaryOnly), "somebody still listens to the secondary");
+    assert!(core.held_flip().expect("held back").reason.contains("subscribers (1) are on their way"));
+    drop(there);
+    assert!(core.try_flip());
+    drop(here);
+    let mut core = sequencer(Stage::DualPrimaryDefault, Sync::InSync);
+    let _stuck = core.listeners.join(StoreId::Secondary);
+    assert!(!core.set_stage(Stage::PrimaryOnly));
+    core.set_now(LISTENERS_MICROS);
+    assert!(core.try_flip(), "who never reads is not waited for for ever");
+}

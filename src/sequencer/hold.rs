@@ -91,6 +91,15 @@ impl Holds {
         self.fences.is_spoken_for(hash)
     }
 
+    /// Waits somebody who needs this key?
+    pub fn is_waited_for(&self, hash: u64) -> bool {
+        self.waiting.iter().any(|waiting| match &waiting.footprint {
+            Footprint::Everything => true,
+            Footprint::Nothing => false,
+            Footprint::Keys(keys) => keys.iter().any(|key| key.hash == hash),
+        })
+    }
+
     /// Does no fence stand, whatever waits?
     pub fn is_clear(&self) -> bool {
         self.standing.is_empty() && self.hydrating.is_empty()

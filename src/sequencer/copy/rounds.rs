@@ -436,13 +436,21 @@ impl Sequencer {
             (false, true, Sync::Unknown | Sync::Suspect(_)) => {}
             // The default store counts, whatever it has.
             (false, true, Sync::InSync) => self.known.doubt(copy.hash, copy.db, &copy.key, copy.from, now),
-            // The default store goes on alone for this key: what it writes is copied back.
-            (false, false, _) if copy.hydration.is_some() => {
+            // The default store goes on alone for this key: what it writes is copied back. Where nobody waits any more,
+            // whoever needs the key next has it copied again.
+            (false, false, _) if copy.hydration.is_some() && self.is_waited_for(copy.hash) => {
                 self.known.doubt(copy.hash, copy.db, &copy.key, default.other(), now);
             }
             (false, false, _) => {}
         }
         self.end_copy(key, None);
+    }
+
+    /// Does a client wait until this key is copied?
+    fn is_waited_for(&self, hash: u64) -> bool {
+        self.holds.is_waited_for(hash)
+            || !self.hydration_waiters.is_empty()
+            || !self.parks.first_in_line(hash, 1).is_empty()
     }
 
     /// One lane's part in a copy has failed.

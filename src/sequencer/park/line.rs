@@ -105,7 +105,7 @@ impl Parks {
         Some(park)
     }
 
-    pub(super) fn first_in_line(&self, hash: u64, count: usize) -> Vec<ParkKey> {
+    pub(in crate::sequencer) fn first_in_line(&self, hash: u64, count: usize) -> Vec<ParkKey> {
         self.by_key.get(&hash).map(|line| line.iter().take(count).copied().collect()).unwrap_or_default()
     }
 

@@ -726,8 +726,36 @@ async fn take_place(
     footprint: &Footprint,
     frame: &[u8],
 ) -> Result<Result<bool, Vec<u8>>, Gone> {
-    let (key, db) = (world.borrow().peers[&id].key, world.borrow().peers[&id].db);
     let hashes: Vec<u64> = footprint.keys().iter().map(|key| key.hash).collect();
+    loop {
+        let flips = world.borrow().core.flips();
+        if let Err(error) = take_over(world, id, footprint, frame).await? {
+            return Ok(Err(error));
+        }
+        let waits = writes || world.borrow().core.is_write_pending(&hashes);
+        let fenced = match raise_fence(world, id, waits, footprint).await? {
+            Ok(fenced) => fenced,
+            Err(error) => return Ok(Err(error)),
+        };
+        let stands = world.borrow().core.flips() == flips;
+        if stands && writes {
+            return Ok(Ok(fenced));
+        }
+        world.borrow_mut().lower_fence(id, fenced);
+        if stands {
+            return Ok(Ok(false));
+        }
+    }
+}
+
+/// As `Session::take_over`.
+async fn take_over(
+    world: &Shared,
+    id: u64,
+    footprint: &Footprint,
+    frame: &[u8],
+) -> Result<Result<(), Vec<u8>>, Gone> {
+    let (key, db) = (world.borrow().peers[&id].key, world.borrow().peers[&id].db);
     let mut attempts = 0;
     loop {
         let hydrates = {
@@ -739,7 +767,7 @@ async fn take_place(
             hydrates
         };
         match hydrates {
-            TakeOver::Done => break,
+            TakeOver::Done => return Ok(Ok(())),
             TakeOver::Begun if attempts == HYDRATIONS => {
                 return Ok(Err(world.borrow().core.not_taken_over()));
             }
@@ -749,15 +777,6 @@ async fn take_place(
         let keys = footprint.clone();
         until(world, id, move |world| !world.core.awaits_hydration(key, &keys)).await?;
     }
-    let pending = world.borrow().core.is_write_pending(&hashes);
-    if writes || !pending {
-        return raise_fence(world, id, writes, footprint).await;
-    }
-    let raised = raise_fence(world, id, true, footprint).await?;
-    Ok(raised.map(|fenced| {
-        world.borrow_mut().lower_fence(id, fenced);
-        false
-    }))
 }
 
 async fn raise_fence(

@@ -12,7 +12,7 @@
 
 mod book;
 mod compare;
-mod dice;
+pub(crate) mod dice;
 mod gauges;
 mod http;
 mod old_data;

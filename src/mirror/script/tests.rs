@@ -1,4 +1,5 @@
 use super::*;
+use crate::cli::demo::dice::Dice;
 
 fn traits(source: &str) -> ScriptTraits {
     analyse(source.as_bytes())
@@ -209,7 +210,7 @@ fn words_within_comments_and_strings_are_nothing() {
 
 #[test]
 fn any_bytes_are_taken() {
-    let mut random = 5u64;
+    let mut dice = Dice::new(5);
     let words = [
         "redis", ".", "call", "(", ")", "'GET'", "KEYS", "[", "]", ",", "=", "local", "for", "in", "--",
         "[[", "#", "function", "end", "\\", "\"", "1.5e+3", "\u{fe}",
@@ -217,10 +218,7 @@ fn any_bytes_are_taken() {
     for _ in 0..3000 {
         let mut source = String::new();
         for _ in 0..20 {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            source.push_str(words[(random >> 20) as usize % words.len()]);
+            source.push_str(words[dice.below(words.len() as u64) as usize]);
             source.push(' ');
         }
         traits(&source);

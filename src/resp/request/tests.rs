@@ -1,4 +1,5 @@
 use super::*;
+use crate::cli::demo::dice::Dice;
 
 /// What a decoder made of a frame, without borrowing from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,13 +132,8 @@ fn every_two_cuts_of_every_two_frames_give_the_same() {
 
 #[test]
 fn long_streams_cut_anywhere_give_the_same() {
-    let mut state = 0x2545_f491_4f6c_dd1du64;
-    let mut below = |bound: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state % bound as u64) as usize
-    };
+    let mut dice = Dice::new(1);
+    let mut below = |bound: usize| dice.below(bound as u64) as usize;
     for _ in 0..3_000 {
         let frames: Vec<&[u8]> = (0..2 + below(8)).map(|_| FRAMES[below(FRAMES.len())]).collect();
         let stream = frames.concat();

@@ -9,12 +9,15 @@ use crate::stage::StoreId;
 use super::clients::ClientKey;
 use super::fence::{FenceKey, Fences, Footprint};
 use super::op::Failure;
+use super::park::ParkKey;
 use super::{Scope, Sequencer, Submission, Transaction};
 
 /// What is held for a client.
 enum What {
     Command(Submission<'static>),
     Transaction(Transaction<'static>),
+    /// What a parked client is tried with.
+    Attempt(ParkKey),
     Fence,
 }
 
@@ -65,7 +68,7 @@ impl What {
             What::Transaction(transaction) => {
                 transaction.parts.iter().filter(|part| !part.answered).map(|part| part.seq).collect()
             }
-            What::Fence => Vec::new(),
+            What::Attempt(_) | What::Fence => Vec::new(),
         }
     }
 }
@@ -113,6 +116,16 @@ impl Holds {
         self.fences.free(footprint);
     }
 
+    /// A parked client is not tried any more. True: others may have waited behind it.
+    pub fn forget_attempt(&mut self, park: ParkKey) -> bool {
+        let is_its = |waiting: &Waiting| matches!(waiting.what, What::Attempt(key) if key == park);
+        let Some(at) = self.waiting.iter().position(is_its) else { return false };
+        if let Some(waiting) = self.waiting.remove(at) {
+            self.fences.free(&waiting.footprint);
+        }
+        true
+    }
+
     fn push(&mut self, waiting: Waiting) {
         self.fences.reserve(&waiting.footprint);
         self.waiting.push_back(waiting);
@@ -138,6 +151,11 @@ impl Sequencer {
             footprint: transaction.footprint.clone(),
             what: What::Transaction(transaction.into_owned()),
         });
+    }
+
+    /// A parked client is tried when its turn comes. Until then nobody who comes later passes it by at any of its keys.
+    pub(super) fn hold_attempt(&mut self, client: ClientKey, park: ParkKey, footprint: Footprint) {
+        self.holds.push(Waiting { client, at: self.now, footprint, what: What::Attempt(park) });
     }
 
     /// Is something of this client held? Its session must not submit more until it is woken.
@@ -217,10 +235,11 @@ impl Sequencer {
         self.holds.fences.spoken_for()
     }
 
-    /// Refuses commands that have waited since before `before`. Who waits for a fence of its own
+    /// Refuses commands that have waited since before `before`. Who waits for a fence of its own, or is parked,
     /// gives up by itself.
     pub(super) fn expire_holds(&mut self, before: u64) {
-        let late = |entry: &Waiting| entry.at < before && !matches!(entry.what, What::Fence);
+        let late =
+            |entry: &Waiting| entry.at < before && !matches!(entry.what, What::Attempt(_) | What::Fence);
         if !self.holds.waiting.iter().any(late) {
             return;
         }
@@ -267,7 +286,6 @@ impl Sequencer {
         for client in std::mem::take(&mut self.hydration_waiters) {
             self.clients.wake(client);
         }
-        self.retry_deferred();
     }
 
     fn release(&mut self, entry: Waiting) {
@@ -275,6 +293,7 @@ impl Sequencer {
         match what {
             What::Command(submission) => self.place(&submission),
             What::Transaction(transaction) => self.place_transaction(transaction),
+            What::Attempt(park) => self.attempt_again(park),
             What::Fence => self.raise(client, footprint),
         }
         self.clients.wake(client);

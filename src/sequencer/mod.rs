@@ -48,6 +48,8 @@ mod submission;
 mod submit;
 mod sync;
 mod taint;
+#[cfg(test)]
+mod testing;
 mod touched;
 mod transaction;
 mod write;
@@ -321,6 +323,7 @@ impl Sequencer {
         self.same_server = same;
         if self.stage() != before {
             self.flipped(before);
+            self.release_held();
         }
     }
 

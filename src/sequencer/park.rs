@@ -8,6 +8,8 @@
 //! the client even if its time ran out meanwhile.
 
 mod line;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -126,6 +128,7 @@ impl Sequencer {
 
     fn let_go(&mut self, key: ParkKey) {
         if let Some(park) = self.parks.remove(key) {
+            self.holds.forget_attempt(key);
             self.clients.wake(park.parking.client);
         }
     }
@@ -139,8 +142,12 @@ impl Sequencer {
     /// A client leaves its lines without an element; who was to be tried behind it is tried now.
     fn leave(&mut self, key: ParkKey) -> Option<Park> {
         let park = self.parks.remove(key)?;
+        let held = self.holds.forget_attempt(key);
         if let Some(count) = park.again {
             self.serve_parked(&park.parking.footprint, count);
+        }
+        if held {
+            self.release_held();
         }
         Some(park)
     }
@@ -221,7 +228,7 @@ impl Sequencer {
         }
         let footprint = park.parking.footprint.clone();
         if !self.holds.is_open() && self.holds.blocks(&footprint) {
-            park.again.get_or_insert(1);
+            self.defer(key);
             return;
         }
         let (way, command, context) = (park.parking.way, park.parking.command, park.parking.context);
@@ -231,9 +238,7 @@ impl Sequencer {
             match self.hydrate(&footprint, &frame, context.db) {
                 Hydration::Unreachable => {}
                 Hydration::Begun => {
-                    if let Some(park) = self.parks.get_mut(key) {
-                        park.again.get_or_insert(1);
-                    }
+                    self.defer(key);
                     return;
                 }
                 Hydration::Refused(error) => {
@@ -252,6 +257,16 @@ impl Sequencer {
             park.position = position;
         }
         self.note_write(&footprint);
+    }
+
+    /// The attempt takes its place behind the fence that stands in its way.
+    fn defer(&mut self, key: ParkKey) {
+        let Some(park) = self.parks.get_mut(key) else { return };
+        park.again.get_or_insert(1);
+        if !std::mem::replace(&mut park.held, true) {
+            let (client, footprint) = (park.parking.client, park.parking.footprint.clone());
+            self.hold_attempt(client, key, footprint);
+        }
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -328,25 +343,10 @@ impl Sequencer {
         }
     }
 
-    /// Tries again what a fence has held up.
-    pub(super) fn retry_deferred(&mut self) {
-        if self.parks.is_empty() {
-            return;
-        }
-        let mut deferred: Vec<ParkKey> = self
-            .parks
-            .slab
-            .iter()
-            .filter(|(_, park)| park.again.is_some() && !park.in_flight)
-            .map(|(index, park)| ParkKey { index: index as u32, id: park.id })
-            .collect();
-        deferred.sort_unstable_by_key(|key| key.id);
-        deferred.into_iter().for_each(|key| self.attempt_again(key));
-    }
-
     /// The attempt that is owed, and those of the ones behind.
-    fn attempt_again(&mut self, key: ParkKey) {
+    pub(super) fn attempt_again(&mut self, key: ParkKey) {
         let Some(park) = self.parks.get_mut(key) else { return };
+        park.held = false;
         let Some(count) = park.again.take() else { return };
         let footprint = park.parking.footprint.clone();
         let since = self.lane(self.default_store()).appended();

@@ -25,6 +25,8 @@ pub(super) struct Park {
     /// To be tried again, and this many in its lines with it: something may have come while an
     /// attempt was in flight, or while a fence stood.
     pub(super) again: Option<usize>,
+    /// The attempt that is owed has its place among those that wait for a fence.
+    pub(super) held: bool,
     /// So many in its lines are to be tried behind its next attempt, which somebody in front of it holds up.
     pub(super) behind: Option<usize>,
     pub(super) ended: Option<Unblock>,
@@ -71,6 +73,7 @@ impl Parks {
             position: 0,
             tried,
             again: None,
+            held: false,
             behind: None,
             ended: None,
         });

@@ -42,14 +42,20 @@ impl Touched {
             if written_only && !key.access.writes() {
                 return Touched::Nothing;
             }
-            if name.len() <= INLINE {
-                let mut bytes = [0; INLINE];
-                bytes[..name.len()].copy_from_slice(name);
-                return Touched::One { hash: key.hash, len: name.len() as u8, bytes };
-            }
+            return Touched::key(key.hash, name);
         }
         let kept = keys.iter().filter(|key| !written_only || key.access.writes());
         Touched::Many(kept.map(|key| (key.hash, key.of(frame).into())).collect())
+    }
+
+    /// One key.
+    pub fn key(hash: u64, name: &[u8]) -> Touched {
+        if name.len() > INLINE {
+            return Touched::Many([(hash, name.into())].into());
+        }
+        let mut bytes = [0; INLINE];
+        bytes[..name.len()].copy_from_slice(name);
+        Touched::One { hash, len: name.len() as u8, bytes }
     }
 
     /// Calls `visit` with each key.

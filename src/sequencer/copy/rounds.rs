@@ -15,6 +15,7 @@ use super::super::fence::{Footprint, KeyRef};
 use super::super::knowledge::Sync;
 use super::super::lane::Context;
 use super::super::op::{Failure, Owner, Policy};
+use super::super::touched::Touched;
 use super::payload::{Payloads, Refusal};
 use super::typed::Typed;
 use super::{Copy, CopyKey, MAX_BY_PIECES};
@@ -212,8 +213,9 @@ impl Sequencer {
         let (to, db) = (copy.from.other(), copy.db);
         self.drop_scratch(to, db, &means);
         let Some(copy) = self.copies.get_mut(key) else { return };
-        if self.known.is_cold(copy.hash) {
-            // It never had it, as far as anybody knows: the other store keeps what it has.
+        if self.known.is_cold(copy.hash) && self.known.of(copy.hash) == Sync::Suspect(to) {
+            // It never had it, as far as anybody knows: the other store keeps what it has. Not where the key has come
+            // into doubt the other way round since the copy began: what the store that is right has is still to be seen.
             self.known.forget(copy.hash);
             self.copied(key);
             return;
@@ -307,13 +309,14 @@ impl Sequencer {
 
     /// The primary has a value of its own, which counts: the secondary is the one behind.
     fn kept_its_own(&mut self, key: CopyKey) {
-        let now = self.now;
-        let Some(hash) = self.copies.get(key).map(|copy| copy.hash) else { return };
-        self.settle_key(hash);
         let Some(copy) = self.copies.get(key) else { return };
+        let (hash, db, behind) = (copy.hash, copy.db, copy.from);
+        // What was placed since nothing was to be taken over may have carried the value on, on one store only.
+        let touched = Touched::key(hash, &copy.key);
+        self.settle_key(hash);
+        self.doubt(&touched, db, behind);
         // Not cold: the primary had it, and when it is gone there, it is gone.
-        self.known.doubt(copy.hash, copy.db, &copy.key, copy.from, now);
-        self.known.warm(copy.hash);
+        self.known.warm(hash);
         self.end_copy(key, None);
     }
 

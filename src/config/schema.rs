@@ -209,7 +209,8 @@ section! {
     pub struct StoreTable {
         /// The URL.
         url: String = required("redis://127.0.0.1:7001"), Restart;
-        /// The ACL user.
+        /// The ACL user, in whose name the commands of all clients run: let it have every command (CLIENT TRACKING as
+        /// well, which tells the proxy what scripts change) and every key.
         username: Option<String> = optional("multistore"), Restart;
         /// The password. One of the following two keeps it out of this file.
         password: Option<Secret> = optional("secret"), Restart;

@@ -144,10 +144,7 @@ impl Instance {
     /// Takes an operator's order. The answer is for people, or JSON where a report was asked for.
     pub fn operate(self: &Rc<Self>, what: What) -> Result<String, String> {
         match what {
-            What::Repair { from } => {
-                self.repair_from(from)?;
-                Ok(format!("{}: repairing the {} store from the {from} store", self.name, from.other()))
-            }
+            What::Repair { from } => self.repair_from(from),
             What::Backfill(action) => self.order_backfill(action),
             What::Verify(VerifyOrder::Start { sample, repair }) => {
                 self.begin_verification(sample, if repair { Mend::Everything } else { Mend::Nothing })

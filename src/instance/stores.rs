@@ -112,8 +112,9 @@ impl Instance {
         core.doubt_unnamed(source.other());
     }
 
-    /// An operator says which store is right: the other one is made equal to it. Only while dual.
-    pub fn repair_from(&self, right: StoreId) -> Result<(), String> {
+    /// An operator says which store is right: the other one is made equal to it. Only while dual. The answer is for
+    /// people.
+    pub fn repair_from(&self, right: StoreId) -> Result<String, String> {
         if !self.config_ref().hydrate {
             return Err(format!("{} has hydrate = false: nothing is copied", self.name));
         }
@@ -124,9 +125,18 @@ impl Instance {
         tracing::warn!(instance = %self.name, from = %right, to = %right.other(), "repair of a whole store, on request");
         core.doubt_source(None);
         core.doubt_store(right.other());
+        let down: Vec<&str> = StoreId::ALL
+            .into_iter()
+            .filter(|store| !core.lane(*store).is_up())
+            .map(|s| core.store_name(s))
+            .collect();
+        let when = match down.is_empty() {
+            true => String::new(),
+            false => format!("; {} down: it begins when both stores answer", down.join(" and ")),
+        };
         drop(core);
         self.settle();
-        Ok(())
+        Ok(format!("{}: repairing the {} store from the {right} store{when}", self.name, right.other()))
     }
 
     /// A write must never be applied twice to one store: by run_id and database, not by name.

@@ -35,6 +35,9 @@ pub struct ScriptTraits {
     pub writes: bool,
     /// It may give a key a time to live.
     pub may_expire: bool,
+    /// It names commands that reach other databases than the caller's. The one answer that does not err on the side of
+    /// doubt: of a source that is not known it is not supposed.
+    pub leaves_database: bool,
 }
 
 /// What a source says about a script. Commands that are not built in are all doubt.
@@ -45,7 +48,10 @@ pub fn analyse(source: &[u8]) -> ScriptTraits {
     }
     match lexer::tokens(source) {
         Some(tokens) => {
-            Analysis { table: &TABLE, names: Names::find(&tokens), tokens }.run(is_library(source))
+            let leaves_database = tokens.iter().any(leaves);
+            let traits =
+                Analysis { table: &TABLE, names: Names::find(&tokens), tokens }.run(is_library(source));
+            ScriptTraits { leaves_database, ..traits }
         }
         None => ScriptTraits::DOUBTFUL,
     }
@@ -61,6 +67,7 @@ impl ScriptTraits {
         undeclared_keys_possible: true,
         writes: true,
         may_expire: true,
+        leaves_database: false,
     };
 
     /// Nothing speaks against it.
@@ -70,6 +77,7 @@ impl ScriptTraits {
         undeclared_keys_possible: false,
         writes: false,
         may_expire: false,
+        leaves_database: false,
     };
 
     /// How a call of the script is mirrored whose declared keys are in sync; a verbatim one also needs the database
@@ -182,6 +190,9 @@ const DYNAMIC: [&[u8]; 13] = [
     b"require",
     b"setfenv",
 ];
+
+/// Words of commands that reach other databases: `SELECT 1`, `MOVE key 1`, `COPY a b DB 1`, `SWAPDB 0 1`.
+const LEAVING: [&[u8]; 4] = [b"db", b"move", b"select", b"swapdb"];
 
 /// What tells about the machine, or goes through tables in an order of its own.
 const CHOOSING: [&[u8]; 7] = [b"collectgarbage", b"gcinfo", b"io", b"newproxy", b"next", b"os", b"pairs"];
@@ -298,6 +309,10 @@ fn exact(spec: &Spec, call: &Call<'_>, words: &[&[u8]]) -> bool {
         }
         _ => false,
     }
+}
+
+fn leaves(token: &Token<'_>) -> bool {
+    matches!(token, Token::Text(text) if LEAVING.iter().any(|word| text.eq_ignore_ascii_case(word)))
 }
 
 /// A library of functions says its name in its first line.

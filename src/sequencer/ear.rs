@@ -21,6 +21,7 @@ use super::copy::is_scratch;
 use super::fence::hash_key;
 use super::knowledge::Sync;
 use super::reach::Reach;
+use super::submission::Scope;
 use super::touched::Touched;
 
 /// What is known of one store's ear.
@@ -87,11 +88,11 @@ impl Ear {
 
 impl Sequencer {
     /// Commands that may change keys which they do not name have been placed in the default store's lane.
-    pub(super) fn wrote_unnamed(&mut self, frames: &[u8], db: u32) {
+    pub(super) fn wrote_unnamed(&mut self, frames: &[u8], scope: Scope, db: u32) {
         let store = self.default_store();
         let position = self.lane(store).appended();
         let reach = Reach::of(&self.table, frames, db);
-        if !self.is_heard(store, &reach) {
+        if !self.is_heard(store, scope, &reach) {
             self.owe_walk();
             return;
         }
@@ -101,22 +102,23 @@ impl Sequencer {
     }
 
     /// Is what such a command changes heard? Where a cold primary may hold less than it reads, that is no help.
-    fn is_heard(&mut self, store: StoreId, reach: &Reach) -> bool {
+    fn is_heard(&mut self, store: StoreId, scope: Scope, reach: &Reach) -> bool {
         self.unnamed_at = Some(self.now);
         let ear = &self.ears[store.index()];
         let cold = self.known.base() == Sync::Unknown && store == StoreId::Secondary;
-        // A server does not tell of databases that are exchanged.
-        ear.hears && ear.has_room_for(reach) && !cold && reach.swapped.is_empty()
+        // A server does not tell of databases that are exchanged, nor in which one a script has changed a key.
+        let told = reach.swapped.is_empty() && scope != Scope::Anywhere;
+        ear.hears && ear.has_room_for(reach) && !cold && told
     }
 
     /// A client is about to run such commands on a connection of its own to the default store.
-    pub fn listen_aside(&mut self, client: ClientKey, frames: &[u8], db: u32) {
+    pub fn listen_aside(&mut self, client: ClientKey, frames: &[u8], scope: Scope, db: u32) {
         if !self.stage().is_dual() || !self.settings.hydrate {
             return;
         }
         let store = self.default_store();
         let reach = Reach::of(&self.table, frames, db);
-        if self.is_heard(store, &reach) {
+        if self.is_heard(store, scope, &reach) {
             let asides = reach.databases.into_iter().map(|db| (client, db));
             self.ears[store.index()].asides.extend(asides);
         } else {

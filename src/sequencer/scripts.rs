@@ -23,6 +23,8 @@ pub struct ScriptWay {
     pub ends: bool,
     /// It declares that it writes nothing.
     pub read_only: bool,
+    /// It may write to other databases.
+    pub leaves_database: bool,
 }
 
 /// Scripts by their SHA-1, as EVALSHA names them.
@@ -36,12 +38,11 @@ pub struct Scripts {
 
 impl ScriptWay {
     /// A script, or a function, of which nothing is known: what it changes is copied, named or not.
-    pub const UNKNOWN: ScriptWay =
-        ScriptWay { way: Way::Copied, undeclared: true, ends: true, read_only: false };
+    pub const UNKNOWN: ScriptWay = ScriptWay { undeclared: true, ..ScriptWay::plain(Way::Copied) };
 
     /// No script: its keys tell what it touches.
     pub const fn plain(way: Way) -> ScriptWay {
-        ScriptWay { way, undeclared: false, ends: true, read_only: false }
+        ScriptWay { way, undeclared: false, ends: true, read_only: false, leaves_database: false }
     }
 
     fn of(source: &[u8]) -> ScriptWay {
@@ -49,8 +50,9 @@ impl ScriptWay {
         let verbatim = traits.literal_commands && !traits.may_choose;
         let way = if verbatim { Way::Verbatim } else { Way::Copied };
         let read_only = declares_no_writes(source);
-        let undeclared = traits.undeclared_keys_possible && !read_only;
-        ScriptWay { way, undeclared, ends: traits.may_expire, read_only }
+        let leaves_database = traits.leaves_database && !read_only;
+        let undeclared = (traits.undeclared_keys_possible || leaves_database) && !read_only;
+        ScriptWay { way, undeclared, ends: traits.may_expire, read_only, leaves_database }
     }
 }
 

@@ -45,6 +45,8 @@ pub enum Scope {
     Undeclared,
     /// To keys that only the store knows.
     Unlisted,
+    /// To keys of databases that a script selects.
+    Anywhere,
 }
 
 /// What a write makes of its keys' times to live.
@@ -175,7 +177,7 @@ impl Expiry {
 impl Scope {
     /// Does a write of this scope name all keys that it may change, or empty or exchange whole databases?
     pub fn is_named(self) -> bool {
-        !matches!(self, Scope::Undeclared | Scope::Unlisted)
+        !matches!(self, Scope::Undeclared | Scope::Unlisted | Scope::Anywhere)
     }
 }
 

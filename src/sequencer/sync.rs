@@ -58,7 +58,7 @@ impl Sequencer {
                 Way::Nothing | Way::Verbatim | Way::Copied => Plan::Verbatim,
             },
             // Only the store knows what it touches beside its keys.
-            (Scope::Undeclared, _) | (_, Footprint::Everything) => match way {
+            (Scope::Undeclared | Scope::Anywhere, _) | (_, Footprint::Everything) => match way {
                 Way::Nothing | Way::Verbatim if self.is_everything_known() => Plan::Verbatim,
                 _ => plan(Way::Copied, footprint.keys(), self.default_store(), |hash| self.known.of(hash)),
             },
@@ -125,7 +125,7 @@ impl Sequencer {
             }
             Scope::FlushDb => self.dirty_all_copies(),
             Scope::Swap => self.swapped(frame),
-            Scope::Keys | Scope::Functions | Scope::Undeclared | Scope::Unlisted => {}
+            Scope::Keys | Scope::Functions | Scope::Undeclared | Scope::Unlisted | Scope::Anywhere => {}
         }
         let mut blind = scope != Scope::Keys || self.known.base() != Sync::InSync;
         if let Footprint::Keys(keys) = footprint {
@@ -258,7 +258,7 @@ impl Sequencer {
             && self.known.base() == Sync::Unknown
             && self.stage().is_dual();
         let swaps = || !Reach::of(&self.table, frame, 0).swapped.is_empty();
-        let mixed = scope == Scope::Unlisted;
+        let mixed = matches!(scope, Scope::Unlisted | Scope::Anywhere);
         if !cold || !(scope == Scope::Swap || mixed && swaps()) {
             return None;
         }
@@ -279,7 +279,7 @@ impl Sequencer {
     pub fn doubt_effect(&mut self, footprint: &Footprint, frame: &[u8], scope: Scope, db: u32) {
         let touched = match scope {
             Scope::Keys => Touched::of(footprint, frame, true),
-            Scope::Undeclared | Scope::Unlisted => named(footprint, frame),
+            Scope::Undeclared | Scope::Unlisted | Scope::Anywhere => named(footprint, frame),
             _ => Touched::Everything,
         };
         if !scope.is_named() {

@@ -97,7 +97,7 @@ impl Sequencer {
     pub(super) fn ran_alone(&mut self, footprint: &Footprint, frame: &[u8], scope: Scope, db: u32) {
         if !scope.is_named() {
             self.went_on_alone(&named(footprint, frame), db);
-            self.wrote_unnamed(frame, db);
+            self.wrote_unnamed(frame, scope, db);
         } else {
             self.went_on_alone(&touched(footprint, frame, scope), db);
         }

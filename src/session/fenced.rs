@@ -59,7 +59,7 @@ impl Session {
             return Err(error);
         }
         if fenced && !work.scope.is_named() {
-            self.instance.core_mut().listen_aside(self.key, work.frame, self.state.db);
+            self.instance.core_mut().listen_aside(self.key, work.frame, work.scope, self.state.db);
         }
         let exchanged = self.exchange(&[&work.sent, &asked], work.replies + companions as usize).await;
         if aside {

@@ -101,7 +101,7 @@ impl Session {
         let footprint = self.footprint(spec, effect, &request);
         let writes = effect.writes || effect.kind == Kind::Publish;
         let told = self.instance.core_mut().way(command, effect.writes, &request);
-        let scope = scope(spec, effect, &footprint, told.undeclared);
+        let scope = scope(spec, effect, &footprint, told);
         if heavy && footprint.keys().len() == 1 {
             // What is large to write is large to read.
             self.note_large_keys(&footprint);

@@ -35,7 +35,7 @@ impl Session {
         let selected = self.multi.as_ref().and_then(|multi| multi.selects);
         let footprint = self.footprint_in(selected.unwrap_or(self.state.db), spec, effect, request);
         let told = self.instance.core_mut().way(*id, effect.writes, request);
-        let reach = scope(spec, effect, &footprint, told.undeclared);
+        let reach = scope(spec, effect, &footprint, told);
         let Some(multi) = &mut self.multi else { return None };
         // A look at the keyspace has its place in the order like any command: it makes nobody doubt every key.
         if effect.kind != Kind::KeyspaceRead {

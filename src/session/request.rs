@@ -247,7 +247,7 @@ impl Session {
         let (way, scope, expiry) = match writes {
             true => {
                 let told = core.way(*id, effect.writes, request);
-                let scope = scope(spec, effect, &footprint, told.undeclared);
+                let scope = scope(spec, effect, &footprint, told);
                 (told.way, scope, expiry(spec, request, told))
             }
             false => (Way::Nothing, Scope::Keys, Expiry::Keeps),

@@ -6,13 +6,14 @@ use crate::sequencer::scripts::ScriptWay;
 use crate::sequencer::{Expiry, Scope};
 
 /// What a command does to the keyspace as a whole.
-pub fn scope(spec: &Spec, effect: &Effect, footprint: &Footprint, undeclared: bool) -> Scope {
+pub fn scope(spec: &Spec, effect: &Effect, footprint: &Footprint, told: ScriptWay) -> Scope {
     match (effect.kind, &*spec.name) {
         (Kind::KeyspaceWrite, "flushall") => Scope::FlushAll,
         (Kind::KeyspaceWrite, "flushdb") => Scope::FlushDb,
         (Kind::KeyspaceWrite, "swapdb") => Scope::Swap,
         (Kind::ServerWrite, name) if name.starts_with("function|") => Scope::Functions,
-        (Kind::Script, _) if undeclared || *footprint == Footprint::Everything => Scope::Undeclared,
+        (Kind::Script, _) if told.leaves_database => Scope::Anywhere,
+        (Kind::Script, _) if told.undeclared || *footprint == Footprint::Everything => Scope::Undeclared,
         _ if effect.writes && *footprint == Footprint::Everything => Scope::Unlisted,
         _ => Scope::Keys,
     }
@@ -22,6 +23,7 @@ pub fn scope(spec: &Spec, effect: &Effect, footprint: &Footprint, undeclared: bo
 pub fn wider(a: Scope, b: Scope) -> Scope {
     match (a, b) {
         (Scope::Keys, other) | (other, Scope::Keys) => other,
+        (Scope::Anywhere, _) | (_, Scope::Anywhere) => Scope::Anywhere,
         (a, b) if a == b => a,
         _ => Scope::Unlisted,
     }

@@ -176,7 +176,7 @@ impl World {
         let (way, scope, expiry) = match writes {
             true => {
                 let told = self.core.way(known.id, known.effect.writes, words.as_slice());
-                let scope = scope(spec, &known.effect, &footprint, told.undeclared);
+                let scope = scope(spec, &known.effect, &footprint, told);
                 (told.way, scope, expiry(spec, words.as_slice(), told))
             }
             false => (Way::Nothing, Scope::Keys, Expiry::Keeps),
@@ -247,7 +247,7 @@ impl World {
         let table = self.kit.table.clone();
         let spec = table.spec(known.id);
         let told = self.core.way(known.id, known.effect.writes, words.as_slice());
-        let reach = scope(spec, &known.effect, &known.footprint, told.undeclared);
+        let reach = scope(spec, &known.effect, &known.footprint, told);
         if known.effect.kind != Kind::KeyspaceRead {
             multi.footprint.join(known.footprint, multi.frames.len());
         }
@@ -572,7 +572,7 @@ async fn run_pinned(world: &Shared, id: u64, words: &Words, seq: u64) -> Result<
         let known = world.know(id, words);
         let told = world.core.way(known.id, known.effect.writes, words.as_slice());
         let table = world.kit.table.clone();
-        let reach = scope(table.spec(known.id), &known.effect, &known.footprint, told.undeclared);
+        let reach = scope(table.spec(known.id), &known.effect, &known.footprint, told);
         let expiry = expiry(table.spec(known.id), words.as_slice(), told);
         (known, told, reach, expiry)
     };
@@ -639,7 +639,7 @@ async fn run_fenced(
         }
         if fenced && !work.scope.is_named() {
             let (client, db) = (world.peers[&id].key, world.peers[&id].db);
-            world.core.listen_aside(client, &work.frame, db);
+            world.core.listen_aside(client, &work.frame, work.scope, db);
         }
         let bytes = [work.frame.as_slice(), &asked].concat();
         let timer = world.now + reply_timeout(world);

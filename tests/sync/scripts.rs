@@ -273,6 +273,24 @@ fn where_nobody_tells_the_stores_are_walked() {
     }
 }
 
+/// A store tells which keys have changed, but not in which database.
+#[test]
+fn a_script_that_selects_another_database_has_both_stores_walked() {
+    let selects = "redis.call('SELECT', 3) redis.call('SET', KEYS[1], redis.call('TIME')[2])";
+    for stage in DUAL {
+        let pair = Pair::listening(stage);
+        let mut client = pair.client();
+        client.call(&["EVAL", selects, "1", "alone"]);
+        client.words("WATCH guard");
+        client.pipeline(&[&["MULTI"], &["SET", "here", "1"], &["EVAL", selects, "1", "together"], &["EXEC"]]);
+        assert_eq!(client.words("EXISTS alone together"), 0.into(), "{stage}");
+        pair.wait_heard();
+        client.words("SELECT 3");
+        assert_eq!(client.words("EXISTS alone together"), 2.into(), "{stage}");
+        pair.assert_converges();
+    }
+}
+
 /// Where each store stops at another command of a script, with errors that count as the same, one has written more.
 #[test]
 fn a_script_that_fails_at_different_places_parts_nobody() {

@@ -122,6 +122,19 @@ fn the_doubt_survives_the_proxy() {
 }
 
 #[test]
+fn a_repair_that_has_to_wait_for_a_store_says_so() {
+    let mut pair = Pair::start_with(DUAL[0], &[]);
+    pair.secondary.words("SET key value");
+    pair.server_mut(StoreId::Primary).kill();
+    pair.wait_up(StoreId::Primary, false);
+    let (code, text) = code_and_text(&repair(&pair, &["--from", "secondary"]));
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("down: it begins when both stores answer"), "{text}");
+    pair.server_mut(StoreId::Primary).restart(Data::Lost);
+    pair.assert_both("GET key", "value");
+}
+
+#[test]
 fn an_ordered_repair_survives_the_proxy() {
     // The default store is the one behind: a restart must not take it for the one that is right.
     let mut pair = after_a_loss(Stage::DualPrimaryDefault);

@@ -130,6 +130,15 @@ fn choosing_is_seen() {
 }
 
 #[test]
+fn leaving_the_database_is_seen() {
+    let leaves = |source: &str| traits(source).leaves_database;
+    assert!(leaves("redis.call('SELECT', 1)"));
+    assert!(leaves("redis.call(\"copy\", KEYS[1], KEYS[2], 'DB', '2')"));
+    assert!(leaves("local f = 'move' redis.call(f, KEYS[1], 1)"));
+    assert!(!leaves("redis.call('SET', KEYS[1], 'selected') -- select"));
+}
+
+#[test]
 fn keys_that_are_not_declared_are_seen() {
     for code in [
         "redis.call('SET', 'fixed', 1)",

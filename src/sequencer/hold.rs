@@ -179,9 +179,24 @@ impl Sequencer {
         self.holds.standing.push(Standing { client, fence, store, target });
     }
 
-    /// Has the default store answered everything that came before this client's fence?
+    /// Is everything that came before this client's fence executed, or ended with its connection? What a connection
+    /// that was lost has carried may still be executed until the next one has ended it.
     pub fn fence_ready(&self, client: ClientKey) -> bool {
-        self.holds.standing.iter().any(|s| s.client == client && self.lane(s.store).answered() >= s.target)
+        self.holds.standing.iter().any(|standing| standing.client == client && self.is_ready(standing))
+    }
+
+    /// Is the store of this client's fence down, so that there is nothing to wait for?
+    pub fn is_fence_hopeless(&self, client: ClientKey) -> bool {
+        self.holds.standing.iter().any(|standing| standing.client == client && self.is_hopeless(standing))
+    }
+
+    fn is_ready(&self, standing: &Standing) -> bool {
+        let lane = self.lane(standing.store);
+        lane.is_up() && lane.answered() >= standing.target
+    }
+
+    fn is_hopeless(&self, standing: &Standing) -> bool {
+        !self.lane(standing.store).accepts()
     }
 
     /// Takes this client's fence down and lets go on what waited for it.
@@ -263,7 +278,7 @@ impl Sequencer {
         self.taints.answered(StoreId::ALL.map(|store| self.lane(store).answered()));
         for at in 0..self.holds.standing.len() {
             let Some(standing) = self.holds.standing.get(at) else { break };
-            if self.lane(standing.store).answered() >= standing.target {
+            if self.is_ready(standing) || self.is_hopeless(standing) {
                 let client = standing.client;
                 self.clients.wake(client);
             }

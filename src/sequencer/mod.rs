@@ -361,6 +361,7 @@ impl Sequencer {
         let now = self.now;
         self.lanes[store.index()].connected(has_resp3, now);
         self.metrics.store(store).up.set(1);
+        self.after_progress();
     }
 
     /// The connection of `store` was lost: what was on it has an unknown outcome.

@@ -183,15 +183,20 @@ impl Session {
         let key = self.key;
         let within = self.instance.config().reply_timeout;
         self.instance.core_mut().request_fence(key, footprint.clone());
-        let ready = self.until(move |session| session.instance.core().fence_ready(key));
-        match tokio::time::timeout(within, ready).await {
-            Ok(ready) => ready.map(|()| Ok(true)),
-            Err(_) => {
-                let mut core = self.instance.core_mut();
-                core.cancel_fence(key);
-                Ok(Err(core.failure_frame(core.default_store(), Failure::NotSent)))
-            }
+        let settled = self.until(move |session| {
+            let core = session.instance.core();
+            core.fence_ready(key) || core.is_fence_hopeless(key)
+        });
+        let failure = match tokio::time::timeout(within, settled).await {
+            Ok(settled) => settled.map(|()| Failure::Down)?,
+            Err(_) => Failure::NotSent,
+        };
+        let mut core = self.instance.core_mut();
+        if core.fence_ready(key) {
+            return Ok(Ok(true));
         }
+        core.cancel_fence(key);
+        Ok(Err(core.failure_frame(core.default_store(), failure)))
     }
 
     pub(super) fn lower_fence(&mut self, fenced: bool) {

@@ -796,14 +796,18 @@ async fn raise_fence(
         world.peers.get_mut(&id).expect("a peer").timer = Some(deadline);
         deadline
     };
-    until(world, id, move |world| world.core.fence_ready(key) || world.now >= deadline).await?;
+    until(world, id, move |world| {
+        world.core.fence_ready(key) || world.core.is_fence_hopeless(key) || world.now >= deadline
+    })
+    .await?;
     let mut world = world.borrow_mut();
     if world.core.fence_ready(key) {
         return Ok(Ok(true));
     }
+    let failure = if world.core.is_fence_hopeless(key) { Failure::Down } else { Failure::NotSent };
     world.core.cancel_fence(key);
     world.settle();
-    Ok(Err(world.core.failure_frame(world.core.default_store(), Failure::NotSent)))
+    Ok(Err(world.core.failure_frame(world.core.default_store(), failure)))
 }
 
 // === impl World ===

@@ -209,11 +209,14 @@ impl Sequencer {
     }
 
     /// While one store is in use, a client does something to these keys on a connection of its own. Should a second
-    /// store come into use meanwhile, a fence stands around them from that point of the order on.
-    pub fn step_aside(&mut self, client: ClientKey, footprint: Footprint) {
-        if !self.stage().is_dual() {
+    /// store come into use meanwhile, a fence stands around them from that point of the order on. False: it is in use
+    /// already.
+    pub fn step_aside(&mut self, client: ClientKey, footprint: Footprint) -> bool {
+        let alone = !self.stage().is_dual();
+        if alone {
             self.holds.asides.insert(client, footprint);
         }
+        alone
     }
 
     /// It is done. `written`: what may have been changed, for which the second store may have come too late.

@@ -185,7 +185,14 @@ impl Session {
         };
         // Should the stage become dual, nobody else touches these keys before this client has been moved.
         let footprint = self.footprint_of(request);
-        self.instance.core_mut().step_aside(self.key, footprint);
+        let alone = {
+            let mut core = self.instance.core_mut();
+            loan.store == core.default_store() && core.step_aside(self.key, footprint)
+        };
+        if movable && !alone {
+            // It has changed while the connection was made.
+            return Ok(false);
+        }
         let waited = self.wait_on_store(loan, request, movable, limit).await?;
         let (key, db) = (self.key, self.state.db);
         let took = matches!(waited, Waited::Reply(_));

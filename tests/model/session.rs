@@ -406,7 +406,10 @@ async fn block_on_store(
         let world = &mut *world;
         // Should the stage become dual, nobody else touches these keys before this client has been moved.
         let footprint = world.know(id, words).footprint;
-        world.core.step_aside(world.peers[&id].key, footprint);
+        if !world.core.step_aside(world.peers[&id].key, footprint) {
+            world.release(id);
+            return Ok(false);
+        }
         let overdue = limit.map(|limit| world.now + limit + reply_timeout(world));
         let peer = world.peers.get_mut(&id).expect("a peer");
         peer.hears_flips = true;

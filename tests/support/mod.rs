@@ -43,7 +43,7 @@ pub use numbers::Numbers;
 pub use pair::{INSTANCE, Pair};
 pub use ports::free_port;
 pub use process::{kill_now, signal, wait_with_deadline};
-pub use proxy::{Proxy, ProxyConfig};
+pub use proxy::{Proxy, ProxyConfig, program};
 pub use redis::{Data, RedisServer};
 pub use scripted::{Answer, Request, ScriptedStore};
 pub use tempdir::TempDir;

@@ -372,7 +372,7 @@ fn spawn(dir: &TempDir) -> Child {
 }
 
 /// The proxy of this build, or what `MULTISTORE` names: a release build, or one that stays what it is during a long run.
-fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     std::env::var_os("MULTISTORE").map_or_else(|| env!("CARGO_BIN_EXE_multistore").into(), PathBuf::from)
 }
 

@@ -35,6 +35,7 @@ use tokio::task::spawn_local;
 use crate::command::{CommandId, LiveCommand, Offered, Table};
 use crate::config::{Config, InstanceConfig};
 use crate::metrics::{InstanceMetrics, Metrics};
+use crate::resp::Proto;
 use crate::resp::reply::ReplyLimits;
 use crate::sequencer::clients::ClientKey;
 use crate::sequencer::{Recorded, Sequencer};
@@ -66,6 +67,17 @@ pub struct StoreFacts {
     pub offered: Option<Rc<Offered>>,
     /// A first attempt to connect has ended, one way or the other.
     pub tried: bool,
+}
+
+impl StoreFacts {
+    /// Its reply to HELLO of this version; empty before there is one.
+    pub fn hello_of(&self, proto: Proto) -> &[u8] {
+        let [two, three] = &self.hello;
+        match proto {
+            Proto::Resp2 => two,
+            Proto::Resp3 => three,
+        }
+    }
 }
 
 /// One instance at run time.

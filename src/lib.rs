@@ -18,12 +18,15 @@
 // What cannot be is written so that it need not be believed; what is left (`unreachable!`, indices of closed sets)
 // is looked at one by one.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::get_unwrap))]
+// The modules that allow it have arrays of two, one entry per store, by `StoreId::index`.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::string_slice))]
 
 pub mod admin;
 pub mod cli;
 pub mod command;
 pub mod compare;
 pub mod config;
+#[allow(clippy::indexing_slicing)]
 pub mod instance;
 pub mod logging;
 pub mod metrics;
@@ -32,6 +35,7 @@ pub mod net;
 pub mod pace;
 pub mod resp;
 pub mod route;
+#[allow(clippy::indexing_slicing)]
 pub mod sequencer;
 pub mod server;
 pub mod session;

@@ -7,6 +7,7 @@ mod backfill;
 mod check;
 mod compare;
 mod copy;
+#[allow(clippy::indexing_slicing)]
 pub mod demo;
 mod feature;
 mod healthcheck;

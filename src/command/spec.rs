@@ -294,6 +294,7 @@ impl Word {
     pub const MAX: usize = 15;
 
     /// The word, if it is short enough.
+    #[allow(clippy::indexing_slicing)]
     pub const fn new(text: &str) -> Option<Self> {
         let text = text.as_bytes();
         if text.len() > Self::MAX {

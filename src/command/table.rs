@@ -102,6 +102,7 @@ impl Table {
 
     /// What is known about a command. The id must be of this table or of one that it was cloned from.
     #[inline]
+    #[allow(clippy::indexing_slicing)]
     pub fn spec(&self, id: CommandId) -> &Spec {
         &self.specs[id.index()]
     }
@@ -242,6 +243,7 @@ impl Default for Table {
 }
 
 /// Puts an entry into the first free slot behind its hash. Half of the slots are free.
+#[allow(clippy::indexing_slicing)]
 fn place(slots: &mut [Slot], entry: Slot) {
     let mask = slots.len() - 1;
     let mut at = entry.hash as usize & mask;

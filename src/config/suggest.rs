@@ -28,6 +28,7 @@ fn allowed(length: usize) -> usize {
 }
 
 /// How many characters to insert, remove, replace or swap with a neighbour.
+#[allow(clippy::indexing_slicing)]
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) =
         (a.to_lowercase().chars().collect(), b.to_lowercase().chars().collect());

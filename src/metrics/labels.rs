@@ -208,6 +208,8 @@ impl<L: Closed, T> PerLabel<L, T> {
 impl<L: Closed, T> Index<L> for PerLabel<L, T> {
     type Output = T;
 
+    // There is an entry for every value of the closed set.
+    #[allow(clippy::indexing_slicing)]
     fn index(&self, label: L) -> &T {
         &self.entries[label.index()]
     }

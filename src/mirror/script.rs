@@ -213,7 +213,7 @@ impl<'a> Analysis<'a> {
         traits.undeclared_keys_possible |= !self.names.keys_untouched;
         for (at, token) in self.tokens.iter().enumerate() {
             let Token::Name(name) = *token else { continue };
-            let member = at > 0 && matches!(self.tokens[at - 1], Token::Symbol(b'.' | b':'));
+            let member = self.is_access(at, 1);
             match name {
                 _ if member => self.member(at, name, &mut traits),
                 b"redis" | b"server" => self.redis(at, &mut traits),
@@ -233,10 +233,20 @@ impl<'a> Analysis<'a> {
         self.tokens.get(at) == Some(&Token::Symbol(symbol))
     }
 
+    /// The token so many before `at`.
+    fn before(&self, at: usize, back: usize) -> Option<Token<'a>> {
+        self.tokens.get(at.checked_sub(back)?).copied()
+    }
+
+    /// Does the token so many before `at` reach into what stands before it?
+    fn is_access(&self, at: usize, back: usize) -> bool {
+        matches!(self.before(at, back), Some(Token::Symbol(b'.' | b':')))
+    }
+
     /// `x.call` of something that is not known to be `redis`; `cjson.encode`.
     fn member(&self, at: usize, name: &[u8], traits: &mut ScriptTraits) {
-        let owner = at.checked_sub(2).map(|at| self.tokens[at]);
-        let nested = at > 2 && matches!(self.tokens[at - 3], Token::Symbol(b'.' | b':'));
+        let owner = self.before(at, 2);
+        let nested = self.is_access(at, 3);
         let of_redis = !nested && matches!(owner, Some(Token::Name(b"redis" | b"server")));
         match name {
             b"call" | b"pcall" if !of_redis => *traits = ScriptTraits::DOUBTFUL,

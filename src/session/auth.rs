@@ -105,7 +105,7 @@ impl Session {
         }
         let proto = hello.proto.unwrap_or(self.state.proto);
         let store = self.instance.core().default_store();
-        let reply = self.instance.with_facts(store, |facts| facts.hello[proto as usize - 2].clone());
+        let reply = self.instance.with_facts(store, |facts| facts.hello_of(proto).to_vec());
         if reply.is_empty() {
             let frame = self.instance.core().failure_frame(store, Failure::Down);
             self.pay(seq, &frame);
@@ -246,7 +246,7 @@ impl Session {
         // The rest of HELLO, as from anybody who may speak.
         let proto = self.state.proto;
         let store = self.instance.core().default_store();
-        let reply = self.instance.with_facts(store, |facts| facts.hello[proto as usize - 2].clone());
+        let reply = self.instance.with_facts(store, |facts| facts.hello_of(proto).to_vec());
         match reply.is_empty() {
             true => {
                 let frame = self.instance.core().failure_frame(store, Failure::Down);

@@ -84,14 +84,16 @@ impl Subscriber {
     }
 
     fn counts(&self) -> [usize; 3] {
-        [self.names[0].len(), self.names[1].len(), self.names[2].len()]
+        self.names.each_ref().map(|names| names.len())
     }
 
     fn note(&mut self, note: &Note) {
-        if let Note::Confirmed { kind, joined, name } = note {
+        if let Note::Confirmed { kind, joined, name } = note
+            && let Some(names) = self.names.get_mut(*kind)
+        {
             match joined {
-                true => self.names[*kind].insert(name.clone()),
-                false => self.names[*kind].remove(name),
+                true => names.insert(name.clone()),
+                false => names.remove(name),
             };
         }
     }
@@ -99,10 +101,10 @@ impl Subscriber {
     /// How many frames answer this request.
     fn answers_to(&self, request: &Owned) -> usize {
         let named = request.args.len().saturating_sub(1);
-        let leaving =
-            KINDS.iter().position(|(_, leave)| request.args.as_slice().is(0, &leave.to_uppercase()));
+        let mut kinds = self.names.iter().zip(KINDS);
+        let leaving = kinds.find(|(_, (_, leave))| request.args.as_slice().is(0, &leave.to_uppercase()));
         match leaving {
-            Some(kind) if named == 0 => self.names[kind].len().max(1),
+            Some((names, _)) if named == 0 => names.len().max(1),
             _ if request.args.as_slice().is(0, "PING") => 1,
             _ => named,
         }

@@ -56,7 +56,8 @@ impl Sample {
 /// Threads of the runtime's pool for blocking work: reading a file, looking a name up.
 fn blocking_threads(pid: u32) -> u64 {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the proxy runs");
-    let names = threads.flatten().filter_map(|thread| std::fs::read_to_string(thread.path().join("comm")).ok());
+    let names =
+        threads.flatten().filter_map(|thread| std::fs::read_to_string(thread.path().join("comm")).ok());
     names.filter(|name| name.trim_end() == POOLED_THREAD).count() as u64
 }
 

@@ -117,7 +117,9 @@ impl<'a> Names<'a> {
     }
 
     fn parameters(&mut self, tokens: &[Token<'a>], at: usize) {
-        let Some(open) = (at..tokens.len()).find(|at| tokens[*at] == Token::Symbol(b'(')) else { return };
+        let Some(open) = (at..tokens.len()).find(|at| tokens.get(*at) == Some(&Token::Symbol(b'('))) else {
+            return;
+        };
         // The function's own name, too, may be a variable's.
         for token in tokens.get(at + 1..open).unwrap_or_default() {
             if let Token::Name(name) = *token {

@@ -116,7 +116,7 @@ impl OwnedValue {
         match self {
             Self::Map(pairs) => pairs.iter().find(|(name, _)| name.as_bytes() == key).map(|(_, value)| value),
             Self::Array(items) => {
-                items.chunks_exact(2).find(|pair| pair[0].as_bytes() == key).map(|pair| &pair[1])
+                items.as_chunks().0.iter().find(|[name, _]| name.as_bytes() == key).map(|[_, value]| value)
             }
             _ => None,
         }

@@ -4,11 +4,13 @@
 //! again, and from the moment that its value is appended later writes follow it in the same order on both stores.
 //!
 //! - `group`: many keys that are read together, for backfill;
-//! - `rounds`: one copy, from the question how large the key is to its outcome;
+//! - `rounds`: one copy, from the question how large the key is to its value on its way;
+//! - `outcome`: what became of it;
 //! - `payload`: in one go, by DUMP and RESTORE;
 //! - `typed`: with the commands of its type, where the payload is refused, or by pieces where the key is large.
 
 mod group;
+mod outcome;
 mod payload;
 mod rounds;
 mod typed;

@@ -44,25 +44,26 @@ mod reply;
 mod report;
 pub mod scripts;
 mod send;
+mod settings;
 mod submission;
 mod submit;
 mod sync;
 mod taint;
 #[cfg(test)]
 mod testing;
+mod time;
 mod touched;
 mod transaction;
 mod write;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use slab::Slab;
 use tokio::sync::oneshot;
 
-use crate::command::{Kind, Table};
+use crate::command::Table;
 use crate::compare::Samples;
 use crate::config::{Ack, OnLag, Reads};
 use crate::metrics::InstanceMetrics;
@@ -83,54 +84,9 @@ use scripts::{ScriptWay, Scripts};
 
 pub use fence::hash_key;
 pub use reply::OutOfStep;
+pub use settings::{Settings, StoreFace};
 pub use submission::{Dedicated, Expiry, Path, Scope, Submission, Transaction};
 pub use sync::{Recorded, TakeOver};
-
-/// The settings of an instance that the sequencer obeys. All of them can change while it runs.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Are keys copied that only one store has?
-    pub hydrate: bool,
-    /// Read policy.
-    pub reads: Reads,
-    /// Acknowledgement of writes.
-    pub ack: Ack,
-    /// Lag policy.
-    pub on_lag: OnLag,
-    /// How long a client waits for a store.
-    pub reply_timeout: Duration,
-    /// How long the primary may be silent before lone reads go to the default store.
-    pub read_patience: Duration,
-    /// How often parked clients are tried again for writers that don't pass here.
-    pub blocking_poll: Duration,
-    /// Bytes queued for the other store above which `on_lag` applies.
-    pub lag_max: u64,
-    /// Bytes queued for a store above which it does not become the default.
-    pub flip_max_lag: u64,
-    /// Bytes queued for the default store above which requests are refused.
-    pub queue_max: u64,
-    /// Larger keys are copied by pieces.
-    pub heavy_bytes: u64,
-    /// Larger keys that have no pieces are not copied but reported.
-    pub copy_max_bytes: u64,
-    /// Larger replies are compared by their hash.
-    pub compare_max_bytes: usize,
-    /// How far apart two expiry times may be.
-    pub ttl_tolerance: Duration,
-    /// Bytes of unread replies above which a client is closed.
-    pub client_output_max: usize,
-    /// Are values shown in samples of differences?
-    pub log_values: bool,
-}
-
-/// What the sequencer must know of a store.
-#[derive(Clone, Debug)]
-pub struct StoreFace {
-    /// How it is called in errors: `secondary store 127.0.0.1:7002`.
-    pub name: String,
-    /// The database that the instance shows as its database 0.
-    pub base_db: u32,
-}
 
 /// The one order of an instance.
 pub struct Sequencer {
@@ -399,111 +355,9 @@ impl Sequencer {
         self.after_progress();
     }
 
-    // --- time ---
-
-    /// What time alone brings about. To be called every few milliseconds while anything is owed.
-    pub fn tick(&mut self) {
-        self.expire_replies();
-        self.notice_slow_primary();
-        self.tick_parks();
-        self.repair();
-        self.finish_flip();
-        self.refresh_gauges();
-    }
-
-    fn expire_replies(&mut self) {
-        let timeout = self.settings.reply_timeout.as_micros() as u64;
-        let Some(before) = self.now.checked_sub(timeout) else { return };
-        for store in StoreId::ALL {
-            for sink in self.lanes[store.index()].expire(before) {
-                if let lane::Sink::Op(op) = sink {
-                    self.failed(op, store, Failure::Timeout);
-                }
-            }
-            for held in self.lanes[store.index()].expire_held(before) {
-                if let lane::Sink::Op(op) = held.sink {
-                    self.failed(op, store, Failure::NotSent);
-                }
-            }
-        }
-        self.expire_holds(before);
-        self.after_progress();
-    }
-
-    /// `store` works on a script and answers others with this error. Who waits behind the script only to look gets it
-    /// as well; what changes something runs when the script has ended, and must be awaited. So does what its
-    /// client has sent behind that: the script's own, as everybody's.
-    pub fn busy(&mut self, store: StoreId, says: &str) {
-        self.busy_says = says.to_owned();
-        let (ops, table) = (&self.ops, self.table.clone());
-        let mut awaiting = HashSet::new();
-        let given_up = self.lanes[store.index()].give_up_behind_front(|op, is_front| {
-            let Some(op) = ops.get(op.0 as usize) else { return false };
-            let op::Owner::Client { key, .. } = op.owner else { return false };
-            // By the command itself: where one store is in use, nobody notes what writes.
-            let spec = table.spec(op.command);
-            let looks = !op.write && !op.derived && (spec.kind == Kind::Read || spec.name == "ping");
-            let told = looks && !is_front && !awaiting.contains(&key);
-            if !told {
-                awaiting.insert(key);
-            }
-            told
-        });
-        for sink in given_up {
-            if let lane::Sink::Op(op) = sink {
-                self.failed(op, store, Failure::Busy);
-            }
-        }
-        self.after_progress();
-    }
-
-    /// Lone reads do not wait for a primary that is silent: they go to the default store.
-    fn notice_slow_primary(&mut self) {
-        let patience = self.settings.read_patience.as_micros() as u64;
-        let before = self.now.saturating_sub(patience);
-        let lane = &mut self.lanes[StoreId::Primary.index()];
-        let late = lane.oldest().is_some_and(|at| at < before);
-        // One look may only show that the proxy itself was held up, and the answer lies in the socket.
-        self.primary_behind = std::mem::replace(&mut self.primary_late, late) && late;
-        if !self.primary_behind || self.stage != Stage::DualSecondaryDefault || self.same_server {
-            return;
-        }
-        for op in lane.newly_late(before) {
-            self.hurry(op, true);
-        }
-    }
-
-    /// May time alone bring something about: is anything owed, parked, held or to be repaired?
-    pub fn needs_time(&self) -> bool {
-        self.lanes.iter().any(|lane| lane.depth() > 0)
-            || !self.parks.is_empty()
-            || self.is_anyone_held()
-            || self.known.suspects() > 0
-            || self.wanted != self.stage
-    }
-
     /// How many operations are not done yet.
     pub fn operations(&self) -> usize {
         self.ops.len()
-    }
-
-    fn refresh_gauges(&mut self) {
-        if self.now - self.gauged_at < GAUGES_EVERY_MICROS {
-            return;
-        }
-        self.gauged_at = self.now;
-        for store in StoreId::ALL {
-            let lane = &self.lanes[store.index()];
-            let gauges = self.metrics.store(store);
-            gauges.lane_depth.set(lane.depth() as i64);
-            gauges.lane_queue_bytes.set(lane.queued_bytes() as i64);
-        }
-        self.metrics.parked_clients.set(self.parks.len() as i64);
-        self.metrics.suspects.set(self.known.suspects() as i64);
-        for store in StoreId::ALL {
-            let suspect = self.behind_as_a_whole() == Some(store);
-            self.metrics.store(store).suspect.set(i64::from(suspect));
-        }
     }
 
     /// Forgets a client: nothing that it asked for and that has not been sent will be.
@@ -520,7 +374,5 @@ impl Sequencer {
     }
 }
 
-/// Gauges are refreshed this often: finer than anybody scrapes.
-const GAUGES_EVERY_MICROS: u64 = 250_000;
 /// How many samples of differences are kept.
 const SAMPLES: usize = 50;

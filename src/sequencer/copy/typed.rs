@@ -18,7 +18,8 @@ use super::super::Sequencer;
 use super::super::lane::Context;
 use super::super::op::{Owner, Policy};
 use super::CopyKey;
-use super::rounds::{Means, Verdict};
+use super::outcome::Verdict;
+use super::rounds::Means;
 
 /// A key under construction lives for so long after its last piece.
 const SCRATCH_LIFE_MS: &[u8] = b"60000";

@@ -311,7 +311,7 @@ impl Sequencer {
         match what {
             What::Command(submission) => self.place(&submission),
             What::Transaction(transaction) => self.place_transaction(transaction),
-            What::Attempt(park) => self.attempt_again(park),
+            What::Attempt(park) => self.attempt_released(park),
             What::Fence => self.raise(client, footprint),
         }
         self.clients.wake(client);

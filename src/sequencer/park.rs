@@ -343,10 +343,21 @@ impl Sequencer {
         }
     }
 
-    /// The attempt that is owed, and those of the ones behind.
-    pub(super) fn attempt_again(&mut self, key: ParkKey) {
+    /// The fence is down that held up an attempt. Who stands before it in one of its lines may have taken his place
+    /// behind it, since it spoke for the key of the line: he has his turn first.
+    pub(super) fn attempt_released(&mut self, key: ParkKey) {
         let Some(park) = self.parks.get_mut(key) else { return };
         park.held = false;
+        let Some(first) = self.parks.held_before(key) else { return self.attempt_again(key) };
+        self.parks.try_again(first, MAX_LINES);
+        if let Some(park) = self.parks.get_mut(key) {
+            park.behind = park.again.take().max(park.behind);
+        }
+    }
+
+    /// The attempt that is owed, and those of the ones behind.
+    fn attempt_again(&mut self, key: ParkKey) {
+        let Some(park) = self.parks.get_mut(key) else { return };
         let Some(count) = park.again.take() else { return };
         let footprint = park.parking.footprint.clone();
         let since = self.lane(self.default_store()).appended();

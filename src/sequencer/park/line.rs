@@ -134,13 +134,20 @@ impl Parks {
     /// Somebody before `key` in one of its lines who must have his turn first: he is being tried or owed a try, and not
     /// yet behind position `since` of the default lane.
     pub(super) fn busy_before(&self, key: ParkKey, since: u64) -> Option<ParkKey> {
-        let park = self.slab.get(key.index as usize).filter(|park| park.id == key.id)?;
-        let hashes = park.parking.hashes();
-        let lines = hashes.iter().filter_map(|hash| self.by_key.get(hash));
-        lines
-            .flat_map(|line| line.iter().take_while(|other| **other != key))
-            .copied()
-            .find(|other| self.is_busy(*other) && !self.is_tried_since(*other, since))
+        self.before(key).find(|other| self.is_busy(*other) && !self.is_tried_since(*other, since))
+    }
+
+    /// Somebody before `key` in one of its lines whose attempt waits for a fence.
+    pub(super) fn held_before(&self, key: ParkKey) -> Option<ParkKey> {
+        self.before(key).find(|other| self.slab.get(other.index as usize).is_some_and(|park| park.held))
+    }
+
+    /// All who stand before `key` in its lines.
+    fn before(&self, key: ParkKey) -> impl Iterator<Item = ParkKey> + '_ {
+        let park = self.slab.get(key.index as usize).filter(|park| park.id == key.id);
+        let hashes = park.map(|park| park.parking.hashes()).unwrap_or_default();
+        let lines = hashes.into_iter().filter_map(|hash| self.by_key.get(&hash));
+        lines.flat_map(move |line| line.iter().take_while(move |other| **other != key)).copied()
     }
 
     /// Who comes right behind `key` in its lines.

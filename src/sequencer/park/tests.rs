@@ -5,15 +5,26 @@ use crate::stage::Stage;
 
 /// A client waits with `BLPOP a b 0`; both stores have said that there is nothing.
 fn parked(core: &mut Sequencer) -> ClientKey {
-    let client = core.clients.insert(1);
-    let mut keys = footprint("a");
-    keys.join(footprint("b"), 0);
+    let client = park(core, 1, ["a", "b"]);
+    for store in StoreId::ALL {
+        answer_attempt(core, store, "*-1\r\n");
+    }
+    core.end_of_batch();
+    assert!(core.is_parked(client));
+    client
+}
+
+/// A client begins to wait for an element of one of two lists.
+fn park(core: &mut Sequencer, id: u64, [first, second]: [&str; 2]) -> ClientKey {
+    let client = core.clients.insert(id);
+    let mut keys = footprint(first);
+    keys.join(footprint(second), 0);
     let parking = Parking {
         client,
         seq: core.clients.owe(client, false),
         command: core.table.by_name("blpop").expect("a command"),
         context: Context { db: 0, proto: Proto::Resp2 },
-        frame: b"(MULTI, BLPOP a b 0, EXEC)".as_slice().into(),
+        frame: b"(MULTI, BLPOP first second 0, EXEC)".as_slice().into(),
         footprint: keys,
         way: Way::Verbatim,
         words_gone_stream: false,
@@ -21,12 +32,11 @@ fn parked(core: &mut Sequencer) -> ClientKey {
         deadline: None,
     };
     core.park(parking);
-    for store in StoreId::ALL {
-        ["+OK\r\n", "+QUEUED\r\n", "*1\r\n*-1\r\n"].iter().for_each(|reply| answer(core, store, reply));
-    }
-    core.end_of_batch();
-    assert!(core.is_parked(client));
     client
+}
+
+fn answer_attempt(core: &mut Sequencer, store: StoreId, taken: &str) {
+    ["+OK\r\n", "+QUEUED\r\n", &format!("*1\r\n{taken}")].iter().for_each(|reply| answer(core, store, reply));
 }
 
 #[test]
@@ -62,4 +72,27 @@ fn who_leaves_while_he_waits_for_his_turn_is_in_nobodys_way() {
     assert!(!core.is_held(late));
     core.lower_fence(owner);
     assert_eq!(core.held() + core.fenced_keys(), 0);
+}
+
+#[test]
+fn who_came_first_is_not_overtaken_by_somebody_whose_attempt_waits_for_a_fence() {
+    let mut core = sequencer(Stage::DualSecondaryDefault, Sync::InSync);
+    let first = parked(&mut core);
+    let [owner, pusher] = [2, 3].map(|id| core.clients.insert(id));
+    core.request_fence(owner, footprint("c"));
+    let second = park(&mut core, 4, ["b", "c"]);
+    assert_eq!(core.held(), 1, "it waits for the fence, and speaks for the list that both wait for");
+    write(&mut core, pusher, &["RPUSH", "a", "1"], 1);
+    core.lower_fence(owner);
+    answer(&mut core, StoreId::Secondary, ":1\r\n");
+    answer_attempt(&mut core, StoreId::Secondary, "*2\r\n$1\r\na\r\n$1\r\n1\r\n");
+    assert!(!core.is_parked(first));
+    assert!(core.is_parked(second));
+    // What the first has left may be for the second: it may be tried once more.
+    for _ in 0..2 {
+        if core.lane(StoreId::Secondary).depth() > 0 {
+            answer_attempt(&mut core, StoreId::Secondary, "*-1\r\n");
+        }
+    }
+    assert_eq!((core.lane(StoreId::Secondary).depth(), core.held()), (0, 0));
 }

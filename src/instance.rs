@@ -131,8 +131,7 @@ pub struct Instance {
     servers: RefCell<[String; 2]>,
     /// The stage that everybody has been told of.
     noticed: Cell<Stage>,
-    busy: RefCell<Option<busy::Busy>>,
-    asks_busy: Cell<bool>,
+    busy: [busy::Busy; 2],
     pause: Cell<Option<pause::Pause>>,
     state: Arc<StateFile>,
     background: Background,
@@ -207,8 +206,7 @@ impl Instance {
             recorded: Cell::new(None),
             servers: RefCell::new(servers),
             noticed: Cell::new(began),
-            busy: RefCell::default(),
-            asks_busy: Cell::new(false),
+            busy: Default::default(),
             pause: Cell::new(None),
             state,
             background,
@@ -456,7 +454,9 @@ impl Instance {
                     core.lane_mut(store).probe(now);
                 }
                 core.lane_mut(store).prove(now);
-                if core.lane(store).is_silent_since(now.saturating_sub(lane_timeout)) {
+                let lane = core.lane(store);
+                // What says on another connection that it is busy has not gone: its script ends, or is killed.
+                if lane.is_silent_since(now.saturating_sub(lane_timeout)) && !self.is_busy(store, lane) {
                     self.lane_drop[store.index()].notify_waiters();
                 }
             }

@@ -1,6 +1,7 @@
 //! A store that is busy with a script answers everybody else with BUSY. The lane is the connection that waits for the
 //! script: nobody else would get an answer on it. A connection beside it is told what the store says meanwhile.
 
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use tokio::task::spawn_local;
 use tokio::time::sleep;
 
 use super::Instance;
+use crate::sequencer::lane::Lane;
 use crate::stage::StoreId;
 use crate::store::dedicated::DedicatedError;
 use crate::store::pool::Pool;
@@ -16,35 +18,40 @@ use crate::store::pool::Pool;
 /// two questions.
 const SILENT: Duration = Duration::from_millis(25);
 
-/// What a busy store says.
+/// What is known of one store.
+#[derive(Default)]
 pub(super) struct Busy {
-    store: StoreId,
-    /// Its error frame.
-    says: Rc<[u8]>,
-    /// When it was asked, on the instance's clock.
+    /// What it said last, if that was BUSY.
+    said: RefCell<Option<Said>>,
+    /// Is it being asked?
+    asking: Cell<bool>,
+}
+
+struct Said {
+    /// The error frame.
+    frame: Rc<[u8]>,
+    /// When the store was asked, on the instance's clock: a byte that comes later tells of one that has gone on.
     since: u64,
 }
 
-/// Looks whether the default store is busy with a script. Costs nothing while its lane answers.
+/// Looks whether a store is busy with a script. Costs nothing while its lane answers.
 pub(super) fn look(instance: &Rc<Instance>) {
-    let store = instance.core().default_store();
+    StoreId::ALL.into_iter().for_each(|store| look_at(instance, store));
+}
+
+fn look_at(instance: &Rc<Instance>, store: StoreId) {
     let before = instance.micros().saturating_sub(SILENT.as_micros() as u64);
-    if !instance.core().lane(store).is_silent_since(before) || instance.asks_busy.replace(true) {
+    let silent = instance.core().lane(store).is_silent_since(before);
+    if !silent || instance.busy[store.index()].asking.replace(true) {
         return;
     }
     let instance = instance.clone();
     spawn_local(async move {
-        // A byte that comes later than this tells of a store that has gone on.
         let since = instance.micros();
-        let says = ask(&instance, store).await.unwrap_or(None);
-        let still = instance.core().lane(store).is_silent_since(since);
-        if let Some(says) = says.as_ref().filter(|_| still) {
-            instance.core_mut().busy(store, &String::from_utf8_lossy(text_of(says)));
-            instance.settle();
-        }
-        *instance.busy.borrow_mut() = says.map(|says| Busy { store, says, since });
+        let said = ask(&instance, store).await.unwrap_or(None).map(|frame| Said { frame, since });
+        instance.heard_busy(store, said);
         sleep(SILENT).await;
-        instance.asks_busy.set(false);
+        instance.busy[store.index()].asking.set(false);
     });
 }
 
@@ -65,15 +72,40 @@ fn text_of(frame: &[u8]) -> &[u8] {
     frame.strip_prefix(b"-").unwrap_or(frame).trim_ascii_end()
 }
 
+// === impl Said ===
+
+impl Said {
+    /// Does it hold still?
+    fn holds(&self, lane: &Lane) -> bool {
+        lane.is_silent_since(self.since)
+    }
+}
+
 // === impl Instance ===
 
 impl Instance {
     /// The error that the default store answers with while it runs a script.
     pub fn busy_error(&self) -> Option<Vec<u8>> {
-        let busy = self.busy.borrow();
-        let busy = busy.as_ref()?;
         let core = self.core();
-        let holds = busy.store == core.default_store() && core.lane(busy.store).is_silent_since(busy.since);
-        holds.then(|| text_of(&busy.says).to_vec())
+        let store = core.default_store();
+        let said = self.busy[store.index()].said.borrow();
+        said.as_ref().filter(|said| said.holds(core.lane(store))).map(|said| text_of(&said.frame).to_vec())
+    }
+
+    /// Is the store that this lane leads to alive, and busy with a script?
+    pub(super) fn is_busy(&self, store: StoreId, lane: &Lane) -> bool {
+        self.busy[store.index()].said.borrow().as_ref().is_some_and(|said| said.holds(lane))
+    }
+
+    fn heard_busy(&self, store: StoreId, said: Option<Said>) {
+        let tells = {
+            let core = self.core();
+            said.as_ref().filter(|said| store == core.default_store() && said.holds(core.lane(store)))
+        };
+        if let Some(said) = tells {
+            self.core_mut().busy(store, &String::from_utf8_lossy(text_of(&said.frame)));
+            self.settle();
+        }
+        *self.busy[store.index()].said.borrow_mut() = said;
     }
 }

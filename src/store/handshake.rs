@@ -17,6 +17,9 @@ use crate::sequencer::lane::DownReason;
 use super::connection::{Connection, ConnectionError, Endpoint, Socket};
 use super::sentinel;
 
+/// What a server says that is not ready to serve, and will be: clients are told the same.
+const NOT_YET: [&str; 3] = ["LOADING ", "MASTERDOWN ", "BUSY "];
+
 /// Which server a store turned out to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
@@ -181,7 +184,7 @@ async fn ask_ready(connection: &mut Connection) -> Result<(), DownReason> {
     let pong = connection.call(&["PING"]).await.map_err(unreachable)?;
     match pong.error_text() {
         None => Ok(()),
-        Some(error) if error.starts_with("LOADING") || error.starts_with("MASTERDOWN") => Err(DownReason {
+        Some(error) if NOT_YET.iter().any(|code| error.starts_with(code)) => Err(DownReason {
             kind: StoreErrorKind::Refused,
             text: error.to_string(),
             store_error: Some(error.into_owned()),

@@ -1,6 +1,7 @@
 //! A store that works on a script answers others with BUSY.
 
 use super::*;
+use std::time::Instant;
 
 /// Starts a script that ends only when it is killed.
 fn endless(pair: &Pair) -> Client {
@@ -48,4 +49,52 @@ fn who_runs_the_script_is_not_told_that_it_is_busy() {
             assert_eq!(replies[2].text(), (round + 1).to_string(), "{stage}");
         }
     }
+}
+
+/// A store that says that it is busy has not gone, however long its lane is silent: others are told what the store says.
+#[test]
+fn a_script_may_outlast_lane_timeout() {
+    for stage in Stage::ALL {
+        let pair = Pair::start_with(stage, &["reply_timeout = \"200ms\"", "lane_timeout = \"200ms\""]);
+        let mut client = pair.client();
+        for store in [&pair.primary, &pair.secondary] {
+            assert_eq!(store.words("CONFIG SET lua-time-limit 10"), Value::ok());
+        }
+        let mut script = endless(&pair);
+        poll_until(SOON, "the store is busy", || client.words("GET key").is_error());
+        let told = |client: &mut Client| {
+            let told = client.words("GET key");
+            assert!(told.error().starts_with("BUSY "), "{stage}: {told:?}");
+        };
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_millis(800) {
+            told(&mut client);
+        }
+        assert_eq!(client.words("SCRIPT KILL"), Value::ok(), "{stage}");
+        assert!(script.read_reply().is_error(), "{stage}");
+        assert_eq!(client.words("SET key value"), Value::ok(), "{stage}");
+        if stage.is_dual() {
+            pair.assert_equal_stores();
+        }
+        let lost = pair.proxy.log().contains("lane_timeout");
+        assert!(!lost, "{stage}: a lane was given up");
+    }
+}
+
+/// A lane that cannot be made yet, because the store is busy: clients are told what the store says.
+#[test]
+fn a_store_that_is_busy_at_the_start_says_so_itself() {
+    let (primary, secondary) = (RedisServer::start(), RedisServer::start());
+    assert_eq!(secondary.words("CONFIG SET lua-time-limit 10"), Value::ok());
+    let mut script = secondary.client();
+    script.send(&["EVAL", "while true do end", "0"]);
+    poll_until(SOON, "the store is busy", || secondary.words("PING").is_error());
+    let config = ProxyConfig::new(INSTANCE, &primary.url(), &secondary.url());
+    let proxy = Proxy::start_not_ready(config);
+    poll_until(SOON, "clients are told", || {
+        let told = proxy.client().words("GET key");
+        told.is_error() && told.error().starts_with("BUSY ")
+    });
+    assert_eq!(secondary.words("SCRIPT KILL"), Value::ok());
+    poll_until(SOON, "the store serves", || proxy.client().words("GET key") == Value::Nil);
 }

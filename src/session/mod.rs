@@ -78,8 +78,9 @@ enum Task {
     Subscribe(Owned),
     /// The default store has changed under a subscriber.
     Resubscribe,
-    /// CLIENT PAUSE holds the next request up; it has not been taken.
-    Paused,
+    /// CLIENT PAUSE holds the next request up; it has not been taken. The function that it calls, if it may be one that
+    /// never writes.
+    Paused(Option<Box<[u8]>>),
     /// INFO multistore.
     Info(Owned),
     /// CLIENT TRACKING and its kin.
@@ -90,6 +91,8 @@ enum Task {
     Monitor(Owned),
     /// WATCH: from here on the client has a connection of its own.
     Watch(Owned),
+    /// UNWATCH of a client that watches keys.
+    Unwatch(Owned),
     /// A command of a client that has a connection of its own.
     Pinned(Owned),
     /// A request that is too large for a lane.
@@ -140,6 +143,8 @@ struct Session {
     closing: bool,
     /// Bytes of the request that is waited for.
     waiting: usize,
+    /// The next request need not wait for the end of the pause.
+    passes_pause: bool,
 }
 
 /// How long a client that the proxy closes may take to close its side.
@@ -192,6 +197,7 @@ pub fn serve(
         looked: false,
         closing: false,
         waiting: 0,
+        passes_pause: false,
     };
     session.io.authenticated.set(authenticated);
     let leave = Leave { instance: session.instance.clone(), key, _seat: seat };
@@ -231,9 +237,10 @@ impl Task {
             | Task::Track(_, request)
             | Task::Monitor(request)
             | Task::Watch(request)
+            | Task::Unwatch(request)
             | Task::Pinned(request)
             | Task::ReadLarge(request) => request.bytes(),
-            Task::Yield | Task::Resubscribe | Task::Paused | Task::Retrack | Task::PinnedExec(_) => 0,
+            Task::Yield | Task::Resubscribe | Task::Paused(_) | Task::Retrack | Task::PinnedExec(_) => 0,
         }
     }
 }
@@ -295,12 +302,13 @@ impl Session {
             Task::Aside(request) => self.run_aside(request).await,
             Task::Subscribe(request) => self.subscribe(request).await,
             Task::Resubscribe => self.resubscribe().await,
-            Task::Paused => self.wait_for_unpause().await,
+            Task::Paused(function) => self.wait_for_unpause(function).await,
             Task::Info(request) => self.info(request).await,
             Task::Track(command, request) => self.track(command, request).await,
             Task::Retrack => self.retrack().await,
             Task::Monitor(request) => self.monitor(request).await,
             Task::Watch(request) => self.watch(request).await,
+            Task::Unwatch(request) => self.unwatch(request).await,
             Task::Pinned(request) => self.run_pinned(request).await,
             Task::Heavy(request) => self.run_heavy(request).await,
             Task::ReadLarge(request) => self.read_large(request).await,

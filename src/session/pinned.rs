@@ -79,6 +79,19 @@ impl Session {
         self.run_pinned(request).await
     }
 
+    /// UNWATCH of a client that watches keys. Its connection is told, so that it can serve others.
+    pub(super) async fn unwatch(&mut self, request: Owned) -> Result<(), Gone> {
+        self.drained(1).await?;
+        let told = self.exchange(&[UNWATCH], 1).await;
+        if let Some(loan) = self.pinned.as_mut().filter(|_| told.is_ok()) {
+            loan.watching = false;
+        }
+        // Where the connection is lost, nothing is watched on it either.
+        self.unpin();
+        self.pay(request.seq, encode::OK);
+        Ok(())
+    }
+
     /// A command of a client that has a connection of its own.
     pub(super) async fn run_pinned(&mut self, request: Owned) -> Result<(), Gone> {
         self.run_alone(&request.frame, request.command, &request.effect, request.seq, false).await

@@ -51,7 +51,7 @@ impl Session {
                 break Some(Task::Yield);
             }
             let (len, task) = self.one(rest, &mut decoder);
-            if matches!(task, Some(Task::Paused)) {
+            if matches!(task, Some(Task::Paused(_))) {
                 break task;
             }
             at += len;
@@ -169,7 +169,7 @@ impl Session {
             return None;
         }
         if self.is_paused(&asked) {
-            return Some(Task::Paused);
+            return Some(Task::Paused(self.function_called(&asked)));
         }
         if self.instance.single_db()
             && let Some(frame) = self.confined(spec, request)

@@ -147,6 +147,7 @@ impl Session {
                 self.pay_error(seq, "ERR WATCH inside MULTI is not allowed");
             }
             TransactionCommand::Watch => return Some(Task::Watch(request)),
+            TransactionCommand::Unwatch if self.is_watching() => return Some(Task::Unwatch(request)),
             TransactionCommand::Unwatch => {
                 self.unpin();
                 self.pay(seq, encode::OK);

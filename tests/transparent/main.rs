@@ -31,6 +31,30 @@ fn a_pause_holds_up_writes_and_nobody_elses_reads() {
     }
 }
 
+/// Redis asks a function's flags whether it may write.
+#[test]
+fn a_pause_lets_functions_through_that_never_write() {
+    const LIBRARY: &str = "#!lua name=lib
+        redis.register_function{function_name='reads', callback=function() return 1 end, flags={'no-writes'}}
+        redis.register_function('writes', function(keys) return redis.call('INCR', keys[1]) end)";
+    for stage in Stage::ALL {
+        let pair = Pair::start_in(stage);
+        let (mut client, mut writer) = (pair.client(), pair.client());
+        assert_eq!(client.call(&["FUNCTION", "LOAD", LIBRARY]), "lib".into(), "{stage}");
+        assert_eq!(client.words("CLIENT PAUSE 60000 WRITE"), Value::ok());
+        writer.send(&["FCALL", "writes", "1", "n"]);
+        poll_until(SOON, "the writer waits", || {
+            client.words("INFO multistore").text().contains("multistore_blocked_clients:1\r\n")
+        });
+        let replies = client.pipeline(&[&["FCALL", "reads", "0"], &["FCALL", "reads", "0"], &["GET", "n"]]);
+        assert_eq!(replies, [1.into(), 1.into(), Value::Nil], "{stage}");
+        let mut resp3 = pair.proxy.client3();
+        assert_eq!(resp3.words("FCALL reads 0"), 1.into(), "{stage}");
+        assert_eq!(client.words("CLIENT UNPAUSE"), Value::ok());
+        assert_eq!(writer.read_reply(), 1.into(), "{stage}");
+    }
+}
+
 #[test]
 fn a_pause_ends_by_itself() {
     let pair = Pair::start();
@@ -106,6 +130,24 @@ fn whoami_is_who_the_client_is() {
     assert_eq!(client.words("ACL WHOAMI"), "someone".into());
     assert_eq!(client.words("RESET"), Value::simple("RESET"));
     assert_eq!(client.words("ACL WHOAMI"), "default".into());
+}
+
+/// The store lets go of what a client watched when the client does, and its connection serves others.
+#[test]
+fn a_store_is_told_of_unwatch() {
+    for stage in Stage::ALL {
+        let pair = Pair::start_in(stage);
+        let mut monitor = pair.client();
+        assert_eq!(monitor.words("MONITOR"), Value::ok());
+        let mut client = pair.client();
+        assert_eq!(client.words("WATCH key"), Value::ok(), "{stage}");
+        assert_eq!(client.words("UNWATCH"), Value::ok(), "{stage}");
+        assert_eq!(pair.client().words("SET key value"), Value::ok(), "{stage}");
+        let replies = client.pipeline(&[&["MULTI"], &["GET", "key"], &["EXEC"]]);
+        assert_eq!(replies[2], Value::Array(vec!["value".into()]), "{stage}");
+        let shown = |line: &Value| line.text().ends_with("\"UNWATCH\"");
+        poll_until(SOON, "the monitor shows it", || shown(&monitor.read_reply()));
+    }
 }
 
 #[test]

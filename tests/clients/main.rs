@@ -11,10 +11,11 @@ mod support;
 
 mod jobs;
 mod redis_py_suite;
+mod row;
 mod script;
-
 mod tools;
 
+use row::Row;
 use script::Script;
 use support::*;
 
@@ -47,46 +48,55 @@ fn rollout() -> Vec<Stage> {
     there.into_iter().chain(there.into_iter().rev().skip(1)).collect()
 }
 
-/// Runs a script through a whole rollout and back.
+/// Runs a script through a whole rollout and back, and where clients run at length against a lone server as well.
 #[track_caller]
-fn through_a_rollout(program: &str, args: &[&str]) {
+fn through_a_rollout(client: &str, program: &str, args: &[&str]) {
+    let mut row = Row::default();
+    if is_full() {
+        let lone = RedisServer::start();
+        let mut script = Script::start(program, &[args, &[&*lone.port().to_string()]].concat());
+        let rounds = script.await_rounds(rounds());
+        row.add(Row::DIRECT, rounds, rounds);
+        script.finish();
+    }
     let mut pair = Pair::start();
-    let port = pair.proxy.port().to_string();
-    let mut script = Script::start(program, &[args, &[port.as_str()]].concat());
+    let mut script = Script::start(program, &[args, &[&*pair.proxy.port().to_string()]].concat());
     for stage in rollout() {
         pair.stage(stage);
-        script.await_rounds(rounds());
+        let rounds = script.await_rounds(rounds());
+        row.add(&stage.to_string(), rounds, rounds);
     }
     script.finish();
+    row.write(&format!("{client}: rounds in which every answer is right"));
 }
 
 #[test]
 fn redis_py() {
     if has_python() {
-        through_a_rollout(PYTHON, &["tests/clients/redis_py.py"]);
+        through_a_rollout("redis-py 8.1, RESP2 and RESP3", PYTHON, &["tests/clients/redis_py.py"]);
     }
 }
 
 #[test]
 #[ignore = "installs a client: make test-clients"]
 fn ioredis() {
-    through_a_rollout("node", &["tests/clients/ioredis.js"]);
+    through_a_rollout("ioredis 6.0, auto-pipelining", "node", &["tests/clients/ioredis.js"]);
 }
 
 #[test]
 #[ignore = "installs a client: make test-clients"]
 fn node_redis() {
-    through_a_rollout("node", &["tests/clients/node_redis.js"]);
+    through_a_rollout("node-redis 6.3", "node", &["tests/clients/node_redis.js"]);
 }
 
 #[test]
 #[ignore = "builds a client: make test-clients"]
 fn redis_rs() {
-    through_a_rollout(".cache/clients/rust/debug/redis_rs", &[]);
+    through_a_rollout("redis-rs 1.8, RESP2 and RESP3", ".cache/clients/rust/debug/redis_rs", &[]);
 }
 
 #[test]
 #[ignore = "builds a client: make test-clients"]
 fn fred() {
-    through_a_rollout(".cache/clients/rust/debug/fred_rs", &[]);
+    through_a_rollout("fred 10.1, RESP2 and RESP3", ".cache/clients/rust/debug/fred_rs", &[]);
 }

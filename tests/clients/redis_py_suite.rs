@@ -1,180 +1,121 @@
-//! redis-py's own test suite: what passes against a server passes through the proxy, in every stage and both protocols.
+//! redis-py's own test suite: what passes against a server passes through the proxy, in every stage and both protocols,
+//! but for what `suites/exceptions.txt` names with a reason.
 //!
-//! `make test-redis-py` fetches the suite (it comes with the source package) and prints the table for
-//! docs/compatibility.md.
+//! `make test-redis-py` fetches the suite (it comes with the source package), runs everything, and writes the rows of
+//! docs/compatibility.md:
+//!
+//! - `REDIS_PY_WAYS=direct,primary_only` and `REDIS_PY_PROTOCOLS=2` narrow a run;
+//! - `target/redis-py-suite/` keeps what pytest printed. What a run leaves out is taken from there.
+//!
+//! What fails is run once more by itself, and fails when it fails twice: many tests are about times.
+
+mod exceptions;
+mod outcome;
+mod pytest;
 
 use crate::support::*;
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use exceptions::Exceptions;
+use outcome::Outcome;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Mutex;
 
-/// The files that speak to a server: not those about clusters, sentinels, TLS, modules, or mocks alone.
-const FILES: &[&str] = &[
-    "test_commands.py",
-    "test_pipeline.py",
-    "test_pubsub.py",
-    "test_lock.py",
-    "test_scripting.py",
-    "test_connection.py",
-    "test_connection_pool.py",
-    "test_client.py",
-    "test_encoding.py",
-    "test_monitor.py",
-    "test_function.py",
-    "test_cache.py",
-    "test_hash.py",
-    "test_keyspace_notifications.py",
-    "test_multiprocessing.py",
-    "test_asyncio/test_commands.py",
-    "test_asyncio/test_pipeline.py",
-    "test_asyncio/test_pubsub.py",
-    "test_asyncio/test_lock.py",
-    "test_asyncio/test_scripting.py",
-    "test_asyncio/test_connection.py",
-    "test_asyncio/test_connection_pool.py",
-    "test_asyncio/test_encoding.py",
-    "test_asyncio/test_monitor.py",
-];
+/// How many runs at once: the suite waits more than it works.
+const WORKERS: usize = 4;
 
-/// Tests that hang now and then whoever answers: two threads race for one lock.
-const RACES: &[&str] = &["tests/test_pubsub.py::TestPubSubAutoReconnect"];
+const PROTOCOLS: [Protocol; 2] = [Protocol("2"), Protocol("3")];
 
-/// Tests that fail through the proxy and not without it, and why: a line for each in docs/compatibility.md.
-const EXCEPTIONS: &[(&str, &str)] = &[
-    ("test_replicaof", "REPLICAOF is refused"),
-    ("test_failover", "FAILOVER is refused"),
-    ("test_psync", "PSYNC is refused"),
-    ("test_sync", "SYNC is refused"),
-];
+/// The version of RESP that the suite's clients speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Protocol(&'static str);
 
-/// What came of one run.
-struct Outcome {
-    passed: usize,
-    skipped: usize,
-    failed: BTreeSet<String>,
+/// What came of each run.
+type Results = BTreeMap<(Protocol, Way), Outcome>;
+
+#[test]
+#[ignore = "takes long: make test-redis-py"]
+fn suite_of_redis_py() {
+    let exceptions = Exceptions::read();
+    let ways = narrowed("REDIS_PY_WAYS", Way::ALL.to_vec(), |way| way.name());
+    let protocols = narrowed("REDIS_PY_PROTOCOLS", PROTOCOLS.to_vec(), |protocol| protocol.0);
+    // What fails directly must be known before it fails through the proxy.
+    let (direct, proxied): (Vec<Way>, Vec<Way>) = ways.iter().partition(|way| **way == Way::DIRECT);
+    run_all(&exceptions, &protocols, &direct);
+    run_all(&exceptions, &protocols, &proxied);
+    let results = kept();
+    write_docs(&results);
+    assert_nothing_new(&exceptions, &results, &protocols, &ways);
+    let outdated = exceptions.outdated(&results);
+    assert!(outdated.is_empty(), "exceptions.txt: no longer needed:\n{}", outdated.join("\n"));
 }
 
-// === impl Outcome ===
-
-impl Outcome {
-    /// From the last lines that pytest prints.
-    #[track_caller]
-    fn of(told: &str) -> Outcome {
-        let failed = told.lines().filter_map(|line| {
-            let rest = line.strip_prefix("FAILED ").or_else(|| line.strip_prefix("ERROR "))?;
-            Some(rest.split(" - ").next().unwrap_or(rest).trim().to_owned())
-        });
-        let summary = told.lines().rev().find(|line| line.contains(" in ") && line.contains("passed"));
-        let summary = summary.unwrap_or_else(|| panic!("pytest did not run:\n{told}"));
-        let words: Vec<&str> = summary.split([' ', ',', '=']).filter(|word| !word.is_empty()).collect();
-        let count = |what: &str| {
-            let pair = words.windows(2).find(|pair| pair[1] == what);
-            pair.and_then(|pair| pair[0].parse().ok()).unwrap_or(0usize)
-        };
-        Outcome {
-            passed: count("passed") + count("xpassed"),
-            skipped: count("skipped"),
-            failed: failed.collect(),
+fn run_all(exceptions: &Exceptions, protocols: &[Protocol], ways: &[Way]) {
+    let work: VecDeque<_> =
+        ways.iter().flat_map(|way| protocols.iter().map(|protocol| (*protocol, *way))).collect();
+    let work = Mutex::new(work);
+    std::thread::scope(|scope| {
+        for _ in 0..WORKERS {
+            scope.spawn(|| {
+                loop {
+                    let Some((protocol, way)) = work.lock().expect("the queue").pop_front() else { break };
+                    let outcome = run_twice(exceptions, protocol, way);
+                    eprintln!("RESP{} {}: {}", protocol.0, way.name(), outcome.cell());
+                }
+            });
         }
-    }
-}
-
-fn suite() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(".cache/clients/redis-py-suite")
-}
-
-/// pytest, for tests of the suite against whoever listens on `port`.
-fn pytest(port: u16, protocol: &str, what: &[&str]) -> Output {
-    let plugins = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/suites");
-    let mut command = Command::new(suite().join("python/bin/python"));
-    command.args(["-m", "pytest", "-q", "--tb=short", "-rfE", "-p", "no:warnings", "-p", "no:cacheprovider"]);
-    // A test that hangs ends its worker (-n): the next one goes on.
-    command.args(["-p", "loopback_only", "-n", "1", "--timeout", "60", "--protocol", protocol]);
-    command.args(RACES.iter().flat_map(|id| ["--deselect", id]));
-    command.arg("--redis-url").arg(format!("redis://127.0.0.1:{port}/9"));
-    command.args(["-m", "not onlycluster and not redismod and not ssl"]).args(what);
-    command.current_dir(suite().join("source")).env("PYTHONPATH", plugins).stdin(Stdio::null());
-    command.output().expect("run pytest: `make test-redis-py` installs it")
-}
-
-/// Runs the whole suite.
-#[track_caller]
-fn run(port: u16, protocol: &str) -> Outcome {
-    let files: Vec<String> = FILES.iter().map(|file| format!("tests/{file}")).collect();
-    let output = pytest(port, protocol, &files.iter().map(String::as_str).collect::<Vec<_>>());
-    Outcome::of(&String::from_utf8_lossy(&output.stdout))
-}
-
-/// Runs the suite; a test that is not in `known` fails when it also fails once more, alone.
-#[track_caller]
-fn run_twice(port: u16, protocol: &str, known: &BTreeSet<String>) -> Outcome {
-    let mut outcome = run(port, protocol);
-    let before = outcome.failed.len();
-    outcome.failed.retain(|id| {
-        let again = (!known.contains(id)).then(|| pytest(port, protocol, &[id]));
-        let fails = again.as_ref().is_none_or(|output| !output.status.success());
-        if let Some(output) = again.filter(|_| fails) {
-            println!("{}", String::from_utf8_lossy(&output.stdout));
-        }
-        fails
     });
-    outcome.passed += before - outcome.failed.len();
+}
+
+/// Runs the suite, and once more what failed and should not have.
+fn run_twice(exceptions: &Exceptions, protocol: Protocol, way: Way) -> Outcome {
+    let served = way.start();
+    let first = pytest::run_whole(served.port(), protocol, way);
+    let direct = if way == Way::DIRECT { Some(first.clone()) } else { Outcome::kept(protocol, Way::DIRECT) };
+    let beyond = first.failures_beyond(direct.as_ref());
+    let unexpected: Vec<&str> = beyond.filter(|test| !exceptions.allow(test, protocol, way)).collect();
+    let outcome = if unexpected.is_empty() {
+        first
+    } else {
+        let again = pytest::run_again(served.port(), protocol, way, &unexpected);
+        first.or(&again)
+    };
+    let _ = std::fs::write(pytest::log_path(protocol, way, "-proxy"), served.log());
     outcome
 }
 
-fn row(protocol: &str, where_: &str, outcome: &Outcome) -> String {
-    let failed = outcome.failed.len();
-    format!(
-        "| redis-py, RESP{protocol} | {where_} | {} | {failed} | {} | {} |",
-        outcome.passed,
-        outcome.skipped,
-        outcome.passed + failed
-    )
+/// What the last runs have left.
+fn kept() -> Results {
+    let all = PROTOCOLS.iter().flat_map(|protocol| Way::ALL.iter().map(|way| (*protocol, *way)));
+    all.filter_map(|(protocol, way)| Some(((protocol, way), Outcome::kept(protocol, way)?))).collect()
 }
 
-/// Each stage has servers of its own: the suite waits more than it works.
-#[track_caller]
-fn whatever_passes_directly_passes_through_the_proxy(protocol: &str) {
-    let server = || RedisServer::start_with(&["--enable-debug-command", "local"]);
-    let lone = server();
-    let direct = run(lone.port(), protocol);
-    let through = std::thread::scope(|scope| {
-        let stages = Stage::ALL.map(|stage| {
-            let pair = Pair::over(server(), server(), stage, &[]);
-            let known = &direct.failed;
-            (
-                stage,
-                scope.spawn(move || {
-                    // All of it: the servers last as long as the run.
-                    let pair = pair;
-                    run_twice(pair.proxy.port(), protocol, known)
-                }),
-            )
-        });
-        stages.map(|(stage, run)| (stage, run.join().expect("a run of the suite")))
-    });
-    println!("{}", row(protocol, "direct", &direct));
-    let mut unexpected = Vec::new();
-    for (stage, outcome) in &through {
-        println!("{}", row(protocol, &stage.to_string(), outcome));
-        for id in outcome.failed.difference(&direct.failed) {
-            let name = id.rsplit("::").next().unwrap_or(id);
-            if !EXCEPTIONS.iter().any(|(known, _)| name.split('[').next() == Some(known)) {
-                unexpected.push(format!("{stage}: {id}"));
-            }
-        }
+fn write_docs(results: &Results) {
+    for protocol in PROTOCOLS {
+        let cells: Vec<(&str, String)> = results
+            .iter()
+            .filter(|((of, _), _)| *of == protocol)
+            .map(|((_, way), outcome)| (way.name(), outcome.cell()))
+            .collect();
+        write_result(&format!("redis-py's own, RESP{}", protocol.0), &cells);
     }
-    assert!(unexpected.is_empty(), "pass directly, and not through the proxy:\n{}", unexpected.join("\n"));
 }
 
-#[test]
-#[ignore = "takes long: make test-redis-py"]
-fn suite_of_redis_py_in_resp2() {
-    whatever_passes_directly_passes_through_the_proxy("2");
-}
-
-#[test]
-#[ignore = "takes long: make test-redis-py"]
-fn suite_of_redis_py_in_resp3() {
-    whatever_passes_directly_passes_through_the_proxy("3");
+/// Fails when a test fails through the proxy that passes directly and is not excepted.
+#[track_caller]
+fn assert_nothing_new(exceptions: &Exceptions, results: &Results, protocols: &[Protocol], ways: &[Way]) {
+    let mut lines = Vec::new();
+    for ((protocol, way), outcome) in results {
+        if *way == Way::DIRECT || !ways.contains(way) || !protocols.contains(protocol) {
+            continue;
+        }
+        let direct = results.get(&(*protocol, Way::DIRECT));
+        let unexpected =
+            outcome.failures_beyond(direct).filter(|test| !exceptions.allow(test, *protocol, *way));
+        lines.extend(unexpected.map(|test| format!("RESP{} {}: {test}", protocol.0, way.name())));
+    }
+    assert!(
+        lines.is_empty(),
+        "{} tests pass directly and fail through the proxy (target/redis-py-suite has the logs):\n{}",
+        lines.len(),
+        lines.join("\n")
+    );
 }

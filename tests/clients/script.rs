@@ -38,11 +38,10 @@ impl Script {
         Script { name: args.join(" "), child, rounds }
     }
 
-    /// Waits until it has completed so many more rounds.
+    /// Waits until it has completed so many more rounds, and one that may have begun before. How many are these?
     #[track_caller]
-    pub fn await_rounds(&mut self, count: usize) {
+    pub fn await_rounds(&mut self, count: usize) -> usize {
         while self.rounds.try_recv().is_ok() {}
-        // The first line may be of a round that began before.
         for _ in 0..=count {
             match self.rounds.recv_timeout(ROUND) {
                 Ok(_) => {}
@@ -52,6 +51,7 @@ impl Script {
                 }
             }
         }
+        count + 1
     }
 
     /// Ends its standard input; it must end well.

@@ -1,5 +1,6 @@
 //! redis-cli and redis-benchmark, which come with the server.
 
+use crate::row::Row;
 use crate::support::*;
 use crate::{is_full, rollout};
 use std::io::Write;
@@ -71,18 +72,33 @@ fn mass_insertion_by_redis_cli() {
     }
 }
 
+/// How many tests of redis-benchmark come to their end without an error.
+#[track_caller]
+fn benchmark(port: u16, depth: &str) -> usize {
+    let count = if is_full() { "100000" } else { "500" };
+    let args = ["-n", count, "-c", "20", "-P", depth, "-r", "1000", "--csv"];
+    let told = run("redis-benchmark", port, &args, b"");
+    assert!(!told.to_lowercase().contains("error"), "-P {depth}: {told}");
+    let tests = told.lines().filter(|line| line.starts_with('"')).count();
+    assert!(tests >= 20, "-P {depth}: {told}");
+    tests
+}
+
 #[test]
 fn redis_benchmark_in_every_stage() {
-    let count = if is_full() { "100000" } else { "500" };
+    let mut row = Row::default();
+    let lone = RedisServer::start();
     let mut pair = Pair::start();
+    for depth in ["1", "16"] {
+        let tests = benchmark(lone.port(), depth);
+        row.add(Row::DIRECT, tests, tests);
+    }
     for stage in Stage::ALL {
         pair.stage(stage);
         for depth in ["1", "16"] {
-            let args = ["-n", count, "-c", "20", "-P", depth, "-r", "1000", "--csv"];
-            let told = run("redis-benchmark", pair.proxy.port(), &args, b"");
-            let tests = told.lines().filter(|line| line.starts_with('"')).count();
-            assert!(tests >= 20, "{stage}, -P {depth}: {told}");
-            assert!(!told.to_lowercase().contains("error"), "{stage}, -P {depth}: {told}");
+            let tests = benchmark(pair.proxy.port(), depth);
+            row.add(&stage.to_string(), tests, tests);
         }
     }
+    row.write("redis-benchmark, `-P 1` and `-P 16`: tests without an error");
 }

@@ -82,6 +82,47 @@ fn protocol_errors_come_behind_what_is_owed() {
     Bench::start().compare("SET k v", &talks);
 }
 
+/// Types that only a server sends: requests are arrays of bulk strings, and what is none is an inline command or an error.
+#[test]
+fn types_of_resp3_from_a_client() {
+    let types: &[&[u8]] = &[
+        b"*?\r\n$4\r\nPING\r\n.\r\n",
+        b"$?\r\n;4\r\nPING\r\n;0\r\n",
+        b"*1\r\n$?\r\n;4\r\nPING\r\n;0\r\n",
+        b"*2\r\n$4\r\nECHO\r\n$?\r\n;1\r\nx\r\n;0\r\n",
+        b"%?\r\n.\r\n",
+        b"|1\r\n+key-popularity\r\n,0.5\r\n*1\r\n$4\r\nPING\r\n",
+        b"*2\r\n|1\r\n+a\r\n+b\r\n$4\r\nECHO\r\n$1\r\nx\r\n",
+        b"*2\r\n$4\r\nECHO\r\n|1\r\n+a\r\n+b\r\n$1\r\nx\r\n",
+        b"%1\r\n$4\r\nPING\r\n$1\r\nx\r\n",
+        b"~1\r\n$4\r\nPING\r\n",
+        b">1\r\n$4\r\nPING\r\n",
+        b"_\r\n",
+        b"#t\r\n",
+        b",1.5\r\n",
+        b"(3492890328409238509324850943850943825024385\r\n",
+        b"=8\r\ntxt:PING\r\n",
+        b"!8\r\nERR PING\r\n",
+        b"$4\r\nPING\r\n",
+        b"+PING\r\n",
+        b"*2\r\n$4\r\nECHO\r\n=5\r\ntxt:x\r\n",
+        b"*2\r\n$4\r\nECHO\r\n_\r\n",
+        b"*2\r\n$4\r\nECHO\r\n*1\r\n$1\r\nx\r\n",
+        b"*2\r\n$4\r\nECHO\r\n#t\r\n",
+        b"*2\r\n$4\r\nECHO\r\n,1\r\n",
+        b"*2\r\n$4\r\nECHO\r\n(1\r\n",
+    ];
+    let mut talks = Vec::new();
+    for proto in ["2", "3"] {
+        for bytes in types {
+            let hello = format!("HELLO {proto}\r\nGET k\r\n");
+            let all = [hello.as_bytes(), bytes, b"PING\r\n"].concat();
+            talks.push(Talk::raw(&format!("RESP{proto}, {}", bytes.escape_ascii()), &all));
+        }
+    }
+    Bench::start().compare("SET k v", &talks);
+}
+
 #[test]
 fn every_way_to_cut_a_pipeline_in_two() {
     let mut bench = Bench::start();

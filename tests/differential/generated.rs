@@ -31,6 +31,13 @@ const DATA: &str = "SET str hello
 /// Requests in a conversation.
 const REQUESTS: usize = 80;
 const SEEDS: Range<u64> = 1..13;
+/// Their row in docs/compatibility.md.
+const SUITE: &str =
+    "conversations of 80 requests made up from `COMMAND DOCS`: as a lone server, byte by byte";
+/// From so many seeds on they are shared out, and the result is written down.
+const MANY: u64 = 1000;
+/// How many share them: a conversation waits more than it works.
+const AT_ONCE: u64 = 4;
 /// How long stores may differ while a conversation is made shorter.
 const SHORTLY: Duration = Duration::from_millis(700);
 
@@ -237,22 +244,80 @@ fn shrunk(mut said: Vec<Said>, fails: impl Fn(&[Said]) -> bool) -> Vec<Said> {
     said
 }
 
-#[test]
-fn generated_conversations() {
+/// What differs in each stage, in their order, and how many conversations were held there.
+type Tallies = [Tally; Stage::ALL.len()];
+
+#[derive(Default)]
+struct Tally {
+    held: usize,
+    differing: Vec<String>,
+}
+
+/// Holds the conversations of these seeds in every stage, between servers of their own.
+fn hold_all(seeds: Range<u64>) -> Tallies {
     let mut bench = Bench::start();
     let commands = commands(&bench.lone);
     assert!(commands.len() > 150, "only {} commands", commands.len());
-    let mut differing = Vec::new();
+    let mut tallies = Tallies::default();
     bench.in_each_stage(|bench, stage| {
-        for (seed, stepped) in seeds_or(SEEDS).flat_map(|seed| [(seed, false), (seed, true)]) {
+        let tally = tally_of(&mut tallies, stage);
+        for (seed, stepped) in seeds.clone().flat_map(|seed| [(seed, false), (seed, true)]) {
+            tally.held += 1;
             let said = conversation(seed, &commands);
             let Some(what) = fault(bench, stage, &said, stepped, SOON) else { continue };
             let short = shrunk(said, |less| fault(bench, stage, less, stepped, SHORTLY).is_some());
             let what = fault(bench, stage, &short, stepped, SHORTLY).unwrap_or(what);
             let way = if stepped { "stepped" } else { "whole" };
-            differing.push(format!("{stage}, seed {seed}, {way}:\n    {}\n  {what}", shown(&short)));
+            let told = format!("{stage}, seed {seed}, {way}:\n    {}\n  {what}", shown(&short));
+            tally.differing.push(told);
         }
     });
+    tallies
+}
+
+fn tally_of(tallies: &mut Tallies, stage: Stage) -> &mut Tally {
+    let at = Stage::ALL.iter().position(|of| *of == stage).expect("one of all stages");
+    &mut tallies[at]
+}
+
+/// Puts the row into docs/compatibility.md.
+fn write_docs(tallies: &Tallies) {
+    let names = Stage::ALL.map(|stage| stage.to_string());
+    let cells: Vec<(&str, String)> = names
+        .iter()
+        .zip(tallies)
+        .map(|(name, tally)| {
+            (name.as_str(), format!("{}/{}", tally.held - tally.differing.len(), tally.held))
+        })
+        .collect();
+    write_result(SUITE, &cells);
+}
+
+#[test]
+fn generated_conversations() {
+    let seeds = seeds_or(SEEDS);
+    let count = seeds.end - seeds.start;
+    let share = count.div_ceil(if count < MANY { 1 } else { AT_ONCE });
+    let mut tallies = Tallies::default();
+    std::thread::scope(|scope| {
+        let shares = seeds.clone().step_by(usize::try_from(share).expect("a count"));
+        let benches: Vec<_> = shares
+            .map(|start| {
+                let seeds = start..(start + share).min(seeds.end);
+                scope.spawn(|| hold_all(seeds))
+            })
+            .collect();
+        for bench in benches {
+            for (sum, tally) in tallies.iter_mut().zip(bench.join().expect("a bench")) {
+                sum.held += tally.held;
+                sum.differing.extend(tally.differing);
+            }
+        }
+    });
+    if count >= MANY {
+        write_docs(&tallies);
+    }
+    let mut differing: Vec<String> = tallies.into_iter().flat_map(|tally| tally.differing).collect();
     let count = differing.len();
     differing.truncate(20);
     assert!(count == 0, "{count} differ:\n\n{}", differing.join("\n\n"));

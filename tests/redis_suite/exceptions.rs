@@ -1,7 +1,7 @@
 //! What may fail through the proxy, and why: `exceptions.txt`.
 
 use crate::Results;
-use crate::way::Way;
+use crate::support::Way;
 
 /// The lines of the file: `unit | test | ways | reason`, where ways is `all` or names separated by spaces. A `!` before
 /// the unit: the test is not even run through the proxy, because it would not end, or would leave a mess to later ones.

@@ -19,13 +19,12 @@ mod support;
 mod exceptions;
 mod run;
 mod table;
-mod way;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
 
 use run::{Outcome, Suite};
-use way::Way;
+use support::{Way, narrowed};
 
 /// How many units run at once.
 const WORKERS: usize = 2;
@@ -66,13 +65,6 @@ fn every_unit_in_every_stage() {
     let is_judged = |unit: &str, way: Way| units.contains(&unit) && ways.contains(&way);
     assert_nothing_new(&suite, &results, is_judged);
     assert_nothing_outdated(&suite, &results);
-}
-
-/// What the variable names, of all.
-fn narrowed<T: Copy>(variable: &str, all: Vec<T>, name: impl Fn(&T) -> &'static str) -> Vec<T> {
-    let Ok(wanted) = std::env::var(variable) else { return all };
-    let wanted: Vec<&str> = wanted.split(',').collect();
-    all.into_iter().filter(|one| wanted.contains(&name(one))).collect()
 }
 
 /// Runs every unit in every way.

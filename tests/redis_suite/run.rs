@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use crate::Results;
 use crate::exceptions::Exceptions;
-use crate::support::{kill_now, wait_with_deadline};
-use crate::way::Way;
+use crate::support::{Way, kill_now, wait_with_deadline};
 
 /// How long a unit may take.
 const DEADLINE: Duration = Duration::from_secs(1800);

@@ -5,8 +5,10 @@ use std::fmt::Write;
 
 use crate::Results;
 use crate::run::Outcome;
-use crate::support::write_table;
-use crate::way::Way;
+use crate::support::{Way, write_result, write_table};
+
+/// Its row in the table of results.
+const SUITE: &str = "Redis's own (Tcl), 7.0";
 
 /// Shows it.
 pub fn print(results: &Results) {
@@ -16,6 +18,13 @@ pub fn print(results: &Results) {
 /// Puts it into docs/compatibility.md.
 pub fn write_docs(results: &Results) {
     write_table("compatibility.md", "redis-suite", &table(results));
+    let cells = Way::ALL.map(|way| {
+        let outcomes = results.iter().filter(|((_, of), _)| *of == way).map(|(_, outcome)| outcome);
+        let (passed, all) =
+            outcomes.fold((0, 0), |sum, outcome| (sum.0 + outcome.count(), sum.1 + of_how_many(outcome)));
+        (way.name(), format!("{passed}/{all}"))
+    });
+    write_result(SUITE, &cells);
 }
 
 /// What has not been run yet is a dash.

@@ -31,10 +31,11 @@ mod redis;
 mod scripted;
 mod tempdir;
 mod value;
+mod way;
 
 pub use certificates::Authority;
 pub use client::{Client, is_timeout};
-pub use docs::write_table;
+pub use docs::{write_result, write_table};
 pub use dump::{Dump, Entry, differences, dump};
 pub use exact::{assert_exactly_same, everything};
 pub use fault_proxy::{Astray, Fault, FaultProxy, Target};
@@ -48,6 +49,7 @@ pub use redis::{Data, RedisServer};
 pub use scripted::{Answer, Request, ScriptedStore};
 pub use tempdir::TempDir;
 pub use value::{Reader, Value, encode, pairs_sorted};
+pub use way::{Served, Way, narrowed};
 
 pub use multistore::stage::Stage;
 

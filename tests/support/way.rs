@@ -1,6 +1,6 @@
-//! The ways in which a unit is run: directly, or through the proxy in one stage with one read policy.
+//! The ways in which somebody's suite is run: directly, or through the proxy in one stage with one read policy.
 
-use crate::support::{Pair, RedisServer, Stage};
+use super::{Pair, RedisServer, Stage};
 
 /// A lone server, or a stage and a read policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -11,8 +11,8 @@ pub struct Way {
     reads: &'static str,
 }
 
-/// What a unit runs against. Ends when dropped.
-pub enum Target {
+/// What a suite runs against. Ends when dropped.
+pub enum Served {
     /// A lone server.
     Lone(RedisServer),
     /// The proxy before two.
@@ -21,6 +21,13 @@ pub enum Target {
 
 /// DEBUG is off by default.
 const SERVER_ARGS: &[&str] = &["--enable-debug-command", "yes"];
+
+/// What the variable names, of all.
+pub fn narrowed<T: Copy>(variable: &str, all: Vec<T>, name: impl Fn(&T) -> &'static str) -> Vec<T> {
+    let Ok(wanted) = std::env::var(variable) else { return all };
+    let wanted: Vec<&str> = wanted.split(',').collect();
+    all.into_iter().filter(|one| wanted.contains(&name(one))).collect()
+}
 
 // === impl Way ===
 
@@ -42,46 +49,46 @@ impl Way {
         Way { name: "primary_only", stage: Some(3), reads: "fallback" },
     ];
 
-    /// As in tables, and in `REDIS_SUITE_WAYS`.
+    /// As in tables, and where a run is narrowed.
     pub fn name(self) -> &'static str {
         self.name
     }
 
-    /// Starts what a unit runs against.
-    pub fn start(self) -> Target {
+    /// Starts what a suite runs against.
+    pub fn start(self) -> Served {
         let server = || RedisServer::start_with(SERVER_ARGS);
-        let Some(stage) = self.stage.map(|at| Stage::ALL[at]) else { return Target::Lone(server()) };
+        let Some(stage) = self.stage.map(|at| Stage::ALL[at]) else { return Served::Lone(server()) };
         let reads = format!("reads = \"{}\"", self.reads);
         // Tests keep a server busy for longer than a client of the proxy would wait.
         let patience = "reply_timeout = \"30s\"";
-        Target::Proxied(Box::new(Pair::over(server(), server(), stage, &[&reads, patience])))
+        Served::Proxied(Box::new(Pair::over(server(), server(), stage, &[&reads, patience])))
     }
 }
 
-// === impl Target ===
+// === impl Served ===
 
-impl Target {
+impl Served {
     /// Where the suite connects.
     pub fn port(&self) -> u16 {
         match self {
-            Target::Lone(server) => server.port(),
-            Target::Proxied(pair) => pair.proxy.port(),
+            Served::Lone(server) => server.port(),
+            Served::Proxied(pair) => pair.proxy.port(),
         }
     }
 
     /// The stores behind the proxy.
     pub fn stores(&self) -> Vec<u16> {
         match self {
-            Target::Lone(_) => Vec::new(),
-            Target::Proxied(pair) => vec![pair.primary.port(), pair.secondary.port()],
+            Served::Lone(_) => Vec::new(),
+            Served::Proxied(pair) => vec![pair.primary.port(), pair.secondary.port()],
         }
     }
 
     /// What the proxy has logged.
     pub fn log(&self) -> String {
         match self {
-            Target::Lone(_) => String::new(),
-            Target::Proxied(pair) => pair.proxy.log(),
+            Served::Lone(_) => String::new(),
+            Served::Proxied(pair) => pair.proxy.log(),
         }
     }
 }

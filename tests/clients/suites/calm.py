@@ -1,7 +1,11 @@
-"""A pytest plugin: no test of a foreign suite reaches beyond this machine."""
+"""A pytest plugin: no test of a foreign suite reaches beyond this machine, and none traces its memory.
+
+The suite's conftest traces every allocation, which nothing looks at and which makes it several times slower.
+"""
 
 import ipaddress
 import socket
+import tracemalloc
 
 _connect = socket.socket.connect
 
@@ -12,11 +16,13 @@ def connect(self, address):
         ip = ipaddress.ip_address(host)
     except ValueError:
         if host != "localhost":
-            raise OSError(f"loopback_only: {host} is not this machine") from None
+            raise OSError(f"calm: {host} is not this machine") from None
     else:
         if not ip.is_loopback:
-            raise OSError(f"loopback_only: {host} is not this machine")
+            raise OSError(f"calm: {host} is not this machine")
     return _connect(self, address)
 
 
 socket.socket.connect = connect
+tracemalloc.start = lambda *_: None
+tracemalloc.stop = lambda: None

@@ -28,12 +28,12 @@ impl Session {
         }
     }
 
-    /// May a command change anything: what CLIENT PAUSE … WRITE is about?
+    /// May a command change anything: what CLIENT PAUSE … WRITE is about? By the flags that the store has for it, whatever
+    /// its arguments: SORT without STORE waits, SCRIPT LOAD does not.
     pub(super) fn may_replicate(&mut self, asked: &Asked<'_>) -> bool {
         match asked.effect.kind {
             Kind::Script => !self.instance.core_mut().way(asked.id, true, &asked.request).read_only,
-            Kind::Publish => true,
-            _ => asked.effect.writes || asked.spec.flags.has(CommandFlags::MAY_REPLICATE),
+            _ => asked.spec.flags.has(CommandFlags::WRITE.with(CommandFlags::MAY_REPLICATE)),
         }
     }
 

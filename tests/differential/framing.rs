@@ -241,7 +241,8 @@ fn large_value(size: usize) {
         assert_eq!(client.call(&pieces), i64::try_from(size).expect("a size").into(), "{stage}");
         assert!(client.call(&["GET", "large"]) == Value::Bulk(value.clone()), "{stage}: another value");
         if stage.is_dual() {
-            poll_until(SOON * 12, "both stores have it", || {
+            // It is copied piece by piece.
+            poll_until(SOON * 60, "both stores have it", || {
                 [&bench.pair.primary, &bench.pair.secondary]
                     .iter()
                     .all(|store| store.words("STRLEN large") == i64::try_from(size).expect("a size").into())

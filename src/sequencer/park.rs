@@ -75,6 +75,11 @@ const STREAM_GONE: &[u8] = b"-UNBLOCKED the stream key no longer exists\r\n";
 const ATTEMPT_REPLIES: u32 = 3;
 /// Waiting lines looked at in one go behind a command of unknown effect, or by the poll.
 const MAX_LINES: usize = 1024;
+/// Bytes of requests that the poll may send in a second. A store is busy for longer than `blocking_poll` with a million
+/// keys: polled at that pace, one client that waits for so many would have it for itself.
+const POLL_BYTES: u64 = 1 << 20;
+/// A second, on the sequencer's clock.
+const MICROS: u64 = 1_000_000;
 
 // === impl Parking ===
 
@@ -433,12 +438,13 @@ impl Sequencer {
             self.parks.deadlines.pop_first();
             self.end_park(key, Unblock::Timeout);
         }
-        let poll = self.settings.blocking_poll.as_micros() as u64;
-        if self.parks.is_empty() || self.now - self.parks.polled_at < poll {
+        if self.parks.is_empty() || self.now < self.parks.next_poll {
             return;
         }
-        self.parks.polled_at = self.now;
-        let since = self.lane(self.default_store()).appended();
+        let poll = self.settings.blocking_poll.as_micros() as u64;
+        let (since, fronts) = (self.lane(self.default_store()).appended(), self.parks.fronts());
+        let costs = self.parks.bytes_of(&fronts).saturating_mul(MICROS) / POLL_BYTES;
+        self.parks.next_poll = self.now.saturating_add(poll.max(costs));
         self.serve_fronts(since);
     }
 

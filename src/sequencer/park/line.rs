@@ -40,7 +40,8 @@ pub(in crate::sequencer) struct Parks {
     pub(super) by_key: HashMap<u64, VecDeque<ParkKey>, foldhash::fast::RandomState>,
     pub(super) by_client: HashMap<ClientKey, ParkKey>,
     pub(super) deadlines: BTreeSet<(u64, ParkKey)>,
-    pub(super) polled_at: u64,
+    /// When those that wait are tried for the sake of writers that don't pass here.
+    pub(super) next_poll: u64,
     /// Whose turn it is to try; worked off in a loop, for one attempt that ends at once begets the next.
     pub(super) turns: VecDeque<ParkKey>,
     pub(super) taking_turns: bool,
@@ -154,6 +155,12 @@ impl Parks {
     pub(super) fn next_in_line(&self, key: ParkKey, hashes: &[u64]) -> Vec<ParkKey> {
         let lines = hashes.iter().filter_map(|hash| self.by_key.get(hash));
         lines.filter_map(|line| line.iter().skip_while(|other| **other != key).nth(1)).copied().collect()
+    }
+
+    /// Bytes that an attempt of each of these takes.
+    pub(super) fn bytes_of(&self, keys: &[ParkKey]) -> u64 {
+        let parks = keys.iter().filter_map(|key| self.slab.get(key.index as usize));
+        parks.map(|park| park.parking.frame.len() as u64).sum()
     }
 
     pub(super) fn fronts(&self) -> Vec<ParkKey> {

@@ -96,3 +96,25 @@ fn who_came_first_is_not_overtaken_by_somebody_whose_attempt_waits_for_a_fence()
     }
     assert_eq!((core.lane(StoreId::Secondary).depth(), core.held()), (0, 0));
 }
+
+#[test]
+fn the_poll_takes_its_time_with_a_client_that_waits_for_very_many_keys() {
+    let mut core = sequencer(Stage::DualSecondaryDefault, Sync::InSync);
+    let client = parked(&mut core);
+    let key = core.parks.by_client[&client];
+    let begin = core.now;
+    let tried = |core: &mut Sequencer, seconds: u64| {
+        core.set_now(begin + seconds * MICROS);
+        core.tick_parks();
+        let tried = core.parks.get_mut(key).is_some_and(|park| park.in_flight);
+        if tried {
+            StoreId::ALL.iter().for_each(|store| answer_attempt(core, *store, "*-1\r\n"));
+        }
+        tried
+    };
+    // blocking_poll is 5 s here.
+    assert_eq!([0, 4, 5].map(|at| tried(&mut core, at)), [true, false, true]);
+    core.parks.get_mut(key).expect("it waits").parking.frame = vec![b'x'; 20 << 20].into();
+    assert!(tried(&mut core, 10));
+    assert_eq!([15, 29, 30].map(|at| tried(&mut core, at)), [false, false, true]);
+}

@@ -29,6 +29,8 @@ const SHORTEST_REST: Duration = Duration::from_secs(2);
 const EARS_PATIENCE: Duration = Duration::from_millis(300);
 /// Keys asked for per page.
 const PAGE: &str = "256";
+/// How often functions are read while clients change them.
+const MAX_DUMPS: usize = 100;
 
 /// Why a walk did not get to its end. It begins anew.
 #[derive(Debug, thiserror::Error)]
@@ -192,11 +194,26 @@ async fn pass(instance: &Rc<Instance>, scanned: StoreId, behind: StoreId, db: u3
 
 /// Functions are copied whole. A server without them, or without the right to, is left alone. What only the store that
 /// is behind as a whole has was deleted on the other one; while nothing is known, it may be all that there is of it.
+///
+/// What clients change meanwhile is mirrored and must not be overwritten by what was read before it: then they are read
+/// again.
 pub(super) async fn functions(instance: &Instance, right: StoreId) {
-    let Ok(dump) = ask(instance, right, 0, &[b"FUNCTION", b"DUMP"]).await else { return };
-    let behind = instance.core().sync_base() == Sync::Suspect(right.other());
-    let policy: &[u8] = if behind { b"FLUSH" } else { b"REPLACE" };
-    if let Ok(Value::Bulk(payload)) = Value::parse(&dump) {
-        let _ = ask(instance, right.other(), 0, &[b"FUNCTION", b"RESTORE", payload, policy]).await;
+    for _ in 0..MAX_DUMPS {
+        let changes = instance.core().function_changes();
+        let Ok(dump) = ask(instance, right, 0, &[b"FUNCTION", b"DUMP"]).await else { return };
+        let (now, behind) = {
+            let core = instance.core();
+            (core.function_changes(), core.sync_base() == Sync::Suspect(right.other()))
+        };
+        if now != changes {
+            continue;
+        }
+        let policy: &[u8] = if behind { b"FLUSH" } else { b"REPLACE" };
+        if let Ok(Value::Bulk(payload)) = Value::parse(&dump) {
+            let _ = ask(instance, right.other(), 0, &[b"FUNCTION", b"RESTORE", payload, policy]).await;
+        }
+        return;
     }
+    tracing::warn!(instance = %instance.name, from = %right,
+        "functions are changed faster than they can be copied: only the changes have reached the other store");
 }

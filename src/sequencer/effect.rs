@@ -36,6 +36,7 @@ impl Sequencer {
             // Of a transaction too: what it did to its own connection must not happen to the lane.
             Plan::Verbatim | Plan::Accepted | Plan::Derived => {
                 let table = self.table.clone();
+        self.note_functions(effect.scope);
                 let taken = Taken::apart(&table, effect.frame, &effect.ways);
                 let (made, copies) = taken.effect(self.dialect(), effect.reply, effect.companions);
                 if copies {

@@ -129,6 +129,8 @@ pub struct Sequencer {
     scripts: Scripts,
     /// Keys may have been written that no command declared: the stores are to be walked.
     owes_walk: bool,
+    /// How often clients may have changed functions.
+    function_changes: u64,
     /// Who hears which keys change, by store.
     ears: [ear::Ear; 2],
     /// When a command last changed keys that it did not name.
@@ -205,6 +207,7 @@ impl Sequencer {
             dialects: [Dialect::default(); 2],
             scripts: Scripts::default(),
             owes_walk: false,
+            function_changes: 0,
             ears: Default::default(),
             unnamed_at: None,
             hydration_waiters: Vec::new(),

@@ -317,6 +317,18 @@ impl Sequencer {
         ScriptWay::plain(way)
     }
 
+    /// Functions may be changed at this point of the order.
+    pub(super) fn note_functions(&mut self, scope: Scope) {
+        if matches!(scope, Scope::Functions | Scope::Unlisted | Scope::Anywhere) {
+            self.function_changes += 1;
+        }
+    }
+
+    /// Rises whenever functions may have been changed: what was read of them before is not what they are.
+    pub fn function_changes(&self) -> u64 {
+        self.function_changes
+    }
+
     /// Keys that no command declared may have been written on one store only.
     pub(super) fn owe_walk(&mut self) {
         self.owes_walk |= self.stage().is_dual() && self.settings.hydrate;

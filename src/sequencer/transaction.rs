@@ -40,6 +40,7 @@ impl Sequencer {
             self.refuse_transaction(&transaction, &error);
             return;
         }
+        self.note_functions(transaction.scope);
         let way = combined(&transaction.ways);
         let plan = self.plan_of(way, &transaction.footprint, transaction.scope);
         let hydration = match plan {

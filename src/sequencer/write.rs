@@ -20,6 +20,7 @@ impl Sequencer {
             self.clients.pay(submission.client, submission.seq, &error);
             return;
         }
+        self.note_functions(submission.scope);
         match self.plan_of(submission.way, &submission.footprint, submission.scope) {
             Plan::Verbatim => self.write_verbatim(submission),
             Plan::Accepted => self.write_derived(submission, ACCEPTED),

@@ -46,6 +46,29 @@ fn functions_are_changed_on_both_stores() {
 }
 
 #[test]
+fn a_copy_of_all_functions_overwrites_no_newer_change() {
+    let mut pair = Pair::eager(DUAL[1]);
+    let mut client = pair.client();
+    assert!(!client.call(&["FUNCTION", "LOAD", &library("fleeting", 1)]).is_error());
+    pair.stage(Stage::PrimaryOnly);
+    assert!(!client.call(&["FUNCTION", "LOAD", &library("young", 2)]).is_error());
+    // The functions of the store that is right are asked for, and it takes its time to tell.
+    pair.primary.stop_signal();
+    pair.proxy.write_stage_of(INSTANCE, DUAL[1]);
+    pair.proxy.wait_for_log("the store is behind as a whole: repairing it");
+    poll_until(SOON, "they are asked for", || pair.status()["stores"]["primary"]["depth"].as_u64() > Some(0));
+    client.send(&["FUNCTION", "DELETE", "fleeting"]);
+    poll_until(SOON, "the other store has deleted it", || {
+        pair.secondary.words("FUNCTION LIST") == Value::Array(Vec::new())
+    });
+    pair.primary.cont();
+    assert_eq!(client.read_reply(), Value::ok());
+    pair.assert_converges();
+    assert_same_functions(&pair, "what was deleted stays deleted");
+    assert_eq!(pair.secondary.words("FUNCTION LIST").items().len(), 1, "young has come");
+}
+
+#[test]
 fn what_was_changed_while_one_store_was_out_of_use_is_repaired() {
     let mut pair = Pair::eager(DUAL[1]);
     let mut client = pair.client();

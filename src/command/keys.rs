@@ -12,6 +12,8 @@ pub enum Access {
     Reduce,
     /// Changes it; what it was before matters, if only to whether anything happens.
     Modify,
+    /// Does what it likes with it: scripts.
+    Any,
     /// Replaces it, whatever it was.
     Overwrite,
     /// Removes it, whatever it was.
@@ -85,13 +87,13 @@ impl Access {
     /// Whether the key may be gone afterwards, as such commands mean it.
     #[inline]
     pub fn may_remove(self) -> bool {
-        matches!(self, Self::Reduce | Self::Remove | Self::Take)
+        matches!(self, Self::Any | Self::Reduce | Self::Remove | Self::Take)
     }
 
     /// Whether the key may hold more afterwards, so that whoever waits for it should look.
     #[inline]
     pub fn fills(self) -> bool {
-        matches!(self, Self::Modify | Self::Overwrite)
+        matches!(self, Self::Any | Self::Modify | Self::Overwrite)
     }
 
     /// What the flags of a key specification mean.
@@ -274,6 +276,7 @@ fn softened<A: Args + ?Sized>(spec: &Spec, access: Access, args: &A) -> Access {
         (Shape::PfCount, _) if args.argc() > 2 => Access::Read,
         (Shape::XReadGroup | Shape::Move, _) => Access::Reduce,
         (Shape::GetDel, _) | (Shape::Rename, Access::Reduce) => Access::Take,
+        (_, Access::Modify | Access::Reduce) if spec.kind == Kind::Script => Access::Any,
         _ if spec.kind == Kind::Read || spec.kind == Kind::ScriptRead => Access::Read,
         _ => access,
     }

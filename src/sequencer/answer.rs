@@ -115,8 +115,12 @@ impl Sequencer {
                     let _ = sender.send(Ok(frame.to_vec()));
                 }
             }
-            Owner::Attempt(_)
-            | Owner::CopyRead(_)
+            Owner::Attempt(park) => {
+                let extra = self.ops.get_mut(key.0 as usize).and_then(|op| op.extra.as_mut());
+                let error = extra.and_then(|extra| extra.error.take());
+                self.attempt_settled(park, error.as_deref().unwrap_or(frame));
+            }
+            Owner::CopyRead(_)
             | Owner::CopyWrite(_)
             | Owner::CopyGroup(_)
             | Owner::Bulk(_)

@@ -13,16 +13,30 @@ use super::write::{named, note_sources, touched};
 // === impl Sequencer ===
 
 impl Sequencer {
-    /// Places the effect of what ran on a dedicated connection of the default store, under a fence.
-    pub fn place_effect(&mut self, effect: Dedicated<'_>) {
+    /// Places the effect of what ran on a dedicated connection of the default store, under a fence. Before its client is
+    /// told of it the other store must have [answered](Sequencer::has_answered) up to here, if it says where.
+    pub fn place_effect(&mut self, effect: Dedicated<'_>) -> Option<u64> {
+        let mut told_at = None;
         if self.stage().is_dual() {
             self.mirror_dedicated(&effect);
             self.note_write(&effect.footprint);
+            let other = self.default_store().other();
+            told_at = self
+                .must_be_gone(&effect.footprint, effect.scope, effect.expiry)
+                .then(|| self.lane(other).appended());
         }
         self.serve_parked(&effect.footprint, usize::MAX);
+        told_at
+    }
+
+    /// Has the store that is not the default answered up to this position, or is there no use in waiting for it?
+    pub fn has_answered(&self, position: u64) -> bool {
+        let lane = self.lane(self.default_store().other());
+        !self.stage().is_dual() || !lane.accepts() || lane.answered() >= position
     }
 
     fn mirror_dedicated(&mut self, effect: &Dedicated<'_>) {
+        self.note_functions(effect.scope);
         let other = self.default_store().other();
         let written = touched(&effect.footprint, effect.frame, effect.scope);
         // What it did not name is heard: `listen_aside`.
@@ -36,7 +50,6 @@ impl Sequencer {
             // Of a transaction too: what it did to its own connection must not happen to the lane.
             Plan::Verbatim | Plan::Accepted | Plan::Derived => {
                 let table = self.table.clone();
-        self.note_functions(effect.scope);
                 let taken = Taken::apart(&table, effect.frame, &effect.ways);
                 let (made, copies) = taken.effect(self.dialect(), effect.reply, effect.companions);
                 if copies {

@@ -26,7 +26,7 @@ use super::lane::Context;
 use super::op::{Kept, OpKey, Owner, Policy, Reply};
 use super::plan::Plan;
 use super::touched::Touched;
-use super::{Scope, Sequencer};
+use super::{Expiry, Scope, Sequencer};
 use line::Park;
 
 pub use line::ParkKey;
@@ -292,6 +292,9 @@ impl Sequencer {
         op.touched = Touched::of(footprint, frame, true);
         match plan {
             Plan::Verbatim | Plan::Accepted => {
+                if self.must_be_gone(footprint, Scope::Keys, Expiry::Keeps) {
+                    op.policy = Policy::Both(default);
+                }
                 self.send_counted(op, frame, &StoreId::ALL, ATTEMPT_REPLIES);
             }
             Plan::Derived => {
@@ -308,18 +311,19 @@ impl Sequencer {
         }
     }
 
-    /// A store's answer to an attempt. The default store's counts.
+    /// A store's answer to an attempt. The default store's counts; what it took may have to be gone on both.
     pub(super) fn attempt_reply(&mut self, key: OpKey, park: ParkKey, store: StoreId, frame: &[u8]) {
         let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
-        let authority = matches!(op.policy, Policy::Authority(a) | Policy::Single(a) if a == store);
         op.replies[store.index()] = Reply::Kept(Kept::new(frame, usize::MAX));
-        let error = op.extra.as_mut().and_then(|extra| extra.error.take());
-        if authority {
+        let took = op.replies[op.default.index()].frame().is_some_and(took);
+        let waits = took && matches!(op.policy, Policy::Both(_));
+        if !op.answered && !waits && store == op.default {
             op.answered = true;
+            let error = op.extra.as_mut().and_then(|extra| extra.error.take());
             self.attempt_settled(park, error.as_deref().unwrap_or(frame));
         }
         self.compare_attempt(key);
-        self.retire(key);
+        self.settle(key);
     }
 
     /// What an attempt took must have been taken on both stores alike.
@@ -334,7 +338,7 @@ impl Sequencer {
         }
         let mine = op.replies[default.index()].frame();
         let theirs = op.replies[default.other().index()].frame();
-        let took = mine.is_some_and(|frame| !is_nil(frame.strip_prefix(b"*1\r\n").unwrap_or(frame)));
+        let took = mine.is_some_and(took);
         let alike = match (mine, theirs) {
             (Some(mine), Some(theirs)) => {
                 mine == theirs
@@ -452,6 +456,11 @@ impl Sequencer {
     pub fn parked(&self) -> usize {
         self.parks.len()
     }
+}
+
+/// Did an attempt with this reply take something, or fail?
+fn took(reply: &[u8]) -> bool {
+    !is_nil(reply.strip_prefix(b"*1\r\n").unwrap_or(reply))
 }
 
 fn is_nil(reply: &[u8]) -> bool {

@@ -1,6 +1,6 @@
 //! What the sequencer does with its knowledge of the keys.
 
-use crate::command::{Args, CommandId, Kind};
+use crate::command::{Access, Args, CommandId, Kind};
 use crate::mirror::{Dialect, Recipe, Way};
 use crate::resp::encode;
 use crate::stage::{Stage, StoreId};
@@ -15,7 +15,7 @@ use super::plan::{self, Plan, plan};
 use super::reach::Reach;
 use super::touched::Touched;
 use super::write::named;
-use super::{Scope, ScriptWay, Sequencer};
+use super::{Expiry, Scope, ScriptWay, Sequencer};
 
 /// What is on record of the stores' contents while an instance runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,12 +84,12 @@ impl Sequencer {
 
     /// Must both stores have executed this before its client is told? What is not in a cold primary is looked for on the
     /// secondary, and a crash makes forgotten what was removed: it would be found there again.
-    pub(super) fn must_be_gone(&self, footprint: &Footprint, scope: Scope) -> bool {
+    pub(super) fn must_be_gone(&self, footprint: &Footprint, scope: Scope, expiry: Expiry) -> bool {
         let cold = self.default_store() == StoreId::Primary
             && self.known.base() == Sync::Unknown
             && self.settings.hydrate;
         let flushes = matches!(scope, Scope::FlushAll | Scope::FlushDb);
-        cold && (flushes || footprint.keys().iter().any(|key| key.access.may_remove()))
+        cold && (flushes || expiry == Expiry::In(0) || may_remove(footprint))
     }
 
     /// Both stores hold the same for this key from this point of the order on.
@@ -490,6 +490,14 @@ impl Sequencer {
             self.owes_walk = false;
         }
     }
+}
+
+/// May one of these keys be gone afterwards? What is made of other keys may be nothing.
+fn may_remove(footprint: &Footprint) -> bool {
+    let keys = footprint.keys();
+    let made_of_others =
+        || keys.iter().any(|key| key.access == Access::Read) && keys.iter().any(|key| key.access.writes());
+    keys.iter().any(|key| key.access.may_remove()) || keys.len() > 1 && made_of_others()
 }
 
 /// Does a write of several keys depend on what one of them held?

@@ -73,7 +73,7 @@ impl Sequencer {
         let written = touched(&transaction.footprint, &transaction.frame, transaction.scope);
         match plan {
             Plan::Verbatim => {
-                let policy = self.write_policy(&transaction.footprint, transaction.scope);
+                let policy = self.write_policy(&transaction.footprint, transaction.scope, transaction.expiry);
                 let mut op = self.transaction_op(&transaction, policy);
                 op.compare = true;
                 op.write = transaction.writes;
@@ -91,7 +91,7 @@ impl Sequencer {
                 note_sources(&mut op, &transaction.footprint);
                 op.relative = true;
                 op.due = self.due(&transaction.footprint);
-                let waits = self.must_be_gone(&transaction.footprint, transaction.scope);
+                let waits = self.must_be_gone(&transaction.footprint, transaction.scope, transaction.expiry);
                 let extra = op.extra_mut();
                 extra.scope = transaction.scope;
                 extra.waits = waits;

@@ -8,7 +8,7 @@ use super::copy::Hydration;
 use super::fence::Footprint;
 use super::op::{Op, Policy, Reply};
 use super::plan::Plan;
-use super::submission::{Scope, Submission};
+use super::submission::{Expiry, Scope, Submission};
 use super::touched::Touched;
 use super::{Ack, Sequencer};
 
@@ -40,7 +40,7 @@ impl Sequencer {
 
     /// The same bytes to both stores, in one step.
     fn write_verbatim(&mut self, submission: &Submission<'_>) {
-        let policy = self.write_policy(&submission.footprint, submission.scope);
+        let policy = self.write_policy(&submission.footprint, submission.scope, submission.expiry);
         let mut op = self.new_op(submission, policy);
         op.write = true;
         op.compare = true;
@@ -61,7 +61,7 @@ impl Sequencer {
         note_sources(&mut op, &submission.footprint);
         op.relative = submission.expiry.is_relative();
         self.mind_ends(&mut op, &submission.footprint, submission.expiry);
-        let waits = self.must_be_gone(&submission.footprint, submission.scope);
+        let waits = self.must_be_gone(&submission.footprint, submission.scope, submission.expiry);
         let extra = op.extra_mut();
         extra.scope = submission.scope;
         extra.waits = waits;
@@ -144,10 +144,10 @@ impl Sequencer {
     }
 
     /// Who must have answered before the client is.
-    pub(super) fn write_policy(&self, footprint: &Footprint, scope: Scope) -> Policy {
+    pub(super) fn write_policy(&self, footprint: &Footprint, scope: Scope, expiry: Expiry) -> Policy {
         let default = self.default_store();
         match self.settings.ack {
-            Ack::Default if !self.must_be_gone(footprint, scope) => Policy::Authority(default),
+            Ack::Default if !self.must_be_gone(footprint, scope, expiry) => Policy::Authority(default),
             Ack::Default | Ack::Both => Policy::Both(default),
         }
     }

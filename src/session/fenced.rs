@@ -82,7 +82,7 @@ impl Session {
             let companions: Vec<Box<[u8]>> =
                 replies.iter().skip(work.replies).map(|reply| reply.as_slice().into()).collect();
             let context = self.state.context();
-            self.instance.core_mut().place_effect(Dedicated {
+            let told_at = self.instance.core_mut().place_effect(Dedicated {
                 command: work.command,
                 context,
                 frame: work.frame,
@@ -95,8 +95,21 @@ impl Session {
                 selects,
                 expiry: work.expiry,
             });
+            if let Some(position) = told_at {
+                self.instance.settle();
+                self.await_other(position).await;
+            }
         }
         Ok(replies)
+    }
+
+    /// Waits until the other store has executed what must be gone from it, for as long as anybody waits for a reply. The
+    /// fence stands meanwhile, whose owner is woken whenever a lane gets on.
+    async fn await_other(&mut self, position: u64) {
+        let within = self.instance.config().reply_timeout;
+        let answered = self.until(move |session| session.instance.core().has_answered(position));
+        // Whoever is gone is not told anyway.
+        let _ = tokio::time::timeout(within, answered).await;
     }
 
     /// Waits until the default store has what only the other one knows of these keys, and everything else that is

@@ -258,10 +258,23 @@ fn what_a_cold_primary_removes_is_gone_from_the_secondary_before_anybody_is_told
     use std::sync::atomic::{AtomicBool, Ordering};
     let pair = Pair::eager(Stage::DualPrimaryDefault);
     let mut client = pair.client();
-    client.words("RPUSH list a");
-    client.words("SADD set a");
-    pair.assert_converges();
-    for line in ["DEL cold", "LPOP list", "SPOP set", "MULTI|DEL colder|EXEC", "FLUSHDB"] {
+    for line in [
+        "DEL cold",
+        "LPOP list",
+        "BLPOP list 9",
+        "BLMPOP 9 2 nothing list LEFT",
+        "SPOP set",
+        "EVAL return(redis.call('DEL',KEYS[1])) 1 list",
+        "SINTERSTORE set nothing set",
+        "PEXPIRE list 0",
+        "MULTI|DEL colder|EXEC",
+        "WATCH list|MULTI|DEL list|EXEC",
+        "FLUSHDB",
+    ] {
+        client.words("DEL list set nothing");
+        client.words("RPUSH list a");
+        client.words("SADD set a");
+        pair.wait_settled();
         pair.secondary.words("MSET cold 1 colder 1 coldest 1");
         pair.secondary.stop_signal();
         let goes_on = AtomicBool::new(false);

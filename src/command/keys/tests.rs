@@ -1,4 +1,4 @@
-use super::Access::{Modify, Overwrite, Read, Reduce, Remove, Take};
+use super::Access::{Any, Modify, Overwrite, Read, Reduce, Remove, Take};
 use super::*;
 use crate::command::Table;
 
@@ -18,6 +18,7 @@ fn of(request: &str) -> Result<String, KeysError> {
                 Read => "r",
                 Reduce => "reduce",
                 Modify => "w",
+                Any => "any",
                 Overwrite => "over",
                 Remove => "rm",
                 Take => "take",
@@ -86,10 +87,10 @@ fn keys_and_what_happens_to_them() {
         ("georadiusbymember a store 3 m", "r a"),
         ("georadiusbymember a x 3 m store d", "r a, over d"),
         ("geosearchstore d a fromlonlat 1 2 byradius 3 m storedist", "over d, r a"),
-        ("eval x 2 a b c", "w a, w b"),
+        ("eval x 2 a b c", "any a, any b"),
         ("eval x 0", ""),
         ("eval_ro x 1 a b", "r a"),
-        ("fcall f 1 a b", "w a"),
+        ("fcall f 1 a b", "any a"),
         ("xread streams a b 0 0", "r a, r b"),
         ("xread count 5 block 0 streams a $", "r a"),
         ("xreadgroup group streams c count 1 streams a >", "reduce a"),

@@ -71,14 +71,28 @@ impl Sequencer {
             _ => compare::Prefer::PrimaryElseSecondary,
         });
         let (frame, taken) = match merged {
-            Some(merged) => (merged.reply, !merged.taken.is_empty()),
-            None if default == StoreId::Primary => (primary.to_vec(), false),
-            None => (secondary.to_vec(), false),
+            Some(merged) => (merged.reply, merged.taken),
+            None if default == StoreId::Primary => (primary.to_vec(), Vec::new()),
+            None => (secondary.to_vec(), Vec::new()),
         };
-        if taken {
+        if !taken.is_empty() {
             self.count_fallback(key);
+            self.copy_taken(key, &taken);
         }
         self.answer(key, default, &frame);
+    }
+
+    /// The primary lacked the keys at these places.
+    fn copy_taken(&mut self, key: OpKey, places: &[usize]) {
+        let Some(op) = self.ops.get(key.0 as usize) else { return };
+        let (touched, db) = (op.touched.clone(), op.context.db);
+        let mut place = 0;
+        touched.each(|hash, name| {
+            if places.binary_search(&place).is_ok() {
+                self.copy_found(db, name, hash);
+            }
+            place += 1;
+        });
     }
 
     fn count_fallback(&self, key: OpKey) {

@@ -267,11 +267,18 @@ impl Sequencer {
         }
     }
 
-    /// A key that only the secondary has was read: it is copied to the primary, which lacked it.
+    /// A key that only the secondary has was read: it is copied to the primary, which lacked it, or has lost it (it may
+    /// evict).
     pub(super) fn copy_found(&mut self, db: u32, key: &[u8], hash: u64) {
-        let wanted = self.settings.hydrate
+        let counts = match self.known.of(hash) {
+            Sync::Unknown => true,
+            Sync::InSync => self.default_store() == StoreId::Secondary,
+            Sync::Suspect(_) => false,
+        };
+        let wanted = counts
+            && self.settings.hydrate
             && self.stage().is_dual()
-            && self.known.of(hash) == Sync::Unknown
+            && self.lane(StoreId::Primary).accepts()
             && self.copies.len() < MAX_COPIES
             && !self.copies.by_hash.contains_key(&hash);
         if wanted {

@@ -4,10 +4,12 @@ use crate::command::Miss;
 use crate::stage::{Stage, StoreId};
 
 use super::clients::ClientKey;
+use super::copy::Hydration;
 use super::fence::Footprint;
 use super::knowledge::Sync;
 use super::lane::Sink;
 use super::op::{Failure, OpKey, Policy, Reply};
+use super::plan;
 use super::submission::Submission;
 use super::touched::Touched;
 use super::{Reads, Sequencer};
@@ -16,6 +18,9 @@ use super::{Reads, Sequencer};
 
 impl Sequencer {
     pub(super) fn place_read(&mut self, submission: &Submission<'_>, miss: Miss) {
+        if miss == Miss::Never && self.waits_for_keys(submission) {
+            return;
+        }
         if self.settings.reads != Reads::Fallback
             && let Some(store) = self.right_store(&submission.footprint)
         {
@@ -37,6 +42,24 @@ impl Sequencer {
         }
     }
 
+    /// No second look mends what was made of several keys together, or by a script: what the default store lacks of
+    /// them is copied to it first. True: the read waits for that.
+    fn waits_for_keys(&mut self, submission: &Submission<'_>) -> bool {
+        let default = self.default_store();
+        let lacks = |hash| plan::lacks(default, self.known.of(hash));
+        let wanted = self.settings.hydrate
+            && self.settings.reads == Reads::Fallback
+            && submission.footprint.keys().iter().any(|key| lacks(key.hash));
+        // What cannot be copied now is not waited for: then the default store answers from what it has.
+        let begun = wanted
+            && self.hydrate(&submission.footprint, &submission.frame, submission.context.db)
+                == Hydration::Begun;
+        if begun {
+            self.hold_submission(submission);
+        }
+        begun
+    }
+
     /// A read that is alone in its batch: the primary's answer if it has one, else the secondary's.
     pub(super) fn place_lone(&mut self, submission: &Submission<'_>, miss: Miss) {
         let default = self.default_store();
@@ -55,7 +78,8 @@ impl Sequencer {
         };
         match (default, self.known.of(key.hash)) {
             _ if miss == Miss::Never => self.place_single(submission),
-            (StoreId::Primary, Sync::InSync) => self.place_single(submission),
+            // Where it cannot be asked, the secondary has the same.
+            (StoreId::Primary, Sync::InSync) if self.lane(default).accepts() => self.place_single(submission),
             (StoreId::Secondary, _) if self.diverts(&submission.footprint) => self.place_single(submission),
             _ => self.place_lookup(submission, miss, default),
         }
@@ -126,8 +150,14 @@ impl Sequencer {
             self.place_on(submission, store);
             return;
         }
-        let policy = match (self.default_store(), miss) {
-            (StoreId::Secondary, _) | (_, Miss::Never) => Policy::Authority(self.default_store()),
+        let default = self.default_store();
+        // What has ended or was evicted on the primary must not be found on the secondary, where it may still be.
+        let is_known = default == StoreId::Primary
+            && self.lane(default).accepts()
+            && self.all_in_sync(&submission.footprint);
+        let policy = match (default, miss) {
+            _ if is_known => Policy::Authority(default),
+            (StoreId::Secondary, _) | (_, Miss::Never) => Policy::Authority(default),
             (StoreId::Primary, Miss::AnyNil) => Policy::Merge { default: StoreId::Primary },
             (StoreId::Primary, _) => Policy::Lookup { default: StoreId::Primary, impatient: false },
         };

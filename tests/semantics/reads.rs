@@ -107,6 +107,20 @@ fn an_mget_that_one_store_cannot_answer_comes_from_the_other() {
 }
 
 #[test]
+fn what_is_in_sync_is_read_from_the_secondary_where_the_primary_is_down() {
+    let mut pair = calm(Stage::DualPrimaryDefault);
+    let mut client = pair.client();
+    assert_eq!(client.words("SET key value"), Value::ok());
+    pair.assert_equal_stores();
+    pair.primary.kill();
+    pair.expect_counter("multistore_store_up", &[("instance_name", INSTANCE), ("store", "primary")], 0.0);
+    poll_until(SOON, "nobody waits for it any more", || client.words("SET other value").is_error());
+    assert_eq!(client.words("GET key"), "value".into());
+    let piped = client.pipeline(&[&["GET", "key"], &["STRLEN", "key"]]);
+    assert_eq!(piped, ["value".into(), 5.into()]);
+}
+
+#[test]
 fn reads_of_several_keys_and_of_the_keyspace_are_the_default_stores() {
     for stage in DUAL {
         let pair = split(stage, &[]);

@@ -141,6 +141,44 @@ fn keys_that_move_over_are_not_lost_on_a_cold_primary() {
 }
 
 #[test]
+fn reads_of_several_keys_miss_nothing_on_a_cold_primary() {
+    for stage in DUAL {
+        for piped in [false, true] {
+            let pair = Pair::start_in(stage);
+            let alone = RedisServer::start();
+            let mut client = pair.client();
+            for line in ["SADD s x y", "SADD t y z", "ZADD z 1 a", "SET m one", "SET n two", "PFADD h a b"] {
+                pair.secondary.words(line);
+                alone.words(line);
+            }
+            for line in ["SADD u y", "ZADD w 2 a 3 b", "PFADD i c"] {
+                client.words(line);
+                alone.words(line);
+            }
+            for read in [
+                "SDIFF s t",
+                "SINTER s t u",
+                "SINTERCARD 2 s u",
+                "ZUNION 2 z w WITHSCORES",
+                "EXISTS s t n nowhere",
+                "TOUCH s nowhere",
+                "LCS m n",
+                "PFCOUNT h i",
+                "EVAL_RO return(redis.call('GET',KEYS[1])) 1 m",
+            ] {
+                let reply = match piped {
+                    false => client.words(read),
+                    true => client.pipeline(&[&["PING"], &read.split(' ').collect::<Vec<_>>()]).remove(1),
+                };
+                assert_eq!(reply, alone.words(read), "{stage}, piped: {piped}: {read}");
+            }
+            pair.wait_settled();
+            assert_eq!(pair.fallbacks(), 0.0, "{stage}");
+        }
+    }
+}
+
+#[test]
 fn without_hydrate_cold_keys_are_as_with_multistore() {
     const VERBATIM: &[&str] = &["hydrate = false"];
     let pair = Pair::start_with(Stage::DualSecondaryDefault, VERBATIM);

@@ -198,6 +198,41 @@ fn a_write_that_one_store_runs_before_the_end_of_its_key_and_the_other_after_it(
 }
 
 #[test]
+fn what_the_default_store_has_lost_is_not_found_on_the_other_one() {
+    let pair = Pair::start_in(Stage::DualPrimaryDefault);
+    let mut client = pair.client();
+    client.words("MSET key value other value");
+    pair.assert_converges();
+    pair.primary.words("DEL key");
+    for _ in 0..3 {
+        assert_eq!(client.words("GET key"), Value::Nil);
+        let piped = client.pipeline(&[&["GET", "key"], &["MGET", "key", "other"], &["STRLEN", "key"]]);
+        assert_eq!(piped, [Value::Nil, vec![Value::Nil, "value".into()].into(), 0.into()]);
+    }
+    assert_eq!(pair.fallbacks(), 0.0);
+}
+
+#[test]
+fn what_a_primary_has_evicted_is_found_on_the_secondary_and_copied_again() {
+    for read in ["GET key", "MGET key cold"] {
+        let pair = Pair::start_with(Stage::DualSecondaryDefault, &["read_patience = \"10s\""]);
+        let mut client = pair.client();
+        client.words("SET key value");
+        pair.assert_converges();
+        pair.primary.words("DEL key");
+        pair.secondary.words("SET cold value");
+        let found = client.words(read);
+        let found = if read.starts_with('M') { found.items()[0].clone() } else { found };
+        assert_eq!(found, "value".into(), "{read}");
+        assert_eq!(pair.fallbacks(), 1.0, "{read}");
+        poll_until(SOON, "it is copied", || pair.primary.words("GET key") == "value".into());
+        if read.starts_with('M') {
+            poll_until(SOON, "so is what it never had", || pair.primary.words("GET cold") == "value".into());
+        }
+    }
+}
+
+#[test]
 fn what_was_evicted_or_deleted_on_the_other_store_alone_is_not_taken_for_deleted() {
     for stage in DUAL {
         let pair = Pair::start_in(stage);

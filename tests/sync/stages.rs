@@ -212,6 +212,25 @@ fn a_held_flip_that_is_taken_back_never_happens() {
 }
 
 #[test]
+fn what_a_first_start_finds_on_the_primary_is_believed_or_not() {
+    for (content, found) in [("trusted", "leftover"), ("untrusted", "ours")] {
+        let (primary, secondary) = (RedisServer::start(), RedisServer::start());
+        primary.words("MSET key leftover only leftover");
+        secondary.words("SET key ours");
+        let setting = format!("primary_content = \"{content}\"");
+        let pair = Pair::over(primary, secondary, DUAL[0], &[&setting, "read_patience = \"10s\""]);
+        let mut client = pair.client();
+        if content == "untrusted" {
+            // Not to be read before it is known to be ours, nor afterwards.
+            assert_eq!(client.words("GET key"), "ours".into());
+            assert_eq!(client.words("GET only"), Value::Nil);
+            pair.assert_both("GET only", Value::Nil);
+        }
+        assert_eq!(client.words("GET key"), found.into(), "{content}");
+    }
+}
+
+#[test]
 fn two_flags_at_once_are_two_steps() {
     let mut pair = Pair::eager(Stage::DualSecondaryDefault);
     let mut client = pair.client();

@@ -123,7 +123,8 @@ section! {
         /// that don't pass here.
         blocking_poll: Duration = default("100ms") from "1ms" to "1m", Reloads;
 
-        /// What may be queued for the other store before on_lag decides.
+        /// What may be queued for the other store before on_lag decides. Of this and the next key: each request counts for
+        /// 256 bytes more than it has.
         lag_max: ByteSize = default("256mb") from "64kb" to "64gb", Reloads;
         /// What may be queued for the default store before requests are refused.
         queue_max: ByteSize = default("256mb") from "64kb" to "64gb", Reloads;

@@ -70,6 +70,8 @@ const MARK_EVERY: u32 = 4096;
 const PROVE_EVERY_MICROS: u64 = 100_000;
 /// Bytes of a mark's reply besides what all marks of a lane begin with: a number, and the framing.
 const MARK_FRAME_BYTES: usize = 32;
+/// What a request takes in the process beside its bytes, in one lane: its place in the queue, and who waits for it.
+pub(super) const REQUEST_BYTES: u64 = 256;
 
 // === impl Lane ===
 
@@ -106,6 +108,11 @@ impl Lane {
     /// Bytes that the store has not answered yet.
     pub fn queued_bytes(&self) -> u64 {
         self.held_bytes + self.awaited_bytes
+    }
+
+    /// The memory that this takes, which small requests take more of than they have bytes.
+    pub fn queued_memory(&self) -> u64 {
+        self.queued_bytes() + self.depth() as u64 * REQUEST_BYTES
     }
 
     /// Requests that the store has not answered yet.

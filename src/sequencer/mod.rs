@@ -310,7 +310,7 @@ impl Sequencer {
     pub fn must_slow_down(&self) -> bool {
         self.stage().is_dual()
             && self.settings.on_lag == OnLag::Block
-            && self.lane(self.default_store().other()).queued_bytes() > self.settings.lag_max
+            && self.lane(self.default_store().other()).queued_memory() > self.settings.lag_max
     }
 
     // --- lanes coming and going ---

@@ -90,7 +90,7 @@ impl Sequencer {
         if !lane.accepts() {
             return Some(Failure::Down);
         }
-        let queued = lane.queued_bytes();
+        let queued = lane.queued_memory();
         if store == self.default_store() || !self.stage().is_dual() {
             let full = queued > 0 && queued + bytes as u64 > self.settings.queue_max;
             return full.then_some(Failure::QueueFull);
@@ -125,5 +125,24 @@ impl Sequencer {
 
     pub(super) fn own_op(&self, owner: Owner, command: CommandId, policy: Policy, context: Context) -> Op {
         Op::new(owner, command, policy, self.default_store(), context, self.now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::knowledge::Sync;
+    use super::super::lane::REQUEST_BYTES;
+    use super::super::testing::{sequencer, set};
+    use crate::stage::{Stage, StoreId};
+
+    #[test]
+    fn very_many_small_requests_fill_a_queue_before_their_bytes_do() {
+        let mut core = sequencer(Stage::SecondaryOnly, Sync::InSync);
+        let client = core.clients.insert(1);
+        let room = core.settings.queue_max / REQUEST_BYTES;
+        (0..room).for_each(|_| drop(set(&mut core, client, "k")));
+        let depth = core.lane(StoreId::Secondary).depth() as u64;
+        assert!(depth > room / 2, "{depth} of {room}");
+        assert!(depth < room, "the rest is refused");
     }
 }

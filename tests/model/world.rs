@@ -134,6 +134,9 @@ impl Wire {
     }
 }
 
+/// What eight requests count for in a queue beside their bytes.
+const FEW: u64 = 8 * 256;
+
 pub fn settings(dice: &mut Dice) -> Settings {
     let rarely = |dice: &mut Dice, rare: u64, usual: u64| if dice.chance(15) { rare } else { usual };
     Settings {
@@ -144,9 +147,9 @@ pub fn settings(dice: &mut Dice) -> Settings {
         reply_timeout: Duration::from_secs(5),
         read_patience: Duration::from_millis(5),
         blocking_poll: Duration::from_millis(100),
-        lag_max: rarely(dice, 300, 64 << 20),
+        lag_max: rarely(dice, 300 + FEW, 64 << 20),
         flip_max_lag: rarely(dice, 200, 1 << 20),
-        queue_max: rarely(dice, 400, 256 << 20),
+        queue_max: rarely(dice, 400 + FEW, 256 << 20),
         heavy_bytes: 256 << 10,
         copy_max_bytes: 1 << 20,
         compare_max_bytes: rarely(dice, 40, 1 << 20) as usize,
@@ -163,7 +166,7 @@ impl World {
         let mut dice = Dice::new(seed);
         let settings = settings(&mut dice);
         // With several bounds tiny at once, no walk ever gets to its end.
-        let roomy = settings.lag_max > 1000 && settings.queue_max > 1000;
+        let roomy = settings.lag_max > 1 << 20 && settings.queue_max > 1 << 20;
         let limits = match dice.below(10) {
             0 if roomy => Limits { in_sync: 4, ..Limits::default() },
             1 if roomy => Limits { suspects: 3, ..Limits::default() },

@@ -13,7 +13,7 @@ use std::path::Path;
 use support::Numbers;
 
 /// Changes made to each kept input.
-const ROUNDS: usize = 200;
+const ROUNDS: usize = 40;
 /// What a changed input may grow to.
 const MAX_INPUT: usize = 4096;
 

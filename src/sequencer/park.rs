@@ -379,7 +379,7 @@ impl Sequencer {
         let dual = self.stage().is_dual();
         let Some(park) = self.parks.get_mut(key) else { return false };
         park.in_flight = false;
-        let first = !std::mem::replace(&mut park.tried, true);
+        let first = !std::mem::replace(&mut park.tried, true) && !park.parking.looked_at;
         let inner = frame.strip_prefix(b"*1\r\n").unwrap_or(frame);
         // Who waits already is not told that a key has become something else meanwhile: it may become right again.
         let name = &*self.table.spec(park.parking.command).name;
@@ -420,7 +420,9 @@ impl Sequencer {
     fn end_park(&mut self, key: ParkKey, how: Unblock) {
         let Some(park) = self.parks.get_mut(key) else { return };
         park.ended = Some(how);
-        if !park.in_flight {
+        // A store looks before it waits: whose time runs out while a fence holds it up is tried that once.
+        let looks_first = how == Unblock::Timeout && !park.tried;
+        if !park.in_flight && !looks_first {
             self.pay_ended(key, how);
         }
     }

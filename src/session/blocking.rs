@@ -131,14 +131,14 @@ impl Session {
     }
 
     /// `$` of XREAD means what comes after now, not after each new attempt.
-    /// True: some were, of streams that are there, or can be.
+    /// True: all were, of streams that are there, or can be.
     async fn resolve_last_ids(&mut self, request: &mut Owned) -> Result<bool, Gone> {
         if !request.args.as_slice().is(0, "XREAD") {
             return Ok(false);
         }
         let Some(streams) = request.args.as_slice().position(1, "STREAMS") else { return Ok(false) };
         let count = (request.args.len() - streams - 1) / 2;
-        let mut changed = false;
+        let mut resolved = 0;
         for at in streams + 1..streams + 1 + count {
             if request.args.get(at + count).is_none_or(|id| id != b"$") {
                 continue;
@@ -159,13 +159,13 @@ impl Session {
             };
             if let (Some(last), Some(id)) = (last, request.args.get_mut(at + count)) {
                 *id = last;
-                changed = true;
+                resolved += 1;
             }
         }
-        if changed {
+        if resolved > 0 {
             request.encode();
         }
-        Ok(changed)
+        Ok(resolved == count)
     }
 
     /// Waits on a connection of the client's own. False: the stage has become dual.

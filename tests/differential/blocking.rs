@@ -18,6 +18,7 @@ fn timeouts_and_errors_of_blocking_commands() {
         "ZADD z 1 a 2 b 3.5 c\nBZPOPMIN z 0\nBZPOPMAX missing z 0\nHELLO 3\nBZMPOP 0 1 z MIN",
         "XADD s 1-1 f v\nXREAD BLOCK 0 STREAMS s 0\nXREAD BLOCK 10 STREAMS s $\nXGROUP CREATE s g 0\nXREADGROUP GROUP g c BLOCK 0 STREAMS s >\n\
          XREADGROUP GROUP g c BLOCK 10 STREAMS s >\nXREADGROUP GROUP nope c BLOCK 10 STREAMS s >\nXREADGROUP GROUP g c BLOCK 10 STREAMS s 0",
+        "XADD s 1-1 f v\nXREAD BLOCK 1 STREAMS str s 0 $\nXREAD BLOCK 1 STREAMS str missing 2-1 $\nXREAD BLOCK 1 STREAMS s missing 0 $",
         "0: CLIENT REPLY SKIP\n0: BLPOP l 0.01\nPING",
         "WAIT 0 0\nWAIT 0 1\nWAIT 1 10\nWAIT x 0\nWAIT 0 x\nWAIT 0 -1\nWAIT\nWAITAOF 0 0 0\nPING",
         "SET str w\nBLPOP l 0.01\nGET str\nBLPOP m 0.01\nINCR n",

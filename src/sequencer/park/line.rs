@@ -66,13 +66,12 @@ impl Parks {
         self.next += 1;
         let id = self.next;
         let (client, keys, deadline) = (parking.client, parking.hashes(), parking.deadline);
-        let tried = parking.looked_at;
         let index = self.slab.insert(Park {
             id,
             parking,
             in_flight: false,
             position: 0,
-            tried,
+            tried: false,
             again: None,
             held: false,
             behind: None,

@@ -118,3 +118,19 @@ fn the_poll_takes_its_time_with_a_client_that_waits_for_very_many_keys() {
     assert!(tried(&mut core, 10));
     assert_eq!([15, 29, 30].map(|at| tried(&mut core, at)), [false, false, true]);
 }
+
+#[test]
+fn whose_time_runs_out_behind_a_fence_is_tried_once() {
+    for (there, taken) in [(true, "*2\r\n$1\r\na\r\n$1\r\n1\r\n"), (false, "*-1\r\n")] {
+        let mut core = sequencer(Stage::DualSecondaryDefault, Sync::InSync);
+        let owner = core.clients.insert(2);
+        core.request_fence(owner, footprint("a"));
+        let waiter = park(&mut core, 1, ["a", "b"]);
+        assert!(core.unblock(waiter, Unblock::Timeout));
+        assert!(core.is_parked(waiter), "a store would have looked by now");
+        core.lower_fence(owner);
+        answer_attempt(&mut core, StoreId::Secondary, taken);
+        assert!(!core.is_parked(waiter), "something there: {there}");
+        assert_eq!(core.held(), 0);
+    }
+}

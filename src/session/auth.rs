@@ -49,15 +49,17 @@ struct Hello<'a> {
 // === impl Hello ===
 
 impl Hello<'_> {
-    fn parse(args: &[Vec<u8>]) -> Result<Hello<'_>, Vec<u8>> {
+    /// What stands before the first thing that is wrong, and the error about it.
+    fn read(args: &[Vec<u8>]) -> (Hello<'_>, Option<Vec<u8>>) {
         let mut hello = Hello { proto: None, auth: None, name: None };
         if args.len() > 1 {
-            hello.proto = Some(match args.int(1) {
-                Some(2) => Proto::Resp2,
-                Some(3) => Proto::Resp3,
-                Some(_) => return Err(b"NOPROTO unsupported protocol version".to_vec()),
-                None => return Err(b"ERR Protocol version is not an integer or out of range".to_vec()),
-            });
+            let wrong = |text: &str| Some(text.as_bytes().to_vec());
+            match args.int(1) {
+                Some(2) => hello.proto = Some(Proto::Resp2),
+                Some(3) => hello.proto = Some(Proto::Resp3),
+                Some(_) => return (hello, wrong("NOPROTO unsupported protocol version")),
+                None => return (hello, wrong("ERR Protocol version is not an integer or out of range")),
+            }
         }
         let mut at = 2;
         while let Some(word) = args.get(at) {
@@ -73,10 +75,10 @@ impl Hello<'_> {
                 let mut error = b"ERR Syntax error in HELLO option '".to_vec();
                 error.extend_from_slice(word);
                 error.push(b'\'');
-                return Err(error);
+                return (hello, Some(error));
             }
         }
-        Ok(hello)
+        (hello, None)
     }
 }
 
@@ -86,13 +88,13 @@ impl Session {
     /// HELLO without AUTH is answered from what the default store said to the lane.
     pub(super) fn hello(&mut self, request: Owned) -> Option<Task> {
         let seq = request.seq;
-        let hello = match Hello::parse(&request.args) {
-            Ok(hello) => hello,
-            Err(error) => {
-                self.pay_error(seq, error);
-                return None;
-            }
-        };
+        let (hello, error) = Hello::read(&request.args);
+        // Redis before 7.2 checks a password as soon as it has read it, whatever stands behind.
+        let checks_first = hello.auth.is_some() && !self.instance.is_default_store_at_least(7, 2);
+        if let Some(error) = error.filter(|_| !checks_first) {
+            self.pay_error(seq, error);
+            return None;
+        }
         // Without a password the refusal comes from where passwords are checked.
         if hello.auth.is_some() || !self.state.authenticated {
             return Some(Task::Authenticate(request));
@@ -239,6 +241,10 @@ impl Session {
         let user = Some(user).filter(|user| !user.acl.allows_everything());
         self.authenticated(&request);
         self.state.restricted_to = user;
+        if let Some(error) = Hello::read(&request.args).1.filter(|_| !request.args.as_slice().is(0, "AUTH")) {
+            self.pay_error(request.seq, error);
+            return Ok(());
+        }
         if request.args.as_slice().is(0, "AUTH") {
             self.pay(request.seq, encode::OK);
             return Ok(());
@@ -299,14 +305,14 @@ impl Session {
             true if args.len() == 3 => args.get(1).cloned(),
             true => None,
             false => {
-                let hello = Hello::parse(args).ok();
-                if let Some(proto) = hello.as_ref().and_then(|hello| hello.proto) {
+                let (hello, error) = Hello::read(args);
+                if let Some(proto) = hello.proto.filter(|_| error.is_none()) {
                     self.speak(proto);
                 }
-                if let Some(name) = hello.as_ref().and_then(|hello| hello.name) {
+                if let Some(name) = hello.name {
                     self.io.info.borrow_mut().name = name.to_vec();
                 }
-                hello.and_then(|hello| hello.auth).map(|(user, _)| user.to_vec())
+                hello.auth.map(|(user, _)| user.to_vec())
             }
         };
         self.io.info.borrow_mut().user = user.unwrap_or_else(|| b"default".to_vec());
@@ -341,7 +347,10 @@ impl Credentials<'_> {
     /// `None`: a HELLO without AUTH.
     fn of(args: &[Vec<u8>]) -> Result<Option<Credentials<'_>>, Vec<u8>> {
         if !args.is(0, "AUTH") {
-            let hello = Hello::parse(args)?;
+            let (hello, error) = Hello::read(args);
+            if let Some(error) = error.filter(|_| hello.auth.is_none()) {
+                return Err(error);
+            }
             if let Some(name) = hello.name
                 && !valid_name(name)
             {

@@ -79,6 +79,7 @@ fn client_and_its_subcommands() {
             "0: CLIENT REPLY OFF\n0: HELLO 3\n0: INCR n\nCLIENT REPLY ON\nGET n\nGET missing",
             "CLIENT TRACKINGINFO\nHELLO 3\nCLIENT TRACKINGINFO\nCLIENT TRACKINGINFO x",
             "CLIENT GETREDIR\nCLIENT GETREDIR x",
+            "HELLO 3 AUTH nobody wrong bogus\nHELLO 3 bogus AUTH nobody wrong\nHELLO 9 AUTH nobody wrong\nGET k",
             "CLIENT PAUSE\nCLIENT PAUSE x\nCLIENT PAUSE -1\nCLIENT PAUSE 1 BOGUS\nCLIENT UNPAUSE x",
             "GET k\nCLIENT KILL TYPE normal SKIPME yes ID 1\nGET k",
         ]),

@@ -35,9 +35,11 @@ const SEEDS: Range<u64> = 1..13;
 const SUITE: &str =
     "conversations of 80 requests made up from `COMMAND DOCS`: as a lone server, byte by byte";
 /// From so many seeds on they are shared out, and the result is written down.
-const MANY: u64 = 1000;
+const MANY: u64 = 200;
 /// How many share them: a conversation waits more than it works.
-const AT_ONCE: u64 = 4;
+const AT_ONCE: u64 = 16;
+/// How often a conversation is made shorter.
+const SHRINKS: usize = 150;
 /// How long stores may differ while a conversation is made shorter.
 const SHORTLY: Duration = Duration::from_millis(700);
 
@@ -228,9 +230,11 @@ fn fault(bench: &Bench, stage: Stage, said: &[Said], stepped: bool, patience: Du
 /// The shortest conversation found that shows a fault of this kind.
 fn shrunk(mut said: Vec<Said>, fails: impl Fn(&[Said]) -> bool) -> Vec<Said> {
     let mut size = said.len() / 2;
+    let mut tries = 0;
     while size > 0 {
         let mut at = 0;
-        while at < said.len() {
+        while at < said.len() && tries < SHRINKS {
+            tries += 1;
             let mut less = said.clone();
             less.drain(at..(at + size).min(said.len()));
             if fails(&less) {
@@ -265,9 +269,10 @@ fn hold_all(seeds: Range<u64>) -> Tallies {
             tally.held += 1;
             let said = conversation(seed, &commands);
             let Some(what) = fault(bench, stage, &said, stepped, SOON) else { continue };
+            let way = if stepped { "stepped" } else { "whole" };
+            eprintln!("{stage}, seed {seed}, {way}: {what}");
             let short = shrunk(said, |less| fault(bench, stage, less, stepped, SHORTLY).is_some());
             let what = fault(bench, stage, &short, stepped, SHORTLY).unwrap_or(what);
-            let way = if stepped { "stepped" } else { "whole" };
             let told = format!("{stage}, seed {seed}, {way}:\n    {}\n  {what}", shown(&short));
             tally.differing.push(told);
         }

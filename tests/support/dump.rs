@@ -43,19 +43,20 @@ fn databases(server: &RedisServer) -> Vec<u32> {
     names.filter_map(|(number, _)| number.parse().ok()).collect()
 }
 
-/// `None` when the key expired meanwhile.
+/// `None` when the key expired or became something else meanwhile.
 fn entry(client: &mut super::Client, key: &[u8]) -> Option<Entry> {
     let kind = client.call(&[b"TYPE".as_slice(), key]).text();
+    let mut read = |words: &[&[u8]]| Some(client.call(words)).filter(|reply| !reply.is_error());
     let value = match kind.as_str() {
-        "string" => client.call(&[b"GET".as_slice(), key]),
-        "list" => client.call(&[b"LRANGE".as_slice(), key, b"0", b"-1"]),
-        "set" => sorted(&client.call(&[b"SMEMBERS".as_slice(), key])),
-        "hash" => by_field(&client.call(&[b"HGETALL".as_slice(), key])),
-        "zset" => by_field(&client.call(&[b"ZRANGE".as_slice(), key, b"0", b"-1", b"WITHSCORES"])),
+        "string" => read(&[b"GET", key])?,
+        "list" => read(&[b"LRANGE", key, b"0", b"-1"])?,
+        "set" => sorted(&read(&[b"SMEMBERS", key])?),
+        "hash" => by_field(&read(&[b"HGETALL", key])?),
+        "zset" => by_field(&read(&[b"ZRANGE", key, b"0", b"-1", b"WITHSCORES"])?),
         "stream" => stream(client, key)?,
         "none" => return None,
         // A module's type: its payload is all that is known of it.
-        _ => client.call(&[b"DUMP".as_slice(), key]),
+        _ => read(&[b"DUMP", key])?,
     };
     let left = client.call(&[b"PTTL".as_slice(), key]).int();
     if left == -2 {
@@ -79,8 +80,8 @@ fn by_field(reply: &Value) -> Value {
 /// between two of these questions.
 fn stream(client: &mut super::Client, key: &[u8]) -> Option<Value> {
     let present = |reply: Value| (!reply.is_error()).then_some(reply);
-    let mut parts = vec![client.call(&[b"XRANGE".as_slice(), key, b"-", b"+"])];
-    let info = client.call(&[b"XINFO".as_slice(), b"STREAM", key]);
+    let mut parts = vec![present(client.call(&[b"XRANGE".as_slice(), key, b"-", b"+"]))?];
+    let info = present(client.call(&[b"XINFO".as_slice(), b"STREAM", key]))?;
     parts.push(info.field("last-generated-id").cloned().unwrap_or(Value::Nil));
     for group in present(client.call(&[b"XINFO".as_slice(), b"GROUPS", key]))?.items() {
         let name = group.field("name").cloned().unwrap_or(Value::Nil);

@@ -65,6 +65,7 @@ const LEFT_OUT: &[&str] = &[
     "object|idletime",
     "object|freq",
     "object|encoding",
+    "object|refcount",
     "function|kill",
     "script|kill",
     "script|debug",

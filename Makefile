@@ -66,7 +66,7 @@ fuzz: ## fuzz every target for FUZZ_SECONDS; needs cargo-fuzz, and a stable tool
 	    RUSTC_BOOTSTRAP=1 cargo fuzz run -s none $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 || exit 1; \
 	done
 
-bench: setup ## the proxy beside its peers, in turns (minutes; BENCH=full takes the better part of an hour)
+bench: setup ## the proxy beside its peers, in turns (minutes; BENCH=full: half an hour; BENCH=smoke: does it work here?)
 	scripts/setup-bench
 	ENVOY=$(CURDIR)/.cache/bench/envoy cargo bench --locked --bench compare -- $(or $(BENCH),quick)
 

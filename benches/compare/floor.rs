@@ -62,7 +62,11 @@ pub fn run(listen: SocketAddr, stores: [SocketAddr; STORES]) -> io::Result<()> {
     };
     let mut events = Events::with_capacity(1024);
     loop {
-        poll.poll(&mut events, None)?;
+        match poll.poll(&mut events, None) {
+            // Somebody begins to trace it.
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            polled => polled?,
+        }
         for event in &events {
             match event.token() {
                 LISTENER => floor.accept(&listener, poll.registry())?,

@@ -113,7 +113,7 @@ fn serve(
     pipeline: usize,
     requests: u64,
 ) -> Result<u64, Box<dyn Error>> {
-    let addr = free_port()?;
+    let addr = free_port();
     let proxy = peers::multistore(stores.dir(), &[addr], peer, stores.addresses())?;
     let mut command = Command::new("valgrind");
     command.args(["--tool=callgrind", &format!("--callgrind-out-file={}", out.display())]);

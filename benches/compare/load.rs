@@ -8,6 +8,7 @@ use hdrhistogram::Histogram;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use multistore::resp::reply::{ReplyLimits, ReplyScanner, Scanned};
+use socket2::{Domain, Socket, Type};
 
 use super::work::{Maker, Work};
 
@@ -47,7 +48,7 @@ struct Client {
 }
 
 /// A client that gets no reply for so long has lost it.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 const READ_BYTES: usize = 256 * 1024;
 
 /// Runs the clients of a plan against `addr`.
@@ -122,10 +123,25 @@ pub fn send_all(addr: SocketAddr, requests: &[u8], replies: u64) -> io::Result<(
     })
 }
 
+/// Connections from one address to one other. With many more the kernel has to look at thousands of ports for each before
+/// it finds a free one, and ten thousand take minutes.
+const PER_ADDRESS: usize = 1_000;
+
+/// Connects the client with this number: from 127.0.0.1, or where there are many from 127.0.0.2 and so on.
+pub fn dial(addr: SocketAddr, number: usize) -> io::Result<std::net::TcpStream> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    if number >= PER_ADDRESS {
+        let last = u8::try_from(1 + number / PER_ADDRESS).map_err(io::Error::other)?;
+        socket.bind(&SocketAddr::from(([127, 0, 0, last], 0)).into())?;
+    }
+    socket.connect(&addr.into())?;
+    Ok(socket.into())
+}
+
 fn connect(addr: SocketAddr, plan: &Plan, poll: &Poll) -> io::Result<Vec<Client>> {
     let mut clients = Vec::new();
     for index in 0..plan.clients {
-        let stream = std::net::TcpStream::connect(addr)?;
+        let stream = dial(addr, index)?;
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
         let mut stream = TcpStream::from_std(stream);

@@ -12,6 +12,8 @@ mod neighbours;
 mod order;
 mod peers;
 mod plot;
+#[path = "../../tests/support/ports.rs"]
+mod ports;
 mod process;
 mod relay;
 mod report;
@@ -21,13 +23,14 @@ mod traps;
 mod work;
 
 use std::error::Error;
+use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use measure::{Cell, Loaded, Measured, Sample, measure};
+use measure::{Cell, Loaded, Measured, Rounds, Sample, measure};
 use peers::{Peer, Stores, Target};
 use report::{Report, Table};
 use work::Work;
@@ -47,6 +50,8 @@ enum What {
     Quick,
     /// All loads: clients {1, 50, 500} × pipeline {1, 16, 64} × value {16 B, 4 KiB} × work.
     Full,
+    /// One load and every table, each measured once: does all of it work here? The page on record stays as it is.
+    Smoke,
     /// One of the tables alone: order, calls, trouble, neighbours, clients, connections, instances.
     Table { name: String },
     /// A few cells, ratios on the screen.
@@ -102,6 +107,7 @@ fn cell(text: &str) -> Result<Cell, String> {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
+    process::allow_files();
     match Cli::parse().what {
         Some(What::Floor { listen, store, mirror }) => Ok(floor::run(listen, [store, mirror])?),
         Some(What::Relay { listen, to, millis }) => {
@@ -110,11 +116,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         Some(What::Cells(cells)) => cells.run(),
         Some(What::Instructions { record }) => instructions::run(&benches().join("instructions.txt"), record),
         Some(What::Profile { case, inclusive }) => instructions::profile(&case, inclusive),
-        Some(What::Quick) => Bench { only: None, cells: usual(), rounds: 3, time: millis(400) }.run(),
-        Some(What::Full) => Bench { only: None, cells: all(), rounds: 5, time: millis(400) }.run(),
-        Some(What::Table { name }) => {
-            Bench { only: Some(&name), cells: Vec::new(), rounds: 3, time: millis(400) }.run()
-        }
+        Some(What::Quick) => Bench { cells: usual(), ..Bench::of_record(3) }.run(),
+        Some(What::Full) => Bench { cells: all(), ..Bench::of_record(5) }.run(),
+        Some(What::Smoke) => smoke(),
+        Some(What::Table { name }) => Bench { only: Some(&name), into: None, ..Bench::of_record(3) }.run(),
         // What `cargo test --benches` runs.
         None => Ok(()),
     }
@@ -160,72 +165,114 @@ fn all() -> Vec<Cell> {
     cells
 }
 
+/// Does everything work that the bench is made of? Fails if anything would be left out.
+fn smoke() -> Result<(), Box<dyn Error>> {
+    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("bench-smoke");
+    fs::create_dir_all(&dir)?;
+    fs::copy(benches().join("README.md"), dir.join("README.md"))?;
+    println!("written to {}", dir.display());
+    let once = Rounds { least: 1, most: 1 };
+    let cells = vec![targets::SET_50];
+    Bench { only: None, cells, rounds: once, time: millis(200), into: Some(dir), whole: true }.run()
+}
+
 /// Everything that lands on the page.
 struct Bench<'a> {
     /// Only this table, and on the screen.
     only: Option<&'a str>,
     cells: Vec<Cell>,
-    rounds: usize,
+    rounds: Rounds,
     time: Duration,
+    /// Where the page is.
+    into: Option<PathBuf>,
+    /// Is it an error if something is left out?
+    whole: bool,
 }
 
 // === impl Bench ===
 
-impl Bench<'_> {
+impl<'a> Bench<'a> {
+    /// One whose numbers are kept: every load in up to `most` rounds.
+    fn of_record(most: usize) -> Bench<'a> {
+        let rounds = Rounds { least: 3, most };
+        let (time, into) = (millis(400), Some(benches()));
+        Bench { only: None, cells: Vec::new(), rounds, time, into, whole: false }
+    }
+
     fn run(&self) -> Result<(), Box<dyn Error>> {
+        let begin = Instant::now();
         let stores = Stores::start()?;
-        let targets = if self.cells.is_empty() { Vec::new() } else { start(&stores, &Peer::ALL)? };
         let mut report = Report::default();
+        if !self.cells.is_empty() {
+            self.measure_cells(&stores, &mut report)?;
+        }
+        self.make_tables(&stores, &mut report);
+        if self.only.is_none() {
+            report.recorded = instructions::judged(&benches().join("instructions.txt"));
+        }
+        let (Rounds { least, most }, millis) = (self.rounds, self.time.as_millis());
+        let minutes = begin.elapsed().as_secs_f64() / 60.0;
+        let how =
+            format!("{}; {least} to {most} rounds of {millis} ms each, {minutes:.0} minutes.", machine());
+        if let Some(dir) = &self.into {
+            report.write(dir, &how)?;
+        }
+        println!("{}", report.markdown(&how));
+        match self.whole && !report.left_out.is_empty() {
+            true => Err(format!("left out: {}", report.left_out.join("; ")).into()),
+            false => Ok(()),
+        }
+    }
+
+    fn measure_cells(&self, stores: &Stores, report: &mut Report) -> Result<(), Box<dyn Error>> {
+        let targets = start(stores, &Peer::ALL, &mut report.left_out)?;
         let mut loaded = Loaded::default();
         for cell in &self.cells {
-            match measure(&stores, &targets, *cell, self.rounds, self.time, &mut loaded) {
+            match measure(stores, &targets, *cell, self.rounds, self.time, &mut loaded) {
                 Ok(measured) => {
                     show(&measured, Peer::Nutcracker);
                     report.cells.push(measured);
                 }
-                Err(error) => println!("{}: left out: {error}", cell.name()),
+                Err(error) => report.leave_out(format!("{}: {error}", cell.name())),
             }
         }
-        drop(targets);
-        let long = self.time * 3;
+        Ok(())
+    }
+
+    fn make_tables(&self, stores: &Stores, report: &mut Report) {
+        let (rounds, long) = (self.rounds.least, self.time * 3);
         type Make<'a> = (&'a str, &'a dyn Fn() -> std::io::Result<Table>);
         let tables: [Make<'_>; 7] = [
-            ("order", &|| order::race(&stores)),
-            ("calls", &|| calls::calls(&stores)),
-            ("trouble", &|| traps::trouble(2 * self.rounds + 1, self.time)),
-            ("neighbours", &|| neighbours::neighbours(&stores, self.rounds, long)),
-            ("clients", &|| scale::clients(&stores, self.rounds, self.time)),
-            ("connections", &|| scale::connections(&stores, self.rounds)),
-            ("instances", &|| scale::instances(&stores, long)),
+            ("order", &|| order::race(stores)),
+            ("calls", &|| calls::calls(stores)),
+            ("trouble", &|| traps::trouble(2 * rounds + 1, self.time)),
+            ("neighbours", &|| neighbours::neighbours(stores, rounds, long)),
+            ("clients", &|| scale::clients(stores, rounds, self.time)),
+            ("connections", &|| scale::connections(stores, rounds)),
+            ("instances", &|| scale::instances(stores, long)),
         ];
         for (name, table) in tables.into_iter().filter(|(name, _)| self.only.is_none_or(|only| only == *name))
         {
+            let begin = Instant::now();
             match table() {
                 Ok(table) => report.tables.push(table),
-                Err(error) => println!("{name}: left out: {error}"),
+                Err(error) => report.leave_out(format!("table {name}: {error}")),
             }
+            println!("{name}: {:.0} s", begin.elapsed().as_secs_f64());
         }
-        if self.only.is_none() {
-            report.recorded = instructions::judged(&benches().join("instructions.txt"));
-        }
-        let how = format!("{}; {} rounds of {} ms each.", machine(), self.rounds, self.time.as_millis());
-        if self.only.is_none() {
-            report.write(&benches(), &how)?;
-        }
-        println!("{}", report.markdown(&how));
-        Ok(())
     }
 }
 
-fn start(stores: &Stores, peers: &[Peer]) -> Result<Vec<Target>, Box<dyn Error>> {
+fn start(stores: &Stores, peers: &[Peer], left_out: &mut Vec<String>) -> Result<Vec<Target>, Box<dyn Error>> {
     let mut targets = Vec::new();
     for peer in peers {
         match stores.target(*peer) {
             Ok(Some(target)) => targets.push(target),
-            Ok(None) => println!("{}: not installed, left out", peer.name()),
-            Err(error) => println!("left out: {error}"),
+            Ok(None) => left_out.push(format!("{} is not installed", peer.name())),
+            Err(error) => left_out.push(error.to_string()),
         }
     }
+    left_out.iter().for_each(|why| println!("left out: {why}"));
     Ok(targets)
 }
 
@@ -249,11 +296,12 @@ fn machine() -> String {
 impl Cells {
     fn run(&self) -> Result<(), Box<dyn Error>> {
         let stores = Stores::start()?;
-        let targets = start(&stores, &self.targets)?;
+        let targets = start(&stores, &self.targets, &mut Vec::new())?;
         let mut loaded = Loaded::default();
+        let rounds = Rounds { least: self.rounds, most: self.rounds };
         for cell in &self.cells {
             let time = Duration::from_millis(self.millis);
-            let measured = measure(&stores, &targets, *cell, self.rounds, time, &mut loaded)?;
+            let measured = measure(&stores, &targets, *cell, rounds, time, &mut loaded)?;
             show(&measured, self.targets[0]);
         }
         Ok(())

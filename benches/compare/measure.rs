@@ -39,6 +39,13 @@ pub struct Measured {
     pub samples: Vec<(Peer, Vec<Sample>)>,
 }
 
+/// How often every target runs under one load: `least` times, and on until their CPU is steady, or `most` times.
+#[derive(Clone, Copy, Debug)]
+pub struct Rounds {
+    pub least: usize,
+    pub most: usize,
+}
+
 /// Which targets and keys have their first values.
 #[derive(Default)]
 pub struct Loaded(BTreeMap<String, ()>);
@@ -100,11 +107,15 @@ impl Measured {
     /// Half the distance between the quartiles, in percent of the median.
     pub fn spread(&self, peer: Peer, value: impl Fn(&Sample) -> f64) -> Option<f64> {
         let (_, samples) = self.samples.iter().find(|(known, _)| *known == peer)?;
-        let mut values: Vec<f64> = samples.iter().map(value).collect();
-        values.sort_by(f64::total_cmp);
-        let at = |part: f64| values[((values.len() - 1) as f64 * part).round() as usize];
-        Some(100.0 * (at(0.75) - at(0.25)) / 2.0 / at(0.5))
+        spread(samples.iter().map(value).collect())
     }
+}
+
+fn spread(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let last = values.len().checked_sub(1)?;
+    let at = |part: f64| values[(last as f64 * part).round() as usize];
+    Some(100.0 * (at(0.75) - at(0.25)) / 2.0 / at(0.5))
 }
 
 pub fn median(mut values: Vec<f64>) -> Option<f64> {
@@ -117,33 +128,70 @@ pub fn median(mut values: Vec<f64>) -> Option<f64> {
     }
 }
 
-/// Measures one cell: `rounds` turns in which every target runs once, each turn in another order.
+/// Spread of a target's CPU, in percent, at which further runs would tell little.
+const STEADY: f64 = 4.0;
+/// Who takes so many times longer than a run is to take is run once: a batch of his outlasts it by far.
+const SLOW: u32 = 5;
+
+/// Measures one cell: turns in which every target runs once, each turn in another order. A target that answers with
+/// errors, or not at all, falls out.
 pub fn measure(
     stores: &Stores,
     targets: &[Target],
     cell: Cell,
-    rounds: usize,
+    rounds: Rounds,
     time: Duration,
     loaded: &mut Loaded,
 ) -> io::Result<Measured> {
-    let mut samples: Vec<(Peer, Vec<Sample>)> = Vec::new();
+    let mut running = Vec::new();
     for target in targets {
         loaded.load(target, &cell)?;
         // Warm, and a look whether it can.
         let outcome = load::run(target.addr, &cell.plan(target.peer, time / 4));
-        if matches!(&outcome, Ok(outcome) if outcome.errors == 0) {
-            samples.push((target.peer, Vec::new()));
+        if let Ok(Outcome { errors: 0, elapsed, .. }) = outcome {
+            let most = if elapsed > time * SLOW { 1 } else { rounds.most };
+            running.push(Running { target, most, runs: Vec::new() });
         }
     }
-    for round in 0..rounds {
-        for at in 0..samples.len() {
-            let at = (at + round) % samples.len();
-            let (peer, runs) = &mut samples[at];
-            let Some(target) = targets.iter().find(|target| target.peer == *peer) else { continue };
-            runs.push(run(stores, target, &cell, time)?);
+    for round in 0..rounds.most {
+        if round >= rounds.least && running.iter().all(Running::is_settled) {
+            break;
         }
+        let first = round % running.len().max(1);
+        let (last, first) = running.split_at_mut(first);
+        for each in first.iter_mut().chain(last).filter(|each| each.runs.len() < each.most) {
+            match run(stores, each.target, &cell, time) {
+                Ok(sample) => each.runs.push(sample),
+                Err(error) => {
+                    println!("{}: {} falls out: {error}", cell.name(), each.target.peer.name());
+                    each.most = 0;
+                }
+            }
+        }
+        running.retain(|each| each.most > 0);
     }
+    let samples = running.into_iter().map(|running| (running.target.peer, running.runs)).collect();
     Ok(Measured { cell, samples })
+}
+
+/// A target that is being measured.
+struct Running<'a> {
+    target: &'a Target,
+    /// How often it is run; 0: it has fallen out.
+    most: usize,
+    runs: Vec<Sample>,
+}
+
+// === impl Running ===
+
+impl Running<'_> {
+    /// Would further runs tell little?
+    fn is_settled(&self) -> bool {
+        let direct = self.target.process.is_none();
+        let value = |sample: &Sample| if direct { sample.per_second } else { sample.proxy };
+        self.runs.len() >= self.most
+            || spread(self.runs.iter().map(value).collect()).is_some_and(|spread| spread <= STEADY)
+    }
 }
 
 fn run(stores: &Stores, target: &Target, cell: &Cell, time: Duration) -> io::Result<Sample> {

@@ -16,6 +16,8 @@ use super::targets::Judged;
 use super::work::{KEYS, Maker, Work};
 
 const LARGE: usize = 16 << 20;
+/// A proxy that has not grown for so long grows no further.
+const UNREAD: Duration = Duration::from_secs(2);
 const PEERS: [Peer; 4] = [Peer::Direct, Peer::Nutcracker, Peer::EnvoyMirror, Peer::DualSecondary];
 
 /// Who asks beside the small ones.
@@ -76,7 +78,7 @@ pub fn neighbours(stores: &Stores, rounds: usize, time: Duration) -> io::Result<
     }
     let mut rows = vec![vec![String::new()]];
     rows[0].extend(Neighbour::ALL.map(|neighbour| neighbour.name().to_owned()));
-    rows[0].push("a client that reads no reply: MiB".into());
+    rows[0].push("a client that reads no reply: MiB more at most, and in the end".into());
     let of =
         |runs: &[[f64; 2]], at: usize| median(runs.iter().map(|run| run[at]).collect()).unwrap_or(f64::NAN);
     for (target, runs) in targets.iter().zip(&runs) {
@@ -127,10 +129,12 @@ fn beside(target: &Target, neighbour: Neighbour, time: Duration) -> io::Result<H
     })
 }
 
-/// How much a proxy grows for a client that asks for 400 MB and reads nothing.
+/// How much a proxy grows for a client that asks for 400 MB and reads nothing, whether for a moment or for long, and
+/// whether it cuts the client off.
 fn unread(addr: SocketAddr, process: Option<&Process>) -> io::Result<String> {
     let Some(process) = process else { return Ok("–".into()) };
-    let before = process.memory();
+    process.forget_peak()?;
+    let before = process.memory() as f64;
     let mut request = Vec::new();
     multistore::resp::encode::command(&mut request, &[b"SET".as_slice(), b"unread", &vec![b'x'; 1 << 20]]);
     load::send_all(addr, &request, 1)?;
@@ -141,6 +145,20 @@ fn unread(addr: SocketAddr, process: Option<&Process>) -> io::Result<String> {
     }
     // It may be cut off: that is one good answer.
     let _ = stream.write_all(&request);
-    thread::sleep(Duration::from_secs(2));
-    Ok(format!("{:+.0}", (process.memory() as f64 - before as f64) / 1024.0))
+    let mut peak = 0;
+    while std::mem::replace(&mut peak, process.peak()) < process.peak() {
+        thread::sleep(UNREAD);
+    }
+    let grown = |memory: u64| (memory as f64 - before) / 1024.0;
+    let end = if is_cut(&mut stream) { ", cut off" } else { "" };
+    Ok(format!("{:+.0} / {:+.0}{end}", grown(process.peak()), grown(process.memory())))
+}
+
+/// Has the other side closed this connection? The first byte that it does not want brings the news, the next one fails.
+fn is_cut(stream: &mut TcpStream) -> bool {
+    let mut write = || stream.write(b"*0\r\n").is_err();
+    write() || {
+        thread::sleep(Duration::from_millis(100));
+        write()
+    }
 }

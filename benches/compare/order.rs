@@ -8,7 +8,7 @@ use multistore::resp::encode;
 use multistore::resp::reply::{ReplyLimits, ReplyScanner, Scanned};
 use multistore::resp::value::OwnedValue;
 
-use super::load::{self, Plan};
+use super::load::{self, PATIENCE, Plan};
 use super::peers::{Peer, Stores};
 use super::report::Table;
 use super::targets::Judged;
@@ -71,6 +71,7 @@ fn settled(stores: &Stores, list: &str) -> io::Result<[Vec<OwnedValue>; 2]> {
 
 fn elements(store: SocketAddr, list: &str) -> io::Result<Vec<OwnedValue>> {
     let mut stream = TcpStream::connect(store)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     let mut request = Vec::new();
     encode::command(&mut request, &["LRANGE", list, "0", "-1"]);
     stream.write_all(&request)?;

@@ -107,7 +107,7 @@ impl Stores {
 
     /// Starts a peer before these stores. `None`: it is not installed.
     pub fn target(&self, peer: Peer) -> io::Result<Option<Target>> {
-        let addr = free_port()?;
+        let addr = free_port();
         let [primary, secondary] = self.addresses();
         let command = match peer {
             Peer::Direct => return Ok(Some(Target { peer, addr: secondary, process: None })),
@@ -128,7 +128,7 @@ impl Stores {
 
 /// A redis-server on a free port; `name` is that of its log.
 pub fn store(name: &str, dir: &Path) -> io::Result<(Process, SocketAddr)> {
-    let addr = free_port()?;
+    let addr = free_port();
     Ok((store_at(name, dir, addr)?, addr))
 }
 
@@ -165,10 +165,7 @@ pub fn config(
     more: &str,
 ) -> io::Result<PathBuf> {
     let Some((both, primary_default)) = peer.flags() else { return Err(io::Error::other("no stage")) };
-    let mut admin = free_port()?;
-    while listen.contains(&admin) {
-        admin = free_port()?;
-    }
+    let admin = free_port();
     let mut text = format!("[admin]\nlisten = \"{admin}\"\n[log]\nlevel = \"warn\"\n[process]\n{more}\n");
     let mut flags = "[feature_flags]\n".to_owned();
     for (at, listen) in listen.iter().enumerate() {
@@ -217,7 +214,7 @@ fn nutcracker(dir: &Path, listen: SocketAddr, store: SocketAddr) -> io::Result<O
         ),
     )?;
     let mut command = Command::new(program);
-    command.args(["-a", "127.0.0.1", "-s", &free_port()?.port().to_string(), "-c"]).arg(file);
+    command.args(["-a", "127.0.0.1", "-s", &free_port().port().to_string(), "-c"]).arg(file);
     Ok(Some(command))
 }
 

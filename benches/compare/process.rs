@@ -7,6 +7,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::ports;
+
 /// A process of the bench's own.
 pub struct Process {
     child: Child,
@@ -59,8 +63,21 @@ impl Process {
 
     /// Resident memory in KiB.
     pub fn memory(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    /// The most that it has been since [`Process::forget_peak`].
+    pub fn peak(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    pub fn forget_peak(&self) -> io::Result<()> {
+        fs::write(format!("/proc/{}/clear_refs", self.pid()), "5")
+    }
+
+    fn status(&self, name: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
         line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
     }
 
@@ -84,13 +101,15 @@ impl Drop for Process {
     }
 }
 
-/// A port that nobody uses now.
-pub fn free_port() -> io::Result<SocketAddr> {
-    std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()
+/// A port that nobody uses now, another one each time. Not one of those that outgoing connections are given: the bench
+/// opens tens of thousands of them between the search and the use.
+pub fn free_port() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], ports::free_port()))
 }
 
-/// So many different ones.
-pub fn free_ports(count: usize) -> io::Result<Vec<SocketAddr>> {
-    let held: io::Result<Vec<_>> = (0..count).map(|_| std::net::TcpListener::bind("127.0.0.1:0")).collect();
-    held?.iter().map(std::net::TcpListener::local_addr).collect()
+/// Lets this process, and those that it starts, have as many files open as the system allows.
+pub fn allow_files() {
+    let limit = getrlimit(Resource::Nofile);
+    // Where it is refused, what needs many connections says so itself.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }

@@ -21,6 +21,8 @@ pub struct Report {
     pub tables: Vec<Table>,
     /// What is on record of instructions per request.
     pub recorded: Vec<Judged>,
+    /// What could not be measured, and why.
+    pub left_out: Vec<String>,
 }
 
 /// A further table.
@@ -35,6 +37,12 @@ pub struct Table {
 // === impl Report ===
 
 impl Report {
+    /// Notes, and says at once, what cannot be measured.
+    pub fn leave_out(&mut self, why: String) {
+        println!("left out: {why}");
+        self.left_out.push(why);
+    }
+
     /// Writes the page, the numbers and the pictures into `dir`.
     pub fn write(&self, dir: &Path, how: &str) -> io::Result<()> {
         let page = dir.join("README.md");
@@ -61,7 +69,11 @@ impl Report {
 
     /// The tables.
     pub fn markdown(&self, how: &str) -> String {
-        let mut out = format!("\n{how}\n\n### Targets\n\n");
+        let mut out = format!("\n{how}\n");
+        if !self.left_out.is_empty() {
+            let _ = writeln!(out, "\nLeft out: {}.", self.left_out.join("; "));
+        }
+        out += "\n### Targets\n\n";
         out += "| what | load | target | measured | |\n|---|---|---|---|---|\n";
         for judged in self.judged() {
             let _ = writeln!(out, "{judged}");
@@ -100,6 +112,10 @@ impl Report {
         });
         self.grid(out, "CPU of the two stores together in µs per request", |cell, peer| {
             Some(format!("{:.2}", cell.median(peer, |s| s.primary + s.secondary)?))
+        });
+        self.grid(out, "Memory of the proxy in MiB, behind the run", |cell, peer| {
+            let memory = cell.median(peer, |s| s.memory)?;
+            (peer != Peer::Direct).then(|| format!("{:.0}", memory / 1024.0))
         });
     }
 

@@ -7,10 +7,12 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::load::{self, Plan};
-use super::measure::{Cell, Loaded, measure, median};
+use socket2::SockRef;
+
+use super::load::{self, PATIENCE, Plan};
+use super::measure::{Cell, Loaded, Rounds, measure, median};
 use super::peers::{self, Peer, Stores, Target};
-use super::process::{Process, free_ports};
+use super::process::{Process, free_port};
 use super::report::Table;
 use super::targets::Judged;
 use super::work::Work;
@@ -25,6 +27,7 @@ pub fn clients(stores: &Stores, rounds: usize, time: Duration) -> io::Result<Tab
     let targets: Vec<_> = stores.target(Peer::DualSecondary)?.into_iter().collect();
     for clients in [1, 10, 100, 1_000, 10_000] {
         let cell = Cell { work: Work::Set, clients, pipeline: 1, value: 16 };
+        let rounds = Rounds { least: rounds, most: rounds };
         let measured = measure(stores, &targets, cell, rounds, time, &mut Loaded::default())?;
         let at = |value: fn(&super::measure::Sample) -> f64| {
             measured.median(Peer::DualSecondary, value).map_or("–".into(), |value| format!("{value:.1}"))
@@ -96,22 +99,26 @@ fn idle(target: &Target, clients: usize) -> io::Result<f64> {
     let before = memory();
     // haproxy is set up for fewer.
     let clients = if target.peer == Peer::Haproxy { clients.min(5_000) } else { clients };
-    let idle: io::Result<Vec<TcpStream>> = (0..clients).map(|_| greeted(target.addr)).collect();
+    let idle: io::Result<Vec<TcpStream>> = (0..clients).map(|number| greeted(target.addr, number)).collect();
     let idle = idle?;
-    Ok((memory() - before) / idle.len() as f64)
+    let each = (memory() - before) / idle.len() as f64;
+    // Reset, not closed: thousands of closed ones would keep their ports for a minute.
+    idle.iter().try_for_each(|stream| SockRef::from(stream).set_linger(Some(Duration::ZERO)))?;
+    Ok(each)
 }
 
 const SET: &[u8] = b"*3\r\n$3\r\nSET\r\n$5\r\nshort\r\n$1\r\n1\r\n";
 
-fn greeted(addr: SocketAddr) -> io::Result<TcpStream> {
-    let mut stream = TcpStream::connect(addr)?;
+fn greeted(addr: SocketAddr, number: usize) -> io::Result<TcpStream> {
+    let mut stream = load::dial(addr, number)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(SET)?;
     stream.read_exact(&mut [0; 5])?;
     Ok(stream)
 }
 
 fn short(addr: SocketAddr, times: usize) -> io::Result<()> {
-    (0..times).try_for_each(|_| greeted(addr).map(drop))
+    (0..times).try_for_each(|_| greeted(addr, 0).map(drop))
 }
 
 /// One worker thread or two, with two busy instances; and many instances.
@@ -125,7 +132,7 @@ pub fn instances(stores: &Stores, time: Duration) -> io::Result<Table> {
         "CPU µs per request",
     ])];
     for (count, threads) in [(1, 1), (2, 1), (2, 2), (10, 1), (100, 1), (100, 2)] {
-        let listen = free_ports(count)?;
+        let listen: Vec<_> = (0..count).map(|_| free_port()).collect();
         let more = format!("threads = {threads}");
         let file = peers::config(stores.dir(), &listen, Peer::DualSecondary, stores.addresses(), &more)?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_multistore"));
@@ -133,8 +140,10 @@ pub fn instances(stores: &Stores, time: Duration) -> io::Result<Table> {
         let begin = Instant::now();
         let mut process = Process::start("many", &mut command, stores.dir())?;
         process.answers(listen[0])?;
-        drop(greeted(listen[0])?);
+        drop(greeted(listen[0], 0)?);
         let started = begin.elapsed();
+        listen.iter().try_for_each(|addr| greeted(*addr, 0).map(drop))?;
+        set_up(&process);
         let memory = process.memory();
         let before = process.cpu();
         let (requests, rate) = busy(&listen, time)?;
@@ -151,6 +160,18 @@ pub fn instances(stores: &Stores, time: Duration) -> io::Result<Table> {
     let size = fs::metadata(env!("CARGO_BIN_EXE_multistore"))?.len() as f64 / f64::from(1 << 20);
     let heading = format!("Instances and threads (the binary has {size:.1} MiB, its debug lines included)");
     Ok(Table { heading, rows, judged: Vec::new() })
+}
+
+/// Waits until the process has little to do: who still sets up others has no time for the busy ones.
+fn set_up(process: &Process) {
+    const LOOK: Duration = Duration::from_millis(200);
+    for _ in 0..100 {
+        let before = process.cpu();
+        thread::sleep(LOOK);
+        if process.cpu() - before < LOOK / 10 {
+            return;
+        }
+    }
 }
 
 fn busy(listen: &[SocketAddr], time: Duration) -> io::Result<(u64, f64)> {

@@ -62,13 +62,13 @@ impl World {
         let dir = tempfile::tempdir()?;
         let primary = peers::store("primary", dir.path())?;
         let (secondary, secondary_addr) = peers::store("secondary", dir.path())?;
-        let relay_addr = free_port()?;
+        let relay_addr = free_port();
         let mut command = Command::new(std::env::current_exe()?);
         let millis = delay.as_millis().to_string();
         command.args(["relay", &relay_addr.to_string(), &primary.1.to_string(), &millis]);
         let mut relay = Process::start("relay", &mut command, dir.path())?;
         relay.answers(relay_addr)?;
-        let addr = free_port()?;
+        let addr = free_port();
         let stores = [relay_addr, secondary_addr];
         let mut command = peers::multistore(dir.path(), &[addr], Peer::DualSecondary, stores)?;
         let mut proxy = Process::start("proxy", &mut command, dir.path())?;

@@ -6,7 +6,7 @@ use super::{Args, CommandFlags, Find, KeySpec, LiveCommand, Miss, Offered, Overl
 use super::{annotations, builtin, extra, live};
 
 /// A command's place in a [`Table`]. Ids of built-in commands are the same in every table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CommandId(u16);
 
 /// What a request names.

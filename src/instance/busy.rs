@@ -85,6 +85,7 @@ impl Said {
 
 impl Instance {
     /// The error that the default store answers with while it runs a script.
+    #[inline]
     pub fn busy_error(&self) -> Option<Vec<u8>> {
         let core = self.core();
         let store = core.default_store();

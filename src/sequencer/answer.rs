@@ -16,7 +16,7 @@ use super::policy::{self, Step};
 impl Sequencer {
     /// Looks again at an operation after something about it has changed.
     pub(super) fn settle(&mut self, key: OpKey) {
-        let Some(op) = self.ops.get(key.0 as usize) else { return };
+        let Some(op) = self.ops.get(key) else { return };
         if op.answered {
             self.retire(key);
             return;
@@ -47,18 +47,18 @@ impl Sequencer {
     }
 
     fn answer_kept(&mut self, key: OpKey, store: StoreId) {
-        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        let Some(op) = self.ops.get_mut(key) else { return };
         let kept = std::mem::replace(&mut op.replies[store.index()], Reply::Gone);
         if let Some(frame) = kept.frame() {
             self.answer(key, store, frame);
         }
-        if let Some(op) = self.ops.get_mut(key.0 as usize) {
+        if let Some(op) = self.ops.get_mut(key) {
             op.replies[store.index()] = kept;
         }
     }
 
     fn answer_merged(&mut self, key: OpKey) {
-        let Some(op) = self.ops.get(key.0 as usize) else { return };
+        let Some(op) = self.ops.get(key) else { return };
         let [primary, secondary] = &op.replies;
         let default = self.default_store();
         let (Some(primary), Some(secondary)) = (primary.frame(), secondary.frame()) else { return };
@@ -84,7 +84,7 @@ impl Sequencer {
 
     /// The primary lacked the keys at these places.
     fn copy_taken(&mut self, key: OpKey, places: &[usize]) {
-        let Some(op) = self.ops.get(key.0 as usize) else { return };
+        let Some(op) = self.ops.get(key) else { return };
         let (touched, db) = (op.touched.clone(), op.context.db);
         let mut place = 0;
         touched.each(|hash, name| {
@@ -96,19 +96,19 @@ impl Sequencer {
     }
 
     fn count_fallback(&self, key: OpKey) {
-        if let Some(op) = self.ops.get(key.0 as usize) {
+        if let Some(op) = self.ops.get(key) {
             self.metrics.read_fallback.inc(op.command.index());
         }
     }
 
     /// Pays the owner with this reply of `store`.
     pub(super) fn answer(&mut self, key: OpKey, store: StoreId, frame: &[u8]) {
-        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        let Some(op) = self.ops.get_mut(key) else { return };
         op.answered = true;
         if op.kept > 0 {
             self.let_go_kept(key);
         }
-        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        let Some(op) = self.ops.get_mut(key) else { return };
         let (owner, started, kind) = (op.owner, op.started, op.kind);
         let is_lookup = matches!(op.policy, Policy::Lookup { .. });
         if is_lookup && fell_back(op, store) && is_hit(op, frame) {
@@ -130,7 +130,7 @@ impl Sequencer {
                 }
             }
             Owner::Attempt(park) => {
-                let extra = self.ops.get_mut(key.0 as usize).and_then(|op| op.extra.as_mut());
+                let extra = self.ops.get_mut(key).and_then(|op| op.extra.as_mut());
                 let error = extra.and_then(|extra| extra.error.take());
                 self.attempt_settled(park, error.as_deref().unwrap_or(frame));
             }
@@ -154,7 +154,7 @@ impl Sequencer {
     /// Tells the owner that no reply will come; all unpaid slots of a transaction are paid.
     fn answer_failure(&mut self, key: OpKey, failure: Failure, frame: &[u8]) {
         self.let_go_kept(key);
-        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        let Some(op) = self.ops.get_mut(key) else { return };
         op.answered = true;
         let owner = op.owner;
         let unpaid: Vec<u64> = match &mut op.extra {
@@ -188,7 +188,7 @@ impl Sequencer {
 
     /// `store` will not reply to this operation.
     pub(super) fn failed(&mut self, key: OpKey, store: StoreId, failure: Failure) {
-        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        let Some(op) = self.ops.get_mut(key) else { return };
         let default = op.default;
         let was_sent = !matches!(failure, Failure::Down | Failure::NotSent | Failure::QueueFull);
         op.replies[store.index()] = Reply::Failed(failure);
@@ -228,7 +228,7 @@ impl Sequencer {
             if let Owner::Client { key: client, .. } = owner {
                 self.clients.doom(client, Doom::CutReply);
             }
-            if let Some(op) = self.ops.get_mut(key.0 as usize) {
+            if let Some(op) = self.ops.get_mut(key) {
                 op.answered = true;
             }
         }
@@ -244,20 +244,21 @@ impl Sequencer {
     }
 
     pub(super) fn retire(&mut self, key: OpKey) {
-        let Some(op) = self.ops.get(key.0 as usize) else { return };
+        let Some(op) = self.ops.get(key) else { return };
         if !op.answered || op.is_open() {
             return;
         }
-        if op.kept > 0 {
+        let kept = op.kept;
+        if kept > 0 {
             self.let_go_kept(key);
         }
-        let op = self.ops.remove(key.0 as usize);
-        self.kept = self.kept.saturating_sub(op.kept as u64);
+        self.kept = self.kept.saturating_sub(kept as u64);
+        self.ops.close(key);
     }
 
     /// What is kept for an operation does not count as unread by its client any more.
     fn let_go_kept(&mut self, key: OpKey) {
-        if let Some(op) = self.ops.get_mut(key.0 as usize)
+        if let Some(op) = self.ops.get_mut(key)
             && let Owner::Client { key: client, .. } = op.owner
             && op.kept_for_client > 0
         {

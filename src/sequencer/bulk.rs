@@ -115,7 +115,7 @@ impl Sequencer {
         }
         bulk.left = bulk.left.saturating_sub(1);
         let all = bulk.left == 0;
-        if let Some(op) = self.ops.get_mut(key.0 as usize)
+        if let Some(op) = self.ops.get_mut(key)
             && let Some(reply) = op.replies.get_mut(store.index())
         {
             *reply = Reply::Gone;

@@ -113,7 +113,7 @@ impl Sequencer {
 
     /// A reply that belongs to a derived operation.
     pub(super) fn derived_reply(&mut self, key: OpKey, store: StoreId, arrived: Arrived, frame: &[u8]) {
-        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        let Some(op) = self.ops.get_mut(key) else { return };
         if op.policy != super::op::Policy::Single(store) {
             self.effect_reply(key, store, arrived.last, frame);
             return;
@@ -136,7 +136,7 @@ impl Sequencer {
     }
 
     fn answer_derived(&mut self, key: OpKey, store: StoreId, frame: &[u8]) {
-        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        let Some(op) = self.ops.get_mut(key) else { return };
         if let Owner::Attempt(park) = op.owner {
             let error = op.extra.as_mut().and_then(|extra| extra.error.take());
             op.answered = true;
@@ -148,7 +148,7 @@ impl Sequencer {
 
     /// Tells a client that has waited for the effect what the default store has said, if that is known.
     pub(super) fn answer_waiting(&mut self, key: OpKey) {
-        let Some(op) = self.ops.get_mut(key.0 as usize).filter(|op| op.derived && !op.answered) else {
+        let Some(op) = self.ops.get_mut(key).filter(|op| op.derived && !op.answered) else {
             return;
         };
         let default = op.default;
@@ -162,7 +162,7 @@ impl Sequencer {
     /// Fills the place in the other lane, now that the default store has answered.
     fn place_derived(&mut self, key: OpKey, store: StoreId) {
         let other = store.other();
-        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        let Some(op) = self.ops.get_mut(key) else { return };
         op.replies[store.index()] = Reply::Gone;
         let request = op.request.take().unwrap_or_default();
         let mut extra = op.extra.take().unwrap_or_default();
@@ -181,7 +181,7 @@ impl Sequencer {
                 if !has_error(&reply) {
                     self.settle_accepted(&touched, extra.scope);
                 }
-                if let Some(op) = self.ops.get_mut(key.0 as usize) {
+                if let Some(op) = self.ops.get_mut(key) {
                     op.touched = touched;
                     if extra.waits {
                         op.extra =
@@ -203,7 +203,7 @@ impl Sequencer {
                 self.doubt(&touched, db, other);
             }
         }
-        if let Some(op) = self.ops.get_mut(key.0 as usize) {
+        if let Some(op) = self.ops.get_mut(key) {
             op.replies[other.index()] = Reply::Gone;
         }
         self.lanes[other.index()].vacate(key, now);
@@ -217,7 +217,7 @@ impl Sequencer {
     pub(super) fn effect_reply(&mut self, key: OpKey, store: StoreId, last: bool, frame: &[u8]) {
         let refused = has_error(frame);
         let (now, tolerance) = (self.now, self.settings.ttl_tolerance.as_micros() as u64);
-        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        let Some(op) = self.ops.get_mut(key) else { return };
         // A time to live that counts from when it runs counts from too late.
         let late = last && op.relative && now.saturating_sub(op.started) > tolerance;
         if refused || late {
@@ -229,7 +229,7 @@ impl Sequencer {
             self.doubt(&touched, db, store);
         }
         if last {
-            if let Some(op) = self.ops.get_mut(key.0 as usize) {
+            if let Some(op) = self.ops.get_mut(key) {
                 op.replies[store.index()] = Reply::Gone;
             }
             self.answer_waiting(key);
@@ -240,7 +240,7 @@ impl Sequencer {
     /// The default store will not answer a derived operation: its place is given up.
     pub(super) fn give_place_up(&mut self, key: OpKey, default: StoreId, failure: Failure) {
         let other = default.other();
-        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        let Some(op) = self.ops.get_mut(key) else { return };
         op.replies[other.index()] = Reply::Gone;
         let (touched, db) = (std::mem::take(&mut op.touched), op.context.db);
         if matches!(failure, Failure::Lost | Failure::Timeout) {

@@ -167,6 +167,7 @@ impl Sequencer {
     pub(super) fn apply_stage(&mut self, stage: Stage) {
         let before = self.stage();
         self.stage = stage;
+        self.take_effect();
         self.metrics.set_flags(stage.flags());
         self.metrics.flips.inc();
         self.metrics.flip_held.set(0);

@@ -42,6 +42,8 @@ pub struct Lane {
     held_bytes: u64,
     awaited_bytes: u64,
     sent: Option<Context>,
+    /// Requests of this context can be appended as they are: what [`Lane::enter`] found out last.
+    entered: Option<Context>,
     usable: HashSet<u32, foldhash::fast::RandomState>,
     selecting: Option<u32>,
     has_resp3: bool,
@@ -89,6 +91,7 @@ impl Lane {
             held_bytes: 0,
             awaited_bytes: 0,
             sent: None,
+            entered: None,
             usable: HashSet::default(),
             selecting: None,
             has_resp3: false,
@@ -153,7 +156,8 @@ impl Lane {
     /// Appends a request. Its place in the store's order is fixed from here on.
     pub fn append(&mut self, context: Context, frame: &[u8], sink: Sink, replies: u32, now: u64) {
         self.appended += 1;
-        if self.held.is_empty() && self.is_up() && self.enter(context, now) {
+        if self.held.is_empty() && self.is_up() && (self.entered == Some(context) || self.enter(context, now))
+        {
             self.emit(frame, sink, replies, now);
             return;
         }
@@ -254,6 +258,7 @@ impl Lane {
         if self.selecting.is_some() {
             return false;
         }
+        self.entered = Some(context);
         if self.sent == Some(wanted) {
             return true;
         }
@@ -270,6 +275,7 @@ impl Lane {
             ready = self.usable.contains(&wanted.db);
             if !ready {
                 self.selecting = Some(wanted.db);
+                self.entered = None;
             }
         }
         self.sent = Some(wanted);
@@ -279,6 +285,7 @@ impl Lane {
     /// The database of the stream is not known any more (a transaction with SELECT ran).
     pub fn forget_db(&mut self) {
         self.sent = None;
+        self.entered = None;
     }
 
     /// Takes note of one reply and says who gets it. `None`: no reply was owed.
@@ -371,6 +378,7 @@ impl Lane {
             return ContextOutcome::OutOfStep;
         }
         self.sent = None;
+        self.entered = None;
         let (refused, kept): (Vec<Held>, Vec<Held>) = std::mem::take(&mut self.held)
             .into_iter()
             .partition(|h| h.context.db + self.base_db == db && h.frame.is_some());
@@ -387,6 +395,7 @@ impl Lane {
         self.link = Link::Up;
         self.has_resp3 = has_resp3;
         self.sent = None;
+        self.entered = None;
         self.selecting = None;
         self.usable.clear();
         self.out.clear();

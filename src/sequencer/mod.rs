@@ -32,6 +32,7 @@ pub mod knowledge;
 pub mod lane;
 pub mod listeners;
 pub mod op;
+mod ops;
 pub mod outbox;
 pub mod park;
 mod pieces;
@@ -60,7 +61,6 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use slab::Slab;
 use tokio::sync::oneshot;
 
 use crate::command::Table;
@@ -77,7 +77,8 @@ use cursors::Cursors;
 use hold::Holds;
 use knowledge::Knowledge;
 use lane::{DownReason, Lane};
-use op::{Failure, Op};
+use op::Failure;
+use ops::Ops;
 use park::Parks;
 use recent::Recent;
 use scripts::{ScriptWay, Scripts};
@@ -99,7 +100,10 @@ pub struct Sequencer {
     /// The last differences.
     pub samples: Samples,
     settings: Settings,
+    /// The stage of the flags in effect.
     stage: Stage,
+    /// The same, unless both stores are one server: asked several times for every request.
+    effective: Stage,
     /// The stage that the flags ask for.
     wanted: Stage,
     /// A change of stage that waits for what came before it.
@@ -111,7 +115,7 @@ pub struct Sequencer {
     same_server: bool,
     stores: [String; 2],
     lanes: [Lane; 2],
-    ops: Slab<Op>,
+    ops: Ops,
     holds: Holds,
     parks: Parks,
     /// What each store has not answered yet.
@@ -185,6 +189,7 @@ impl Sequencer {
             metrics,
             settings,
             stage,
+            effective: stage,
             wanted: stage,
             pending_flip: None,
             flip_not_before: 0,
@@ -192,7 +197,7 @@ impl Sequencer {
             same_server: false,
             stores: [primary.name, secondary.name],
             lanes,
-            ops: Slab::new(),
+            ops: Ops::default(),
             holds: Holds::default(),
             parks: Parks::default(),
             recent: Default::default(),
@@ -253,12 +258,18 @@ impl Sequencer {
     }
 
     /// The stage that requests run under: the flags', unless both stores are the same server.
+    #[inline]
     pub fn stage(&self) -> Stage {
-        match (self.same_server, self.stage) {
+        self.effective
+    }
+
+    /// The stage, or whether both stores are one server, has changed.
+    fn take_effect(&mut self) {
+        self.effective = match (self.same_server, self.stage) {
             (true, Stage::DualSecondaryDefault) => Stage::SecondaryOnly,
             (true, Stage::DualPrimaryDefault) => Stage::PrimaryOnly,
             (_, stage) => stage,
-        }
+        };
     }
 
     /// The flags in effect.
@@ -280,6 +291,7 @@ impl Sequencer {
     pub fn set_same_server(&mut self, same: bool) {
         let before = self.stage();
         self.same_server = same;
+        self.take_effect();
         if self.stage() != before {
             self.flipped(before);
             self.release_held();

@@ -7,6 +7,7 @@ use crate::command::{CommandId, Miss, Rule};
 use crate::compare::Digest;
 use crate::metrics::RequestKind;
 use crate::mirror::Way;
+use crate::resp::Proto;
 use crate::stage::StoreId;
 
 use super::Scope;
@@ -321,13 +322,19 @@ impl Kept {
 // === impl Op ===
 
 impl Op {
+    /// Does its last reply need nothing but to be answered and compared? What most operations are.
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        let settles = self.write && self.blind;
+        matches!(self.owner, Owner::Client { .. }) && !(self.derived || self.relative || settles)
+    }
+
     /// Is this one command that only the default store gets?
     pub fn ran_alone(&self) -> bool {
         matches!(self.policy, Policy::Single(_)) && self.kind != RequestKind::Transaction
     }
 
     /// An operation that asks for nothing yet.
-    #[inline]
     pub fn new(
         owner: Owner,
         command: CommandId,
@@ -336,11 +343,18 @@ impl Op {
         context: Context,
         started: u64,
     ) -> Op {
+        let mut op = Op::idle();
+        op.begin(owner, command, policy, default, context, started);
+        op
+    }
+
+    /// What stands in a place that no operation has used yet.
+    pub(super) fn idle() -> Op {
         Op {
-            owner,
-            command,
-            policy,
-            default,
+            owner: Owner::Nobody,
+            command: CommandId::default(),
+            policy: Policy::Single(StoreId::Secondary),
+            default: StoreId::Secondary,
             replies: [Reply::Unsent, Reply::Unsent],
             compare: false,
             answered: false,
@@ -356,14 +370,78 @@ impl Op {
             due: super::ends::NEVER,
             end: 0,
             first_at: 0,
-            context,
+            context: Context { db: 0, proto: Proto::Resp2 },
             request: None,
             batch: None,
-            started,
+            started: 0,
             kept: 0,
             kept_for_client: 0,
             extra: None,
         }
+    }
+
+    /// It is over: gives back what it held. What else is there tells nothing from here on.
+    #[inline]
+    pub(super) fn let_go(&mut self) {
+        self.replies = [Reply::Unsent, Reply::Unsent];
+        self.touched = Touched::Nothing;
+        self.request = None;
+        self.batch = None;
+        self.extra = None;
+    }
+
+    /// Makes it an operation that asks for nothing yet, where another one has [let go](Op::let_go).
+    #[inline]
+    pub fn begin(
+        &mut self,
+        owner: Owner,
+        command: CommandId,
+        policy: Policy,
+        default: StoreId,
+        context: Context,
+        started: u64,
+    ) {
+        // Each by its name, so that none is forgotten.
+        let Op {
+            owner: to_owner,
+            command: to_command,
+            policy: to_policy,
+            default: to_default,
+            replies,
+            compare,
+            answered,
+            streaming,
+            miss,
+            rule,
+            kind,
+            write,
+            touched,
+            blind,
+            derived,
+            relative,
+            due,
+            end,
+            first_at,
+            context: to_context,
+            request,
+            batch,
+            started: to_started,
+            kept,
+            kept_for_client,
+            extra,
+        } = self;
+        debug_assert!(replies.iter().all(|reply| matches!(reply, Reply::Unsent)));
+        debug_assert!(matches!(touched, Touched::Nothing));
+        debug_assert!(request.is_none() && batch.is_none() && extra.is_none());
+        (*to_owner, *to_command, *to_policy, *to_default) = (owner, command, policy, default);
+        (*to_context, *to_started) = (context, started);
+        (*miss, *rule, *kind) = (Miss::Never, Rule::Exact, RequestKind::Other);
+        for flag in [compare, answered, write, blind, derived, relative] {
+            *flag = false;
+        }
+        *streaming = None;
+        (*due, *end, *first_at) = (super::ends::NEVER, 0, 0);
+        (*kept, *kept_for_client) = (0, 0);
     }
 
     /// Is a reply of either store still owed?

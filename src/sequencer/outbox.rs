@@ -35,8 +35,18 @@ impl Outbox {
     }
 
     /// Adds bytes at the end.
+    #[inline]
     pub fn push(&mut self, bytes: &[u8]) {
         self.len += bytes.len();
+        if self.open.len() + bytes.len() <= PIECE {
+            self.open.extend_from_slice(bytes);
+        } else {
+            self.push_pieces(bytes);
+        }
+    }
+
+    #[cold]
+    fn push_pieces(&mut self, bytes: &[u8]) {
         for piece in bytes.chunks(PIECE) {
             if !self.open.is_empty() && self.open.len() + piece.len() > PIECE {
                 self.full.push_back(std::mem::take(&mut self.open));

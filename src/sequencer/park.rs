@@ -313,7 +313,7 @@ impl Sequencer {
 
     /// A store's answer to an attempt. The default store's counts; what it took may have to be gone on both.
     pub(super) fn attempt_reply(&mut self, key: OpKey, park: ParkKey, store: StoreId, frame: &[u8]) {
-        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        let Some(op) = self.ops.get_mut(key) else { return };
         op.replies[store.index()] = Reply::Kept(Kept::new(frame, usize::MAX));
         let took = op.replies[op.default.index()].frame().is_some_and(took);
         let waits = took && matches!(op.policy, Policy::Both(_));
@@ -328,7 +328,7 @@ impl Sequencer {
 
     /// What an attempt took must have been taken on both stores alike.
     fn compare_attempt(&mut self, key: OpKey) {
-        let Some(op) = self.ops.get(key.0 as usize) else { return };
+        let Some(op) = self.ops.get(key) else { return };
         let default = op.default;
         if op.is_open() {
             return;

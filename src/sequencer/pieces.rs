@@ -21,7 +21,7 @@ impl Sequencer {
         self.lanes[store.index()].in_reply = true;
         let Some((sink, index)) = self.lanes[store.index()].expected() else { return false };
         let Sink::Op(key) = sink else { return sink == Sink::Nobody };
-        let Some(op) = self.ops.get(key.0 as usize) else { return true };
+        let Some(op) = self.ops.get(key) else { return true };
         if op.derived || op.owner == Owner::Nobody {
             // An effect is made from the whole of it, or it is looked through for errors.
             return false;
@@ -45,7 +45,7 @@ impl Sequencer {
                 return false;
             }
         }
-        if let Some(op) = self.ops.get_mut(key.0 as usize) {
+        if let Some(op) = self.ops.get_mut(key) {
             op.streaming = Some(store);
             op.answered = true;
         }
@@ -55,7 +55,7 @@ impl Sequencer {
     }
 
     pub(super) fn digest(&mut self, key: OpKey, store: StoreId, piece: &[u8]) {
-        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        let Some(op) = self.ops.get_mut(key) else { return };
         if op.compare {
             let digest = &mut op.extra_mut().digests[store.index()];
             digest.get_or_insert_with(|| Box::new(Digest::new())).update(piece);
@@ -70,7 +70,7 @@ impl Sequencer {
         let now = self.now;
         let arrived = self.lanes[store.index()].arrived(now).ok_or(OutOfStep)?;
         let Sink::Op(key) = arrived.sink else { return Ok(()) };
-        let Some(op) = self.ops.get_mut(key.0 as usize) else { return Ok(()) };
+        let Some(op) = self.ops.get_mut(key) else { return Ok(()) };
         let digest = op.extra.as_mut().and_then(|extra| extra.digests[store.index()].take());
         let streamed = op.streaming == Some(store);
         op.replies[store.index()] = match digest {

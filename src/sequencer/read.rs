@@ -104,8 +104,8 @@ impl Sequencer {
     }
 
     fn place_on(&mut self, submission: &Submission<'_>, store: StoreId) {
-        let op = self.new_op(submission, Policy::Single(store));
-        self.send(op, &submission.frame, &[store]);
+        let key = self.open(submission, Policy::Single(store), |_| ());
+        self.send_op(key, &submission.frame, &[store], 1);
     }
 
     /// Must a lone read go to the default store although the primary would be asked first?
@@ -124,16 +124,17 @@ impl Sequencer {
 
     fn place_lookup(&mut self, submission: &Submission<'_>, miss: Miss, default: StoreId) {
         let policy = Policy::Lookup { default, impatient: false };
-        let mut op = self.new_op(submission, policy);
-        op.miss = miss;
-        op.request = Some((&*submission.frame).into());
-        op.touched = Touched::of(&submission.footprint, &submission.frame, false);
-        if let Some((scan, _)) = submission.scan() {
-            op.extra_mut().cursor = Some(b"0".as_slice().into());
-            op.extra_mut().scan = Some(scan);
-        }
-        let key = self.send(op, &submission.frame, &[StoreId::Primary]);
-        if self.ops.contains(key.0 as usize)
+        let key = self.open(submission, policy, |op| {
+            op.miss = miss;
+            op.request = Some((&*submission.frame).into());
+            op.touched = Touched::of(&submission.footprint, &submission.frame, false);
+            if let Some((scan, _)) = submission.scan() {
+                op.extra_mut().cursor = Some(b"0".as_slice().into());
+                op.extra_mut().scan = Some(scan);
+            }
+        });
+        self.send_op(key, &submission.frame, &[StoreId::Primary], 1);
+        if self.ops.contains(key)
             && let Some(client) = self.clients.get_mut(submission.client)
         {
             client.lone_read = Some(key);
@@ -165,11 +166,12 @@ impl Sequencer {
     }
 
     fn place_pair(&mut self, submission: &Submission<'_>, miss: Miss, policy: Policy, compare: bool) {
-        let mut op = self.new_op(submission, policy);
-        op.miss = miss;
-        op.compare = compare;
-        op.touched = Touched::of(&submission.footprint, &submission.frame, false);
-        self.send(op, &submission.frame, &StoreId::ALL);
+        let key = self.open(submission, policy, |op| {
+            op.miss = miss;
+            op.compare = compare;
+            op.touched = Touched::of(&submission.footprint, &submission.frame, false);
+        });
+        self.send_op(key, &submission.frame, &StoreId::ALL, 1);
     }
 
     /// The client goes on: what it reads must not be read behind what comes now.
@@ -182,7 +184,7 @@ impl Sequencer {
     /// Asks the secondary for a lone read that only the primary has been asked for, since the
     /// client goes on (or, `impatient`, has waited for too long).
     pub(super) fn hurry(&mut self, key: OpKey, impatient: bool) {
-        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        let Some(op) = self.ops.get_mut(key) else { return };
         let Policy::Lookup { default, .. } = op.policy else { return };
         if op.answered || !op.replies[StoreId::Primary.index()].is_pending() {
             return;
@@ -202,7 +204,7 @@ impl Sequencer {
 
     pub(super) fn ask_secondary(&mut self, key: OpKey) {
         let store = StoreId::Secondary;
-        let Some(request) = self.ops.get_mut(key.0 as usize).and_then(|op| op.request.take()) else {
+        let Some(request) = self.ops.get_mut(key).and_then(|op| op.request.take()) else {
             self.failed(key, store, Failure::NotSent);
             return;
         };
@@ -210,7 +212,7 @@ impl Sequencer {
             self.failed(key, store, failure);
             return;
         }
-        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        let Some(op) = self.ops.get_mut(key) else { return };
         op.replies[store.index()] = Reply::Pending;
         let context = op.context;
         let now = self.now;

@@ -74,7 +74,11 @@ impl Sequencer {
             self.warm_keys(key, store, frame);
             self.note_ends(key, store, frame);
         }
-        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        let Some(op) = self.ops.get_mut(key) else { return };
+        if arrived.last && op.is_plain() {
+            self.resolve(key, store, frame);
+            return;
+        }
         match op.owner {
             Owner::Bulk(id) => return self.bulk_reply(key, id, store, arrived.last, frame),
             Owner::CopyGroup(group) => return self.group_reply(key, group, arrived.last, frame),
@@ -96,7 +100,7 @@ impl Sequencer {
         if op.relative {
             self.note_delay(key);
         }
-        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        let Some(op) = self.ops.get_mut(key) else { return };
         if let owner @ (Owner::CopyRead(copy) | Owner::CopyWrite(copy)) = op.owner {
             op.answered = true;
             op.replies[store.index()] = Reply::Gone;
@@ -124,7 +128,7 @@ impl Sequencer {
 
     /// A reply of a transaction that is not EXEC's.
     pub(super) fn part_reply(&mut self, key: OpKey, store: StoreId, index: u32, frame: &[u8]) {
-        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        let Some(op) = self.ops.get_mut(key) else { return };
         let authority = matches!(op.policy,
             Policy::Single(a) | Policy::Authority(a) | Policy::Both(a) if a == store);
         if !authority {
@@ -150,7 +154,7 @@ impl Sequencer {
 
     /// The one reply (or EXEC's) of `store` is complete.
     fn resolve(&mut self, key: OpKey, store: StoreId, frame: &[u8]) {
-        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        let Some(op) = self.ops.get_mut(key) else { return };
         if let Some(scan) = op.extra.as_ref().and_then(|extra| extra.scan)
             && let Some(cursor) = cursor_in_reply(frame)
         {
@@ -172,9 +176,9 @@ impl Sequencer {
             self.late_reply(key, store, frame);
             return;
         }
-        let Some(op) = self.ops.get(key.0 as usize) else { return };
+        let Some(op) = self.ops.get(key) else { return };
         if matches!(op.policy, Policy::Lookup { .. }) && self.is_overtaken(op, store) {
-            if let Some(op) = self.ops.get_mut(key.0 as usize) {
+            if let Some(op) = self.ops.get_mut(key) {
                 op.replies[store.index()] = Reply::Failed(Failure::Down);
             }
             self.settle(key);
@@ -229,7 +233,7 @@ impl Sequencer {
     fn keep(&mut self, key: OpKey, store: StoreId, frame: &[u8]) {
         let kept = Kept::new(frame, usize::MAX);
         let size = kept.size();
-        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        let Some(op) = self.ops.get_mut(key) else { return };
         op.replies[store.index()] = Reply::Kept(kept);
         op.kept += size;
         self.kept += size as u64;
@@ -245,7 +249,7 @@ impl Sequencer {
     fn keep_to_compare(&mut self, key: OpKey, store: StoreId, frame: &[u8]) {
         let room = self.kept < self.settings.lag_max;
         let kept = Kept::new(frame, if room { self.settings.compare_max_bytes } else { 0 });
-        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        let Some(op) = self.ops.get_mut(key) else { return };
         op.kept += kept.size();
         self.kept += kept.size() as u64;
         op.replies[store.index()] = Reply::Kept(kept);
@@ -253,16 +257,17 @@ impl Sequencer {
 
     /// A reply that is not needed as an answer, or not any more: compared, or let go.
     fn late_reply(&mut self, key: OpKey, store: StoreId, frame: &[u8]) {
-        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        let Some(op) = self.ops.get_mut(key) else { return };
         let other = &op.replies[store.other().index()];
         let pending = other.is_pending();
         if !op.compare || matches!(other, Reply::Unsent | Reply::Failed(_) | Reply::Gone) {
             op.replies[store.index()] = Reply::Gone;
         } else if pending {
             self.keep_to_compare(key, store, frame);
+            return;
         } else {
             self.compare(key, store, frame);
-            if let Some(op) = self.ops.get_mut(key.0 as usize) {
+            if let Some(op) = self.ops.get_mut(key) {
                 op.replies[store.index()] = Reply::Gone;
             }
         }

@@ -17,7 +17,7 @@ impl Sequencer {
     /// Compares the reply of `store` that is at hand with the other one, which was kept.
     pub(super) fn compare(&mut self, key: OpKey, store: StoreId, frame: &[u8]) {
         let max = self.settings.compare_max_bytes;
-        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        let Some(op) = self.ops.get_mut(key) else { return };
         let other = std::mem::replace(&mut op.replies[store.other().index()], Reply::Gone);
         match &other {
             Reply::Kept(kept) => match kept.frame() {
@@ -38,7 +38,7 @@ impl Sequencer {
 
     /// Compares two replies that were both kept.
     pub(super) fn compare_kept(&mut self, key: OpKey) {
-        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        let Some(op) = self.ops.get_mut(key) else { return };
         if !op.compare || op.is_open() {
             return;
         }
@@ -58,7 +58,7 @@ impl Sequencer {
     /// Compares replies of which at least one is known by its hash only. Other bytes are another
     /// answer where nothing but equal bytes is equal; elsewhere they prove nothing.
     fn compare_large(&mut self, key: OpKey, primary: &Kept, secondary: &Kept) {
-        let Some(op) = self.ops.get(key.0 as usize) else { return };
+        let Some(op) = self.ops.get(key) else { return };
         let [primary, secondary] = [primary, secondary].map(Kept::fingerprint);
         let transaction = op.extra.as_ref().is_some_and(|extra| !extra.parts.is_empty());
         if primary == secondary {
@@ -87,7 +87,7 @@ impl Sequencer {
     }
 
     fn compare_frames(&mut self, key: OpKey, store: StoreId, mine: &[u8], theirs: &[u8]) {
-        let Some(op) = self.ops.get(key.0 as usize) else { return };
+        let Some(op) = self.ops.get(key) else { return };
         let alone = op.extra.as_ref().is_none_or(|extra| extra.parts.is_empty());
         if op.rule == Rule::Ignore && alone {
             self.metrics.comparisons_skipped[SkipReason::Rule].inc();
@@ -119,13 +119,13 @@ impl Sequencer {
     /// May a write that failed on both stores, with errors that count as the same, have got further on one of them than
     /// on the other? A script has written what it wrote before it failed, and each may have failed at another command.
     fn failed_midway(&self, key: OpKey, reply: &[u8]) -> bool {
-        let Some(op) = self.ops.get(key.0 as usize) else { return false };
+        let Some(op) = self.ops.get(key) else { return false };
         let runs_on = matches!(self.table.spec(op.command).kind, Kind::Script | Kind::Transaction);
         op.write && runs_on && has_error(reply)
     }
 
     fn note_difference(&mut self, key: OpKey, primary: &[u8], secondary: &[u8]) {
-        let Some(op) = self.ops.get(key.0 as usize) else { return };
+        let Some(op) = self.ops.get(key) else { return };
         let default = op.default;
         let other_reply = match default {
             StoreId::Primary => secondary,
@@ -147,7 +147,7 @@ impl Sequencer {
 
     /// A batch counts once; a transaction as one; what stands alone under its own name.
     fn count_difference(&self, key: OpKey) {
-        let Some(op) = self.ops.get(key.0 as usize) else { return };
+        let Some(op) = self.ops.get(key) else { return };
         if op.extra.as_ref().is_some_and(|extra| !extra.parts.is_empty()) {
             self.metrics.multi_diff.inc();
         } else if let Some(batch) = &op.batch {
@@ -160,7 +160,7 @@ impl Sequencer {
     }
 
     fn record_difference(&mut self, key: OpKey, record: impl FnOnce(&mut Samples, &str, Option<&[u8]>)) {
-        let Some(op) = self.ops.get(key.0 as usize) else { return };
+        let Some(op) = self.ops.get(key) else { return };
         let first_key = op.touched.first();
         record(&mut self.samples, &self.table.spec(op.command).name, first_key);
     }

@@ -1,11 +1,13 @@
 //! An operation and its place in the lanes.
 
+use std::rc::Rc;
+
 use crate::command::CommandId;
 use crate::resp::Proto;
 use crate::stage::StoreId;
 
 use super::lane::{Context, Sink};
-use super::op::{Failure, Op, OpKey, Owner, Policy, Reply};
+use super::op::{Batch, Failure, Op, OpKey, Owner, Policy, Reply};
 use super::submission::Submission;
 use super::touched::Touched;
 use super::{OnLag, Sequencer};
@@ -13,18 +15,32 @@ use super::{OnLag, Sequencer};
 // === impl Sequencer ===
 
 impl Sequencer {
+    /// An operation for what a client has submitted, in its place; `more` says what else it is. It must be sent at once.
     #[inline]
+    pub(super) fn open(
+        &mut self,
+        submission: &Submission<'_>,
+        policy: Policy,
+        more: impl FnOnce(&mut Op),
+    ) -> OpKey {
+        let batch = self.batch_of(submission);
+        let (default, now) = (self.default_store(), self.now);
+        self.ops.open(|op| {
+            begin(op, submission, policy, default, now);
+            op.batch = batch;
+            more(op);
+        })
+    }
+
+    /// The same, not in its place yet.
     pub(super) fn new_op(&mut self, submission: &Submission<'_>, policy: Policy) -> Op {
-        let owner = Owner::Client { key: submission.client, seq: submission.seq };
-        let mut op =
-            Op::new(owner, submission.command, policy, self.default_store(), submission.context, self.now);
-        op.rule = submission.rule;
-        op.kind = submission.kind;
+        let mut op = Op::idle();
+        begin(&mut op, submission, policy, self.default_store(), self.now);
         op.batch = self.batch_of(submission);
         op
     }
 
-    fn batch_of(&mut self, submission: &Submission<'_>) -> Option<std::rc::Rc<super::op::Batch>> {
+    fn batch_of(&mut self, submission: &Submission<'_>) -> Option<Rc<Batch>> {
         if submission.alone || !self.stage().is_dual() {
             return None;
         }
@@ -36,25 +52,49 @@ impl Sequencer {
         self.send_counted(op, frame, stores, 1)
     }
 
+    /// Takes an operation in and appends its request to the lanes of `stores`.
+    pub(super) fn send_counted(&mut self, op: Op, frame: &[u8], stores: &[StoreId], replies: u32) -> OpKey {
+        let key = self.ops.insert(op);
+        self.send_op(key, frame, stores, replies);
+        key
+    }
+
     /// Appends a request to the lanes of `stores` in one step.
-    ///
-    /// Where the default store cannot take a write, nobody gets it. Where the other store cannot,
-    /// its part has failed from the start.
-    pub(super) fn send_counted(
-        &mut self,
-        mut op: Op,
-        frame: &[u8],
-        stores: &[StoreId],
-        replies: u32,
-    ) -> OpKey {
-        let mut failures = [None, None];
-        let default = self.default_store();
-        // Whoever is held until the other store has told what only it knows waits for it to catch up, too.
-        let waits = matches!(op.owner, Owner::CopyRead(_));
+    #[inline]
+    pub(super) fn send_op(&mut self, key: OpKey, frame: &[u8], stores: &[StoreId], replies: u32) {
+        if stores.iter().any(|store| self.refusal(*store, frame.len()).is_some()) {
+            self.send_where_taken(key, frame, stores, replies);
+            return;
+        }
+        let Some(op) = self.ops.get_mut(key) else { return };
+        let context = op.context;
         for store in stores {
-            let refusal = self.refusal(*store, frame.len());
-            failures[store.index()] =
-                refusal.filter(|failure| !waits || *store == default || *failure == Failure::Down);
+            op.replies[store.index()] = Reply::Pending;
+        }
+        for store in stores {
+            self.append(*store, context, frame, key, replies);
+        }
+    }
+
+    #[inline]
+    fn append(&mut self, store: StoreId, context: Context, frame: &[u8], key: OpKey, replies: u32) {
+        self.lanes[store.index()].append(context, frame, Sink::Op(key), replies, self.now);
+        self.metrics.store(store).commands.inc();
+    }
+
+    /// A store cannot take the request.
+    ///
+    /// Where that is the default store and the request a write, nobody gets it. Where it is the other store, its part
+    /// has failed from the start.
+    #[cold]
+    fn send_where_taken(&mut self, key: OpKey, frame: &[u8], stores: &[StoreId], replies: u32) {
+        let default = self.default_store();
+        let mut failures = StoreId::ALL.map(|store| self.refusal(store, frame.len()));
+        let Some(op) = self.ops.get_mut(key) else { return };
+        // Whoever is held until the other store has told what only it knows waits for it to catch up, too.
+        if matches!(op.owner, Owner::CopyRead(_)) {
+            let other = &mut failures[default.other().index()];
+            *other = other.filter(|failure| *failure == Failure::Down);
         }
         if op.write
             && stores.contains(&default)
@@ -64,23 +104,18 @@ impl Sequencer {
             op.touched = Touched::Nothing;
             failures = [Some(failure); 2];
         }
+        let context = op.context;
         for store in stores {
             op.replies[store.index()] = failures[store.index()].map_or(Reply::Pending, Reply::Failed);
         }
-        let context = op.context;
-        let key = OpKey(self.ops.insert(op) as u32);
-        for store in stores {
-            if failures[store.index()].is_none() {
-                self.lanes[store.index()].append(context, frame, Sink::Op(key), replies, self.now);
-                self.metrics.store(*store).commands.inc();
-            }
+        for store in stores.iter().filter(|store| failures[store.index()].is_none()) {
+            self.append(*store, context, frame, key, replies);
         }
         for store in stores {
             if let Some(failure) = failures[store.index()] {
                 self.failed(key, *store, failure);
             }
         }
-        key
     }
 
     /// Why `store` can't take a request of `bytes` now, if it can't.
@@ -126,6 +161,15 @@ impl Sequencer {
     pub(super) fn own_op(&self, owner: Owner, command: CommandId, policy: Policy, context: Context) -> Op {
         Op::new(owner, command, policy, self.default_store(), context, self.now)
     }
+}
+
+/// Makes `op` one for what a client has submitted.
+#[inline]
+fn begin(op: &mut Op, submission: &Submission<'_>, policy: Policy, default: StoreId, now: u64) {
+    let owner = Owner::Client { key: submission.client, seq: submission.seq };
+    op.begin(owner, submission.command, policy, default, submission.context, now);
+    op.rule = submission.rule;
+    op.kind = submission.kind;
 }
 
 #[cfg(test)]

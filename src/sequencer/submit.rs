@@ -24,7 +24,9 @@ impl Sequencer {
             self.place_single(submission);
             return;
         }
-        self.hurry_lone_read(submission.client);
+        if !submission.alone {
+            self.hurry_lone_read(submission.client);
+        }
         match submission.path {
             Path::Default => self.place_single(submission),
             Path::Read(miss) => self.place_read(submission, miss),
@@ -38,11 +40,12 @@ impl Sequencer {
         let scan = submission.scan();
         let issuer = scan.and_then(|(scan, cursor)| self.cursors.issuer(scan, cursor));
         let store = issuer.unwrap_or(self.default_store());
-        let mut op = self.new_op(submission, Policy::Single(store));
-        if let Some((scan, _)) = scan {
-            op.extra_mut().scan = Some(scan);
-        }
-        self.send(op, &submission.frame, &[store]);
+        let key = self.open(submission, Policy::Single(store), |op| {
+            if let Some((scan, _)) = scan {
+                op.extra_mut().scan = Some(scan);
+            }
+        });
+        self.send_op(key, &submission.frame, &[store], 1);
     }
 
     fn place_scan(&mut self, submission: &Submission<'_>, cursor: u64, miss: Option<Miss>) {

@@ -187,7 +187,7 @@ impl Sequencer {
         if self.taints.is_empty() {
             return;
         }
-        let Some(op) = self.ops.get(key.0 as usize).filter(|op| op.write) else { return };
+        let Some(op) = self.ops.get(key).filter(|op| op.write) else { return };
         let Touched::Many(keys) = &op.touched else { return };
         let sources = op.extra.as_ref().map(|extra| &*extra.sources).unwrap_or_default();
         let carried = keys.iter().map(|(hash, _)| *hash).chain(sources.iter().copied());
@@ -202,7 +202,7 @@ impl Sequencer {
         if self.known.suspects() == 0 {
             return;
         }
-        let Some(op) = self.ops.get(key.0 as usize).filter(|op| op.write && op.default == store) else {
+        let Some(op) = self.ops.get(key).filter(|op| op.write && op.default == store) else {
             return;
         };
         let known = &mut self.known;
@@ -221,7 +221,7 @@ impl Sequencer {
 
     /// The stores have parted over this operation: the other one is behind in its keys.
     pub(super) fn doubt_op(&mut self, key: OpKey) {
-        let Some(op) = self.ops.get(key.0 as usize) else { return };
+        let Some(op) = self.ops.get(key) else { return };
         let (touched, db, behind) = (op.touched.clone(), op.context.db, op.default.other());
         self.doubt(&touched, db, behind);
     }
@@ -230,7 +230,7 @@ impl Sequencer {
     pub(super) fn note_delay(&mut self, key: OpKey) {
         let now = self.now;
         let tolerance = self.settings.ttl_tolerance.as_micros() as u64;
-        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        let Some(op) = self.ops.get_mut(key) else { return };
         if op.first_at == 0 {
             op.first_at = now;
         } else if now.saturating_sub(op.first_at) > tolerance {
@@ -252,7 +252,12 @@ impl Sequencer {
 
     /// Why databases cannot be exchanged now, as an error frame: a cold primary holds parts of both, and what only the
     /// secondary has cannot be told from what was removed any more.
+    #[inline]
     pub fn swap_refusal(&self, scope: Scope, frame: &[u8]) -> Option<Vec<u8>> {
+        matches!(scope, Scope::Swap | Scope::Unlisted).then(|| self.refused_swap(scope, frame)).flatten()
+    }
+
+    fn refused_swap(&self, scope: Scope, frame: &[u8]) -> Option<Vec<u8>> {
         let cold = self.settings.hydrate
             && self.default_store() == StoreId::Primary
             && self.known.base() == Sync::Unknown

@@ -51,7 +51,7 @@ impl Sequencer {
         let (ops, table) = (&self.ops, self.table.clone());
         let mut awaiting = HashSet::new();
         let given_up = self.lanes[store.index()].give_up_behind_front(|op, is_front| {
-            let Some(op) = ops.get(op.0 as usize) else { return false };
+            let Some(op) = ops.get(op) else { return false };
             let Owner::Client { key, .. } = op.owner else { return false };
             // By the command itself: where one store is in use, nobody notes what writes.
             let spec = table.spec(op.command);

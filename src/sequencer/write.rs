@@ -40,16 +40,19 @@ impl Sequencer {
 
     /// The same bytes to both stores, in one step.
     fn write_verbatim(&mut self, submission: &Submission<'_>) {
-        let policy = self.write_policy(&submission.footprint, submission.scope, submission.expiry);
-        let mut op = self.new_op(submission, policy);
-        op.write = true;
-        op.compare = true;
-        op.relative = submission.expiry.is_relative();
-        self.mind_ends(&mut op, &submission.footprint, submission.expiry);
-        op.touched = touched(&submission.footprint, &submission.frame, submission.scope);
-        note_sources(&mut op, &submission.footprint);
-        op.blind = self.settle_keys(&submission.footprint, &submission.frame, submission.scope);
-        self.send(op, &submission.frame, &StoreId::ALL);
+        let Submission { footprint, frame, scope, expiry, .. } = submission;
+        let policy = self.write_policy(footprint, *scope, *expiry);
+        let (due, end) = self.mind_ends(footprint, *expiry);
+        let blind = self.settle_keys(footprint, frame, *scope);
+        let key = self.open(submission, policy, |op| {
+            op.write = true;
+            op.compare = true;
+            op.relative = expiry.is_relative();
+            (op.due, op.end, op.blind) = (due, end, blind);
+            op.touched = touched(footprint, frame, *scope);
+            note_sources(op, footprint);
+        });
+        self.send_op(key, frame, &StoreId::ALL, 1);
         self.learn_ends(submission);
         self.wrote(submission);
     }
@@ -60,7 +63,7 @@ impl Sequencer {
         op.touched = touched(&submission.footprint, &submission.frame, submission.scope);
         note_sources(&mut op, &submission.footprint);
         op.relative = submission.expiry.is_relative();
-        self.mind_ends(&mut op, &submission.footprint, submission.expiry);
+        (op.due, op.end) = self.mind_ends(&submission.footprint, submission.expiry);
         let waits = self.must_be_gone(&submission.footprint, submission.scope, submission.expiry);
         let extra = op.extra_mut();
         extra.scope = submission.scope;
@@ -71,9 +74,12 @@ impl Sequencer {
         self.wrote(submission);
     }
 
+    #[inline]
     fn learn_ends(&mut self, submission: &Submission<'_>) {
-        let db = submission.context.db;
-        self.ask_ends(&submission.footprint, &submission.frame, db, submission.expiry);
+        if submission.expiry != Expiry::Keeps {
+            let db = submission.context.db;
+            self.ask_ends(&submission.footprint, &submission.frame, db, submission.expiry);
+        }
     }
 
     /// What is being copied is not what it was read as, if this empties the stores.
@@ -137,7 +143,7 @@ impl Sequencer {
             op.replies[other.index()] = Reply::Pending;
         }
         let key = self.send_counted(op, &bytes, &[default], proper + companions);
-        if takes_place && self.ops.contains(key.0 as usize) {
+        if takes_place && self.ops.contains(key) {
             let now = self.now;
             self.lanes[other.index()].reserve(context, key, now);
         }
@@ -174,6 +180,7 @@ impl Sequencer {
 const ACCEPTED: Way = Way::Derived(Derivation::Accepted);
 
 /// Keys that a write reads and does not write: what it makes of them is as doubtful as they are.
+#[inline]
 pub(super) fn note_sources(op: &mut Op, footprint: &Footprint) {
     let keys = footprint.keys();
     if keys.len() > 1 && keys.iter().any(|key| !key.access.writes()) {
@@ -182,6 +189,7 @@ pub(super) fn note_sources(op: &mut Op, footprint: &Footprint) {
 }
 
 /// The keys that become suspect if the stores part over a write.
+#[inline]
 pub(super) fn touched(footprint: &Footprint, frame: &[u8], scope: Scope) -> Touched {
     match scope {
         Scope::Keys => Touched::of(footprint, frame, true),

@@ -7,7 +7,7 @@ use std::future::poll_fn;
 
 use tokio::time::timeout;
 
-use crate::command::{CommandId, Effect, Kind};
+use crate::command::{CommandId, Effect};
 use crate::config::Reads;
 use crate::resp::request::{Request, spans_of};
 use crate::sequencer::clients::Doom;
@@ -59,9 +59,12 @@ impl Session {
         self.instance.large.borrow_mut().note(footprint);
     }
 
-    /// Is this a read whose reply is known to be large?
+    /// Is the reply to this read known to be large?
     pub(super) fn reads_large(&mut self, asked: &Asked<'_>) -> bool {
-        if asked.effect.kind != Kind::Read || self.instance.large.borrow().is_empty() {
+        if self.instance.core_in_turn().clients.take_large(self.key) {
+            self.note_large_reply();
+        }
+        if self.instance.large.borrow().is_empty() {
             return false;
         }
         let footprint = self.footprint(asked.spec, &asked.effect, &asked.request);

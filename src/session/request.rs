@@ -51,13 +51,18 @@ impl Session {
                 break Some(Task::Yield);
             }
             let (len, task) = self.one(rest, &mut decoder);
-            if matches!(task, Some(Task::Paused(_))) {
-                break task;
+            match task {
+                Some(Task::Paused(_)) => break task,
+                Some(task) => {
+                    at += len;
+                    break Some(task);
+                }
+                None => {}
             }
             at += len;
             count += 1;
-            if task.is_some() || self.closing {
-                break task;
+            if self.closing {
+                break None;
             }
             if len == 0 || count >= room {
                 break None;
@@ -182,7 +187,9 @@ impl Session {
         let Route::Order(path) = route else {
             return self.dispatch(&asked);
         };
-        if let Some(error) = self.single_db_error(spec, request) {
+        if self.instance.single_db()
+            && let Some(error) = self.single_db_error(spec, request)
+        {
             let seq = self.owe();
             self.pay_error(seq, error);
             return None;
@@ -196,10 +203,7 @@ impl Session {
         if self.is_heavy(request.frame.len()) {
             return Some(self.begin_heavy(&asked));
         }
-        if self.instance.core_in_turn().clients.take_large(self.key) {
-            self.note_large_reply();
-        }
-        if self.reads_large(&asked) {
+        if effect.kind == Kind::Read && self.reads_large(&asked) {
             let seq = self.owe();
             return Some(Task::ReadLarge(asked.keep(seq)));
         }
@@ -226,9 +230,10 @@ impl Session {
     /// Puts a request into the order.
     fn submit(&mut self, asked: &Asked<'_>, path: Path, more: bool) -> Option<Task> {
         let Asked { request, id, spec, effect, .. } = asked;
-        let seq = self.owe();
+        let muted = self.state.begin_command();
         let instance = self.instance.clone();
         let mut core = instance.core_in_turn();
+        let seq = core.clients.owe(self.key, muted);
         let dual = core.stage().is_dual();
         let (footprint, fills) = match (dual, path) {
             (true, _) => {

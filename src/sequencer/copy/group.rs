@@ -112,7 +112,7 @@ impl Sequencer {
 
     /// The request of a group is answered as a whole, or never will be.
     fn group_answered(&mut self, key: OpKey) {
-        if let Some(op) = self.ops.get_mut(key.0 as usize) {
+        if let Some(op) = self.ops.get_mut(key) {
             op.answered = true;
             for reply in &mut op.replies {
                 *reply = Reply::Gone;

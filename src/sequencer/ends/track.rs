@@ -12,7 +12,7 @@ use crate::stage::StoreId;
 use super::super::Sequencer;
 use super::super::fence::{Footprint, KeyRef};
 use super::super::lane::Context;
-use super::super::op::{Failure, Kept, Op, OpKey, Owner, Policy, Reply};
+use super::super::op::{Failure, Kept, OpKey, Owner, Policy, Reply};
 use super::super::submission::Expiry;
 use super::NEVER;
 
@@ -22,17 +22,19 @@ const MAX_ASKED: usize = 16;
 // === impl Sequencer ===
 
 impl Sequencer {
-    /// Notes on a write that is about to be placed from when on it cannot be trusted, and what it makes of its key's end.
-    pub(in crate::sequencer) fn mind_ends(&mut self, op: &mut Op, footprint: &Footprint, expiry: Expiry) {
-        op.due = self.due(footprint);
-        if let (Expiry::In(life), [key]) = (expiry, footprint.keys()) {
-            let end = self.now.saturating_add(life).max(1);
-            op.end = end;
-            self.ends.asked(key.hash, end, self.now);
-        }
+    /// A write is about to be placed: from when on it cannot be trusted ([`Op::due`]), and when it makes its key end
+    /// ([`Op::end`]).
+    #[inline]
+    pub(in crate::sequencer) fn mind_ends(&mut self, footprint: &Footprint, expiry: Expiry) -> (u64, u64) {
+        let due = self.due(footprint);
+        let (Expiry::In(life), [key]) = (expiry, footprint.keys()) else { return (due, 0) };
+        let end = self.now.saturating_add(life).max(1);
+        self.ends.asked(key.hash, end, self.now);
+        (due, end)
     }
 
     /// From when on a write to these keys that is placed now cannot be trusted.
+    #[inline]
     pub(in crate::sequencer) fn due(&self, footprint: &Footprint) -> u64 {
         self.due_since(footprint, self.now)
     }
@@ -42,6 +44,7 @@ impl Sequencer {
         self.due_since(footprint, self.now.saturating_sub(self.settings.reply_timeout.as_micros() as u64))
     }
 
+    #[inline]
     fn due_since(&self, footprint: &Footprint, placed: u64) -> u64 {
         if self.ends.is_empty() {
             return NEVER;
@@ -97,7 +100,7 @@ impl Sequencer {
 
     fn end_settled(&mut self, key: OpKey, store: StoreId, reply: Reply) {
         let now = self.now;
-        let Some(op) = self.ops.get_mut(key.0 as usize) else { return };
+        let Some(op) = self.ops.get_mut(key) else { return };
         op.replies[store.index()] = reply;
         let Owner::End { key: hash, question } = op.owner else { return };
         if op.is_open() {
@@ -127,7 +130,7 @@ impl Sequencer {
     /// `store` has answered a write: was that in time, and when does its key end now?
     #[inline]
     pub(in crate::sequencer) fn note_ends(&mut self, key: OpKey, store: StoreId, frame: &[u8]) {
-        let Some(op) = self.ops.get(key.0 as usize) else { return };
+        let Some(op) = self.ops.get(key) else { return };
         let late = self.now >= op.due;
         if op.end != 0 {
             let (end, delay) = (op.end, self.now.saturating_sub(op.started));

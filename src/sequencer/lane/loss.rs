@@ -11,6 +11,7 @@ impl Lane {
         self.link = Link::Dialing;
         self.out = Vec::new();
         self.sent = None;
+        self.entered = None;
         self.selecting = None;
         self.in_reply = false;
         self.awaited_bytes = 0;

@@ -263,6 +263,7 @@ pub(super) fn walk<A: Args + ?Sized>(
 }
 
 /// What the arguments make of an access that the specification tells.
+#[inline]
 fn softened<A: Args + ?Sized>(spec: &Spec, access: Access, args: &A) -> Access {
     match (spec.shape, access) {
         (Shape::Set, _) if options::overwrites(args, 3) => Access::Overwrite,

@@ -25,6 +25,10 @@ fn found_nothing(miss: Miss, reply: &[u8], asked_cursor: Option<&[u8]>) -> Optio
     if miss == Miss::ScanEmpty {
         return first_page_empty(reply, asked_cursor);
     }
+    if miss == Miss::Nil && matches!(reply, [b'$', b'0'..=b'9', ..]) {
+        // The usual hit: not worth to be read.
+        return Some(false);
+    }
     let mut reader = Reader::new(reply);
     let token = reader.token()?;
     let nothing = match miss {

@@ -105,7 +105,7 @@ impl Sequencer {
     pub(super) fn answer(&mut self, key: OpKey, store: StoreId, frame: &[u8]) {
         let Some(op) = self.ops.get_mut(key) else { return };
         op.answered = true;
-        if op.kept > 0 {
+        if op.kept_for_client > 0 {
             self.let_go_kept(key);
         }
         let Some(op) = self.ops.get_mut(key) else { return };
@@ -243,13 +243,14 @@ impl Sequencer {
         }
     }
 
+    #[inline]
     pub(super) fn retire(&mut self, key: OpKey) {
         let Some(op) = self.ops.get(key) else { return };
         if !op.answered || op.is_open() {
             return;
         }
         let kept = op.kept;
-        if kept > 0 {
+        if op.kept_for_client > 0 {
             self.let_go_kept(key);
         }
         self.kept = self.kept.saturating_sub(kept as u64);

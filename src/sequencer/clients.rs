@@ -172,6 +172,7 @@ impl Clients {
     }
 
     /// Opens a slot for one more reply; `muted`: its reply will not be sent.
+    #[inline]
     pub fn owe(&mut self, key: ClientKey, muted: bool) -> u64 {
         let Some(client) = self.get_mut(key) else { return 0 };
         client.slots.push_back(if muted { Slot::Muted { done: false } } else { Slot::Waiting });
@@ -201,6 +202,7 @@ impl Clients {
     }
 
     /// Pays one owed reply.
+    #[inline]
     pub fn pay(&mut self, key: ClientKey, seq: u64, reply: &[u8]) {
         let Clients { slab, dirty, woken, output_max, .. } = self;
         let Some(client) = slab.get_mut(key.index()).filter(|client| client.id == key.id) else { return };
@@ -427,6 +429,7 @@ impl Client {
         self.ready = 0;
     }
 
+    #[inline]
     fn push(&mut self, bytes: &[u8], output_max: usize) {
         if self.doomed.is_some() {
             return;
@@ -450,6 +453,7 @@ impl Client {
         }
     }
 
+    #[inline]
     fn settle_front(&mut self, output_max: usize) {
         loop {
             match self.slots.front_mut() {

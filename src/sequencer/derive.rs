@@ -164,7 +164,7 @@ impl Sequencer {
         let other = store.other();
         let Some(op) = self.ops.get_mut(key) else { return };
         op.replies[store.index()] = Reply::Gone;
-        let request = op.request.take().unwrap_or_default();
+        let request = std::mem::take(&mut op.request);
         let mut extra = op.extra.take().unwrap_or_default();
         let reply = extra.reply.take().unwrap_or_default();
         let db = op.context.db;

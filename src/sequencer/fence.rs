@@ -28,6 +28,7 @@ pub struct KeyRef {
 }
 
 /// The hash that stands for a key of a database. Fixed within a process.
+#[inline]
 pub fn hash_key(db: u32, key: &[u8]) -> u64 {
     foldhash::fast::FixedState::with_seed(u64::from(db)).hash_one(key)
 }
@@ -123,6 +124,7 @@ impl Footprint {
     }
 
     /// The keys, where they are known.
+    #[inline]
     pub fn keys(&self) -> &[KeyRef] {
         match self {
             Footprint::Keys(keys) => keys,

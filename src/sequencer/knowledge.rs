@@ -133,6 +133,7 @@ impl Knowledge {
     }
 
     /// What is known of a key.
+    #[inline]
     pub fn of(&self, hash: u64) -> Sync {
         if let Some(suspect) = self.suspects.get(&hash) {
             return Sync::Suspect(suspect.behind);

@@ -154,6 +154,7 @@ impl Lane {
     }
 
     /// Appends a request. Its place in the store's order is fixed from here on.
+    #[inline]
     pub fn append(&mut self, context: Context, frame: &[u8], sink: Sink, replies: u32, now: u64) {
         self.appended += 1;
         if self.held.is_empty() && self.is_up() && (self.entered == Some(context) || self.enter(context, now))
@@ -194,6 +195,7 @@ impl Lane {
         self.held.iter().position(|h| h.frame.is_none() && h.sink == Sink::Op(op))
     }
 
+    #[cold]
     fn hold(&mut self, held: Held) {
         self.held_bytes += held.frame.as_ref().map_or(0, |f| f.len() as u64);
         self.held.push_back(held);
@@ -221,6 +223,7 @@ impl Lane {
         }
     }
 
+    #[inline]
     fn emit(&mut self, frame: &[u8], sink: Sink, replies: u32, at: u64) {
         if self.awaited.is_empty() {
             self.heard_at = self.heard_at.max(at);
@@ -243,6 +246,7 @@ impl Lane {
         self.awaited.push_back(Awaited { sink, left: 1, seen: 0, bytes: 0, at });
     }
 
+    #[cold]
     fn mark(&mut self, at: u64) {
         self.since_mark = 0;
         self.marked_at = at;
@@ -289,6 +293,7 @@ impl Lane {
     }
 
     /// Takes note of one reply and says who gets it. `None`: no reply was owed.
+    #[inline]
     pub fn arrived(&mut self, now: u64) -> Option<Arrived> {
         self.heard_at = now;
         self.in_reply = false;
@@ -336,6 +341,7 @@ impl Lane {
     }
 
     /// Is this reply a mark's, while another request's is due?
+    #[inline]
     pub fn is_stray_mark(&self, frame: &[u8]) -> bool {
         frame.len() > self.mark.len()
             && frame.len() < self.mark.len() + MARK_FRAME_BYTES

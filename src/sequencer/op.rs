@@ -3,6 +3,8 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use smallvec::SmallVec;
+
 use crate::command::{CommandId, Miss, Rule};
 use crate::compare::Digest;
 use crate::metrics::RequestKind;
@@ -139,6 +141,8 @@ pub enum Kept {
 
 /// Frames up to this length are kept without an allocation.
 pub const KEPT_INLINE: usize = 30;
+/// So are requests up to this one.
+const REQUEST_INLINE: usize = 64;
 
 /// The commands of one client that are outstanding together.
 #[derive(Debug, Default)]
@@ -231,8 +235,8 @@ pub struct Op {
     pub first_at: u64,
     /// Database and protocol.
     pub context: Context,
-    /// The request, where the second store may have to be asked later.
-    pub request: Option<Box<[u8]>>,
+    /// The request, where the second store may have to be asked later; else empty.
+    pub request: SmallVec<[u8; REQUEST_INLINE]>,
     /// The batch it belongs to.
     pub batch: Option<Rc<Batch>>,
     /// When it was submitted, in microseconds of the sequencer's clock.
@@ -371,7 +375,7 @@ impl Op {
             end: 0,
             first_at: 0,
             context: Context { db: 0, proto: Proto::Resp2 },
-            request: None,
+            request: SmallVec::new(),
             batch: None,
             started: 0,
             kept: 0,
@@ -385,7 +389,7 @@ impl Op {
     pub(super) fn let_go(&mut self) {
         self.replies = [Reply::Unsent, Reply::Unsent];
         self.touched = Touched::Nothing;
-        self.request = None;
+        self.request = SmallVec::new();
         self.batch = None;
         self.extra = None;
     }
@@ -432,7 +436,7 @@ impl Op {
         } = self;
         debug_assert!(replies.iter().all(|reply| matches!(reply, Reply::Unsent)));
         debug_assert!(matches!(touched, Touched::Nothing));
-        debug_assert!(request.is_none() && batch.is_none() && extra.is_none());
+        debug_assert!(request.is_empty() && batch.is_none() && extra.is_none());
         (*to_owner, *to_command, *to_policy, *to_default) = (owner, command, policy, default);
         (*to_context, *to_started) = (context, started);
         (*miss, *rule, *kind) = (Miss::Never, Rule::Exact, RequestKind::Other);

@@ -24,6 +24,7 @@ pub enum Plan {
 }
 
 /// Decides. Keys in the order of the command (of a transaction: of its commands).
+#[inline]
 pub fn plan(way: Way, keys: &[KeyRef], default: StoreId, known: impl Fn(u64) -> Sync) -> Plan {
     let mut settled: Vec<u64> = Vec::new();
     let (mut behind, mut replaces) = (false, false);
@@ -57,6 +58,7 @@ pub fn plan(way: Way, keys: &[KeyRef], default: StoreId, known: impl Fn(u64) -> 
 }
 
 /// May the other store hold of a key what the default store does not?
+#[inline]
 pub fn lacks(default: StoreId, known: Sync) -> bool {
     match known {
         Sync::InSync => false,

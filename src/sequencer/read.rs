@@ -1,5 +1,7 @@
 //! Reads while dual: which store is asked, and when the second one is.
 
+use smallvec::SmallVec;
+
 use crate::command::Miss;
 use crate::stage::{Stage, StoreId};
 
@@ -67,16 +69,16 @@ impl Sequencer {
             self.place_pair(submission, miss, Policy::Merge { default }, false);
             return;
         }
-        // The right store answers for a key that the other one is behind in.
-        if let Some(store) = self.right_store(&submission.footprint) {
-            self.place_on(submission, store);
-            return;
-        }
         let [key] = submission.footprint.keys() else {
-            self.place_single(submission);
+            match self.right_store(&submission.footprint) {
+                Some(store) => self.place_on(submission, store),
+                None => self.place_single(submission),
+            }
             return;
         };
         match (default, self.known.of(key.hash)) {
+            // The right store answers for a key that the other one is behind in.
+            (_, Sync::Suspect(behind)) => self.place_on(submission, behind.other()),
             _ if miss == Miss::Never => self.place_single(submission),
             // Where it cannot be asked, the secondary has the same.
             (StoreId::Primary, Sync::InSync) if self.lane(default).accepts() => self.place_single(submission),
@@ -126,7 +128,7 @@ impl Sequencer {
         let policy = Policy::Lookup { default, impatient: false };
         let key = self.open(submission, policy, |op| {
             op.miss = miss;
-            op.request = Some((&*submission.frame).into());
+            op.request = SmallVec::from_slice(&submission.frame);
             op.touched = Touched::of(&submission.footprint, &submission.frame, false);
             if let Some((scan, _)) = submission.scan() {
                 op.extra_mut().cursor = Some(b"0".as_slice().into());
@@ -204,10 +206,11 @@ impl Sequencer {
 
     pub(super) fn ask_secondary(&mut self, key: OpKey) {
         let store = StoreId::Secondary;
-        let Some(request) = self.ops.get_mut(key).and_then(|op| op.request.take()) else {
+        let request = self.ops.get_mut(key).map(|op| std::mem::take(&mut op.request)).unwrap_or_default();
+        if request.is_empty() {
             self.failed(key, store, Failure::NotSent);
             return;
-        };
+        }
         if let Some(failure) = self.refusal(store, request.len()) {
             self.failed(key, store, failure);
             return;

@@ -68,17 +68,22 @@ impl Sequencer {
         self.after_progress();
     }
 
+    #[inline]
     fn op_reply(&mut self, key: OpKey, store: StoreId, arrived: Arrived, frame: &[u8]) {
         if arrived.last {
             self.pass_doubt_on(key);
             self.warm_keys(key, store, frame);
             self.note_ends(key, store, frame);
         }
-        let Some(op) = self.ops.get_mut(key) else { return };
-        if arrived.last && op.is_plain() {
-            self.resolve(key, store, frame);
-            return;
+        match self.ops.get(key) {
+            Some(op) if arrived.last && op.is_plain() => self.resolve(key, store, frame),
+            Some(_) => self.special_reply(key, store, arrived, frame),
+            None => {}
         }
+    }
+
+    fn special_reply(&mut self, key: OpKey, store: StoreId, arrived: Arrived, frame: &[u8]) {
+        let Some(op) = self.ops.get(key) else { return };
         match op.owner {
             Owner::Bulk(id) => return self.bulk_reply(key, id, store, arrived.last, frame),
             Owner::CopyGroup(group) => return self.group_reply(key, group, arrived.last, frame),
@@ -153,6 +158,7 @@ impl Sequencer {
     }
 
     /// The one reply (or EXEC's) of `store` is complete.
+    #[inline]
     fn resolve(&mut self, key: OpKey, store: StoreId, frame: &[u8]) {
         let Some(op) = self.ops.get_mut(key) else { return };
         if let Some(scan) = op.extra.as_ref().and_then(|extra| extra.scan)
@@ -167,15 +173,18 @@ impl Sequencer {
             op.answered = self.clients.get(client).is_none_or(|client| client.doomed.is_some());
         }
         let answer = policy::listens_to(op.policy);
-        if op.answered || answer.is_some_and(|by| by != store) {
+        if op.answered || answer.is_some() {
+            if !op.answered && answer == Some(store) {
+                self.answer(key, store, frame);
+            }
             self.late_reply(key, store, frame);
             return;
         }
-        if answer == Some(store) {
-            self.answer(key, store, frame);
-            self.late_reply(key, store, frame);
-            return;
-        }
+        self.resolve_by_both(key, store, frame);
+    }
+
+    /// The same where it depends on both stores which reply is the answer.
+    fn resolve_by_both(&mut self, key: OpKey, store: StoreId, frame: &[u8]) {
         let Some(op) = self.ops.get(key) else { return };
         if matches!(op.policy, Policy::Lookup { .. }) && self.is_overtaken(op, store) {
             if let Some(op) = self.ops.get_mut(key) {
@@ -246,12 +255,14 @@ impl Sequencer {
     }
 
     /// Keeps a reply for comparison alone; its digest does when too much is kept already.
+    #[inline]
     fn keep_to_compare(&mut self, key: OpKey, store: StoreId, frame: &[u8]) {
         let room = self.kept < self.settings.lag_max;
         let kept = Kept::new(frame, if room { self.settings.compare_max_bytes } else { 0 });
         let Some(op) = self.ops.get_mut(key) else { return };
-        op.kept += kept.size();
-        self.kept += kept.size() as u64;
+        let size = kept.size();
+        op.kept += size;
+        self.kept += size as u64;
         op.replies[store.index()] = Reply::Kept(kept);
     }
 

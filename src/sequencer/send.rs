@@ -60,7 +60,6 @@ impl Sequencer {
     }
 
     /// Appends a request to the lanes of `stores` in one step.
-    #[inline]
     pub(super) fn send_op(&mut self, key: OpKey, frame: &[u8], stores: &[StoreId], replies: u32) {
         if stores.iter().any(|store| self.refusal(*store, frame.len()).is_some()) {
             self.send_where_taken(key, frame, stores, replies);

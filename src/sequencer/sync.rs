@@ -45,6 +45,7 @@ pub enum TakeOver {
 
 impl Sequencer {
     /// How a write reaches the other store.
+    #[inline]
     pub(super) fn plan_of(&self, way: Way, footprint: &Footprint, scope: Scope) -> Plan {
         match (scope, footprint) {
             (Scope::FlushAll | Scope::FlushDb, _) if self.may_lack_anything() => Plan::Accepted,
@@ -310,6 +311,7 @@ impl Sequencer {
     }
 
     /// How a command may be mirrored. `writes`: whether this request does.
+    #[inline]
     pub fn way<A: Args + ?Sized>(&mut self, id: CommandId, writes: bool, args: &A) -> ScriptWay {
         let spec = self.table.spec(id);
         if spec.kind == Kind::Script || (spec.kind == Kind::ServerWrite && spec.name == "script|load") {

@@ -31,6 +31,7 @@ const INLINE: usize = 46;
 
 impl Touched {
     /// The keys in `footprint` that the request may write, or all of them.
+    #[inline]
     pub fn of(footprint: &Footprint, frame: &[u8], written_only: bool) -> Touched {
         let keys = match footprint {
             Footprint::Nothing => return Touched::Nothing,

@@ -15,6 +15,7 @@ use super::{Ack, Sequencer};
 // === impl Sequencer ===
 
 impl Sequencer {
+    #[inline]
     pub(super) fn place_write(&mut self, submission: &Submission<'_>) {
         if let Some(error) = self.swap_refusal(submission.scope, &submission.frame) {
             self.clients.pay(submission.client, submission.seq, &error);
@@ -39,6 +40,7 @@ impl Sequencer {
     }
 
     /// The same bytes to both stores, in one step.
+    #[inline]
     fn write_verbatim(&mut self, submission: &Submission<'_>) {
         let Submission { footprint, frame, scope, expiry, .. } = submission;
         let policy = self.write_policy(footprint, *scope, *expiry);
@@ -133,7 +135,7 @@ impl Sequencer {
         let (bytes, companions) = self.with_companions(&ways, frame);
         op.write = true;
         op.derived = true;
-        op.request = Some(frame.into());
+        op.request = frame.into();
         let extra = op.extra_mut();
         extra.ways = ways;
         extra.proper = proper;
@@ -159,6 +161,7 @@ impl Sequencer {
     }
 
     /// Remembers what was written last, for reads that would otherwise overtake it.
+    #[inline]
     pub(super) fn note_write(&mut self, footprint: &Footprint) {
         match footprint {
             Footprint::Everything => self.dirty_all_copies(),

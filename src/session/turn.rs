@@ -13,7 +13,7 @@ use super::{Gone, KEEP_BUF, SHARE, Session, Task};
 impl Session {
     /// Processes requests until there is something to wait for, or the end.
     pub(super) async fn next_task(&mut self) -> Result<Option<Task>, Gone> {
-        if !self.buf.is_empty() && self.may_read() {
+        if !self.buf.is_empty() && self.may_read()? {
             let buf = std::mem::take(&mut self.buf);
             let (used, mut task) = self.consume(&buf);
             self.keep_rest(buf, used, &mut task);
@@ -50,21 +50,26 @@ impl Session {
         }
     }
 
-    /// May more requests of this client be taken? Not while too much is owed or unread.
-    fn may_read(&self) -> bool {
-        let config = self.instance.config_ref();
+    /// May more requests of this client be taken? Not while too much is owed or unread, nor when the proxy has ended it.
+    #[inline]
+    fn may_read(&self) -> Result<bool, Gone> {
         let core = self.instance.core();
-        let Some(client) = core.clients.get(self.key) else { return false };
-        client.owed() < config.client_pipeline_max
-            && client.backlog() <= config.client_output_soft.bytes()
-            && !core.must_slow_down()
+        match core.clients.get(self.key) {
+            Some(client) if client.doomed.is_none() => {
+                let config = self.instance.config_ref();
+                Ok(client.owed() < config.client_pipeline_max
+                    && client.backlog() <= config.client_output_soft.bytes()
+                    && !core.must_slow_down())
+            }
+            _ => self.check().map(|()| false),
+        }
     }
 
     /// One step of an idle session: flush what is stuck, forward messages, read.
     fn poll_turn(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<Option<Task>, Gone>> {
         self.share = 0;
         loop {
-            self.check()?;
+            self.is_ended()?;
             self.poll_unstick(cx)?;
             if let Poll::Ready(moved) = self.poll_messages(cx) {
                 return Poll::Ready(moved.map(|_| Some(Task::Resubscribe)));
@@ -72,7 +77,7 @@ impl Session {
             if let Poll::Ready(moved) = self.poll_invalidations(cx) {
                 return Poll::Ready(moved.map(|_| Some(Task::Retrack)));
             }
-            if !self.may_read() {
+            if !self.may_read()? {
                 self.instance.wake_when_readable(self.key);
                 if self.stay_asleep(cx) {
                     return Poll::Pending;
@@ -196,11 +201,15 @@ impl Session {
         self.instance.metrics.client_bytes_received.inc_by(n as u64);
     }
 
+    /// Was the client ended by somebody else?
+    #[inline]
+    fn is_ended(&self) -> Result<(), Gone> {
+        if self.io.killed.get() || self.io.broken.get() { Err(Gone) } else { Ok(()) }
+    }
+
     /// Was the client ended by somebody else, or by the proxy?
     pub(super) fn check(&self) -> Result<(), Gone> {
-        if self.io.killed.get() || self.io.broken.get() {
-            return Err(Gone);
-        }
+        self.is_ended()?;
         let doomed = self.instance.core().clients.get(self.key).map(|client| client.doomed);
         match doomed {
             Some(None) => Ok(()),

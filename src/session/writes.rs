@@ -6,6 +6,7 @@ use crate::sequencer::scripts::ScriptWay;
 use crate::sequencer::{Expiry, Scope};
 
 /// What a command does to the keyspace as a whole.
+#[inline]
 pub fn scope(spec: &Spec, effect: &Effect, footprint: &Footprint, told: ScriptWay) -> Scope {
     match (effect.kind, &*spec.name) {
         (Kind::KeyspaceWrite, "flushall") => Scope::FlushAll,

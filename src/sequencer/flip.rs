@@ -46,8 +46,8 @@ impl Sequencer {
         self.stepwise = self.wanted.may_become(stage);
         self.wanted = stage;
         self.flip_not_before = 0;
-        let changed = stage != self.stage && self.try_flip();
-        if stage == self.stage {
+        let changed = stage != self.flagged && self.try_flip();
+        if stage == self.flagged {
             self.metrics.flip_held.set(0);
         }
         // What had lined up behind a change that is not wanted any more.
@@ -63,7 +63,7 @@ impl Sequencer {
     /// The change of stage that is held back, if any.
     pub fn held_flip(&self) -> Option<HeldFlip> {
         let wanted = self.wanted;
-        if wanted == self.stage {
+        if wanted == self.flagged {
             return None;
         }
         let reason = self.flip_obstacle(wanted).unwrap_or_else(|| {
@@ -75,7 +75,7 @@ impl Sequencer {
     /// Tries again what was held back. True: the stage has changed.
     pub fn try_flip(&mut self) -> bool {
         let mut changed = false;
-        while self.wanted != self.stage && self.pending_flip.is_none() {
+        while self.wanted != self.flagged && self.pending_flip.is_none() {
             let step = self.next_step();
             if !self.try_step(step) {
                 break;
@@ -88,7 +88,7 @@ impl Sequencer {
     /// Both flags changed at once are two steps: both stores are in use before the other one becomes the
     /// default, so that it can be repaired first if it is behind.
     fn next_step(&self) -> Stage {
-        let (now, wanted) = (self.stage, self.wanted);
+        let (now, wanted) = (self.flagged, self.wanted);
         // Steps of which an earlier one was held back are no jump: none of them is left out.
         let steps = wanted.is_dual() || self.stepwise;
         let turns = !now.is_dual() && steps && now.default_store() != wanted.default_store();
@@ -166,7 +166,7 @@ impl Sequencer {
 
     pub(super) fn apply_stage(&mut self, stage: Stage) {
         let before = self.stage();
-        self.stage = stage;
+        self.flagged = stage;
         self.take_effect();
         self.metrics.set_flags(stage.flags());
         self.metrics.flips.inc();

@@ -101,9 +101,9 @@ pub struct Sequencer {
     pub samples: Samples,
     settings: Settings,
     /// The stage of the flags in effect.
-    stage: Stage,
+    flagged: Stage,
     /// The same, unless both stores are one server: asked several times for every request.
-    effective: Stage,
+    stage: Stage,
     /// The stage that the flags ask for.
     wanted: Stage,
     /// A change of stage that waits for what came before it.
@@ -188,8 +188,8 @@ impl Sequencer {
             samples: Samples::new(SAMPLES, settings.log_values),
             metrics,
             settings,
+            flagged: stage,
             stage,
-            effective: stage,
             wanted: stage,
             pending_flip: None,
             flip_not_before: 0,
@@ -260,12 +260,12 @@ impl Sequencer {
     /// The stage that requests run under: the flags', unless both stores are the same server.
     #[inline]
     pub fn stage(&self) -> Stage {
-        self.effective
+        self.stage
     }
 
     /// The stage, or whether both stores are one server, has changed.
     fn take_effect(&mut self) {
-        self.effective = match (self.same_server, self.stage) {
+        self.stage = match (self.same_server, self.flagged) {
             (true, Stage::DualSecondaryDefault) => Stage::SecondaryOnly,
             (true, Stage::DualPrimaryDefault) => Stage::PrimaryOnly,
             (_, stage) => stage,
@@ -274,7 +274,7 @@ impl Sequencer {
 
     /// The flags in effect.
     pub fn flags(&self) -> Flags {
-        self.stage.flags()
+        self.flagged.flags()
     }
 
     /// How often the stage has changed: lets a session notice that it must look again.

@@ -191,7 +191,7 @@ impl Sequencer {
         if op.answered || !op.replies[StoreId::Primary.index()].is_pending() {
             return;
         }
-        if impatient && self.stage == Stage::DualSecondaryDefault {
+        if impatient && self.flagged == Stage::DualSecondaryDefault {
             if !matches!(op.policy, Policy::Lookup { impatient: true, .. }) {
                 self.metrics.reads_diverted.inc();
             }

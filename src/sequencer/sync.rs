@@ -400,7 +400,7 @@ impl Sequencer {
     /// What a crash must not make forgotten.
     pub fn to_record(&self) -> Recorded {
         Recorded {
-            stage: self.stage,
+            stage: self.flagged,
             base: self.known.base(),
             doubted: self.doubted_source,
             suspects: self.known.listings_of(self.default_store()),

@@ -78,7 +78,7 @@ impl Sequencer {
         let late = lane.oldest().is_some_and(|at| at < before);
         // One look may only show that the proxy itself was held up, and the answer lies in the socket.
         self.primary_behind = std::mem::replace(&mut self.primary_late, late) && late;
-        if !self.primary_behind || self.stage != Stage::DualSecondaryDefault || self.same_server {
+        if !self.primary_behind || self.flagged != Stage::DualSecondaryDefault || self.same_server {
             return;
         }
         for op in lane.newly_late(before) {
@@ -92,7 +92,7 @@ impl Sequencer {
             || !self.parks.is_empty()
             || self.is_anyone_held()
             || self.known.suspects() > 0
-            || self.wanted != self.stage
+            || self.wanted != self.flagged
     }
 
     fn refresh_gauges(&mut self) {

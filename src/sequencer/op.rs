@@ -394,7 +394,7 @@ impl Op {
         self.extra = None;
     }
 
-    /// Makes it an operation that asks for nothing yet, where another one has [let go](Op::let_go).
+    /// Makes it an operation that asks for nothing yet, where another one has let go (`let_go`).
     #[inline]
     pub fn begin(
         &mut self,

@@ -75,7 +75,7 @@ fn mass_insertion_by_redis_cli() {
 /// How many tests of redis-benchmark come to their end without an error.
 #[track_caller]
 fn benchmark(port: u16, depth: &str) -> usize {
-    let count = if is_full() { "100000" } else { "500" };
+    let count = if is_full() { "20000" } else { "500" };
     let args = ["-n", count, "-c", "20", "-P", depth, "-r", "1000", "--csv"];
     let told = run("redis-benchmark", port, &args, b"");
     assert!(!told.to_lowercase().contains("error"), "-P {depth}: {told}");

@@ -15,6 +15,7 @@ use crate::resp::{Proto, encode};
 use crate::sequencer::Sequencer;
 use crate::stage::StoreId;
 use crate::store::dedicated::{Dedicated, DedicatedError};
+use crate::store::handshake::own_name;
 
 /// How often to look whether somebody is to listen, or still is.
 const LOOK: Duration = Duration::from_millis(50);
@@ -94,7 +95,8 @@ fn is_wanted(instance: &Instance, store: StoreId) -> bool {
 async fn listen(instance: &Rc<Instance>, store: StoreId) -> Result<(), Unheard> {
     let (config, limits) = (instance.config(), instance.reply_limits());
     let within = config.reply_timeout;
-    let mut ear = Dedicated::dial(store, config.store(store), config.connect_timeout).await?;
+    let name = own_name(&instance.name, store);
+    let mut ear = Dedicated::dial(store, &name, config.store(store), config.connect_timeout).await?;
     ear.speak(Proto::Resp3, &limits, within).await?;
     let mut ask = Vec::new();
     encode::command(&mut ask, &["CLIENT", "TRACKING", "ON", "BCAST"]);

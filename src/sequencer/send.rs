@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::command::CommandId;
-use crate::resp::Proto;
+use crate::resp::{Proto, encode};
 use crate::stage::StoreId;
 
 use super::lane::{Context, Sink};
@@ -147,6 +147,21 @@ impl Sequencer {
         let op = self.own_op(Owner::Ticket(self.next_ticket), command, Policy::Single(store), context);
         self.send(op, frame, &[store]);
         receiver
+    }
+
+    /// Ends a connection to `store` that was given up amid a request: what it has sent is executed before anything that is
+    /// appended behind this, or never. The receiver is told when the store has answered.
+    pub fn end_connection(
+        &mut self,
+        store: StoreId,
+        id: i64,
+    ) -> Option<tokio::sync::oneshot::Receiver<Result<Vec<u8>, Failure>>> {
+        let command = self.table.by_name("client|kill")?;
+        let mut frame = Vec::new();
+        let mut number = itoa::Buffer::new();
+        encode::command(&mut frame, &[b"CLIENT".as_slice(), b"KILL", b"ID", number.format(id).as_bytes()]);
+        let context = Context { db: 0, proto: Proto::Resp2 };
+        Some(self.ask(store, context, command, &frame))
     }
 
     /// A request of the proxy's own to both stores, at one point of the order. Nobody is answered.

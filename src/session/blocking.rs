@@ -12,6 +12,7 @@ use crate::resp::value::OwnedValue;
 use crate::sequencer::Scope;
 use crate::sequencer::park::{Parking, Unblock, ended_reply};
 use crate::store::dedicated::DedicatedError;
+use crate::store::given_up::give_up;
 use crate::store::pool::Loan;
 
 use super::{Gone, Owned, Session};
@@ -226,8 +227,10 @@ impl Session {
         // The store ends the wait. One that hangs must not hold the client for ever.
         let wait = limit.map_or(Duration::MAX, |limit| limit.saturating_add(within));
         let waited = tokio::time::timeout(wait, self.await_element(&mut loan, movable)).await;
-        let overdue = |_| Ok(Waited::Reply(self.dedicated_error(store, DedicatedError::Timeout)));
-        waited.unwrap_or_else(overdue)
+        waited.unwrap_or_else(|_| {
+            give_up(&self.instance, store, loan.id);
+            Ok(Waited::Reply(self.dedicated_error(store, DedicatedError::Timeout)))
+        })
     }
 
     /// The client waits from here on. While the process ends its time is up at once: who told the others so came too

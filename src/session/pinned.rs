@@ -17,6 +17,7 @@ use crate::sequencer::lane::Context;
 use crate::sequencer::op::Failure;
 use crate::stage::StoreId;
 use crate::store::dedicated::DedicatedError;
+use crate::store::given_up::give_up;
 use crate::store::pool::{Loan, Pool};
 
 use super::auth::with_id;
@@ -349,6 +350,9 @@ impl Session {
             }
             Err(error) => {
                 loan.spoil();
+                if matches!(error, DedicatedError::Timeout) {
+                    give_up(&self.instance, store, loan.id);
+                }
                 self.watch_lost |= loan.watching;
                 // Nothing tells such a client any more what has changed.
                 self.closing |= self.tracking.is_some();

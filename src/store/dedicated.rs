@@ -82,9 +82,10 @@ pub enum DedicatedError {
 // === impl Dedicated ===
 
 impl Dedicated {
-    /// Dials and authenticates.
+    /// Dials, authenticates, and says who it is (`name`): should this process be killed, the next one ends it.
     pub async fn dial(
         store: StoreId,
+        name: &str,
         config: &StoreConfig,
         within: Duration,
     ) -> Result<Dedicated, DedicatedError> {
@@ -98,6 +99,8 @@ impl Dedicated {
         let endpoint = locate(config, within).await.map_err(down)?;
         let mut connection = Connection::open(&endpoint, within).await.map_err(down)?;
         authenticate(&mut connection, config).await.map_err(DedicatedError::Down)?;
+        // Who may not be named serves as well.
+        connection.call(&["CLIENT", "SETNAME", name]).await.map_err(down)?;
         let id = connection.call(&["CLIENT", "ID"]).await.map_err(down)?.as_i64();
         let (socket, leftover) = connection.into_parts();
         let (reader, writer) = split(socket);
@@ -120,11 +123,12 @@ impl Dedicated {
     /// Dials without authenticating: for a client that wants to authenticate itself.
     pub async fn dial_bare(
         store: StoreId,
+        name: &str,
         config: &StoreConfig,
         within: Duration,
     ) -> Result<Dedicated, DedicatedError> {
         let bare = StoreConfig { username: None, password: None, ..config.clone() };
-        Dedicated::dial(store, &bare, within).await
+        Dedicated::dial(store, name, &bare, within).await
     }
 
     /// Switches to a protocol, and to nothing else: HELLO is answered while a script runs, SELECT is not.

@@ -14,7 +14,7 @@ use crate::sequencer::lane::DownReason;
 use crate::stage::StoreId;
 
 use super::connection::Endpoint;
-use super::handshake::{Plan, Ready, locate};
+use super::handshake::{Plan, Ready, lane_name, locate, own_name};
 use super::sentinel;
 
 /// How much is read at once.
@@ -77,15 +77,21 @@ struct Driver {
 impl Driver {
     async fn connect(&mut self) -> Result<Ready, DownReason> {
         let config = self.instance.config();
-        let name = format!("multistore:{}:{}", self.instance.name, self.store);
+        let name = lane_name(&self.instance.name, self.store);
+        let own_name = own_name(&self.instance.name, self.store);
+        let given_up = self.instance.pool.given_up.of(self.store);
         let plan = Plan {
             config: config.store(self.store),
             timeout: config.connect_timeout,
             name: &name,
+            own_name: &own_name,
             predecessor: self.predecessor,
+            given_up: &given_up,
             commands: self.overlaid.is_empty(),
         };
-        plan.run().await
+        let ready = plan.run().await?;
+        self.instance.pool.given_up.ended(self.store, &given_up);
+        Ok(ready)
     }
 
     /// Takes note of a failed attempt and waits before the next one: doubling, with jitter.

@@ -13,6 +13,7 @@ use crate::metrics::StoreErrorKind;
 use crate::resp::value::OwnedValue;
 use crate::sequencer::OutOfStep;
 use crate::sequencer::lane::DownReason;
+use crate::stage::StoreId;
 
 use super::connection::{Connection, ConnectionError, Endpoint, Socket};
 use super::sentinel;
@@ -63,8 +64,12 @@ pub struct Plan<'a> {
     pub timeout: Duration,
     /// The connection's name.
     pub name: &'a str,
-    /// The CLIENT ID of the predecessor in this process; without one, every connection of our name is ended.
+    /// How connections of clients' own are called.
+    pub own_name: &'a str,
+    /// The CLIENT ID of the predecessor in this process; without one, every connection of our names is ended.
     pub predecessor: Option<i64>,
+    /// CLIENT IDs of other connections that may still have something to be executed.
+    pub given_up: &'a [i64],
     /// Is COMMAND wanted?
     pub commands: bool,
 }
@@ -127,8 +132,10 @@ impl Plan<'_> {
         let mut victims: Vec<i64> = self.predecessor.into_iter().collect();
         if self.predecessor.is_none() && named.is_ok() {
             let list = connection.call(&["CLIENT", "LIST"]).await.map_err(unreachable)?;
-            victims = namesakes(list.as_bytes().unwrap_or_default(), self.name, id);
+            let list = list.as_bytes().unwrap_or_default();
+            victims = [self.name, self.own_name].iter().flat_map(|name| namesakes(list, name, id)).collect();
         }
+        victims.extend_from_slice(self.given_up);
         for victim in victims.into_iter().filter(|victim| Some(*victim) != id) {
             let victim = victim.to_string();
             let killed = connection.call(&["CLIENT", "KILL", "ID", &victim]).await.map_err(unreachable)?;
@@ -141,6 +148,16 @@ impl Plan<'_> {
         }
         Ok(id)
     }
+}
+
+/// How the lane of `store` is called.
+pub fn lane_name(instance: &str, store: StoreId) -> String {
+    format!("multistore:{instance}:{store}")
+}
+
+/// How connections of clients' own to `store` are called.
+pub fn own_name(instance: &str, store: StoreId) -> String {
+    format!("multistore-own:{instance}:{store}")
 }
 
 /// Where the store is now: its address, or what the sentinels say.

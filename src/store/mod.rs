@@ -3,6 +3,7 @@
 pub mod connection;
 pub mod dedicated;
 pub mod driver;
+pub mod given_up;
 pub mod handshake;
 pub mod pool;
 pub mod sentinel;

@@ -11,12 +11,16 @@ use crate::sequencer::lane::{Context, DownReason};
 use crate::stage::StoreId;
 
 use super::dedicated::{Dedicated, DedicatedError};
+use super::given_up::GivenUp;
+use super::handshake::own_name;
 
 /// The dedicated connections of an instance.
 pub struct Pool {
     idle: RefCell<Vec<Dedicated>>,
     out: Cell<usize>,
     metrics: Arc<InstanceMetrics>,
+    /// Connections that are to be ended.
+    pub given_up: GivenUp,
 }
 
 /// A dedicated connection on loan. Given back when dropped, if it is clean.
@@ -59,7 +63,7 @@ impl Drop for Seat {
 impl Pool {
     /// An empty pool.
     pub fn new(metrics: Arc<InstanceMetrics>) -> Pool {
-        Pool { idle: RefCell::default(), out: Cell::new(0), metrics }
+        Pool { idle: RefCell::default(), out: Cell::new(0), metrics, given_up: GivenUp::default() }
     }
 
     /// The connections of `store` are of no use any more.
@@ -94,7 +98,13 @@ impl Pool {
                 return Ok(Loan { connection: Some(connection), seat });
             }
         }
-        let mut connection = Dedicated::dial(store, config.store(store), config.connect_timeout).await?;
+        let mut connection = Dedicated::dial(
+            store,
+            &own_name(&instance.name, store),
+            config.store(store),
+            config.connect_timeout,
+        )
+        .await?;
         connection.enter(context, &limits, config.reply_timeout).await?;
         Ok(Loan { connection: Some(connection), seat })
     }
@@ -108,7 +118,13 @@ impl Pool {
                 return Ok(Loan { connection: Some(connection), seat });
             }
         }
-        let connection = Dedicated::dial(store, config.store(store), config.connect_timeout).await?;
+        let connection = Dedicated::dial(
+            store,
+            &own_name(&instance.name, store),
+            config.store(store),
+            config.connect_timeout,
+        )
+        .await?;
         Ok(Loan { connection: Some(connection), seat })
     }
 
@@ -121,7 +137,13 @@ impl Pool {
     ) -> Result<Loan, DedicatedError> {
         let config = instance.config();
         let seat = Seat::take(instance)?;
-        let mut connection = Dedicated::dial(store, config.store(store), config.connect_timeout).await?;
+        let mut connection = Dedicated::dial(
+            store,
+            &own_name(&instance.name, store),
+            config.store(store),
+            config.connect_timeout,
+        )
+        .await?;
         connection.speak(proto, &instance.reply_limits(), config.reply_timeout).await?;
         connection.spoil();
         Ok(Loan { connection: Some(connection), seat })
@@ -131,7 +153,13 @@ impl Pool {
     pub async fn bare(instance: &Rc<Instance>, store: StoreId) -> Result<Loan, DedicatedError> {
         let config = instance.config();
         let seat = Seat::take(instance)?;
-        let mut connection = Dedicated::dial_bare(store, config.store(store), config.connect_timeout).await?;
+        let mut connection = Dedicated::dial_bare(
+            store,
+            &own_name(&instance.name, store),
+            config.store(store),
+            config.connect_timeout,
+        )
+        .await?;
         connection.spoil();
         Ok(Loan { connection: Some(connection), seat })
     }

@@ -198,8 +198,12 @@ impl Redis {
                 out.extend_from_slice(encode::OK);
             }
             (b"CLIENT", None) => {
-                let id = std::str::from_utf8(&words[2]).ok().and_then(|id| id.parse().ok()).unwrap_or(0);
-                encode::int(out, i64::from(self.unblock(id)));
+                let id = words.last().and_then(|id| std::str::from_utf8(id).ok()?.parse().ok()).unwrap_or(0);
+                let found = match words[1].as_slice() {
+                    b"KILL" => self.conns.remove(&id).is_some(),
+                    _ => self.unblock(id),
+                };
+                encode::int(out, i64::from(found));
             }
             _ => match self.run(conn, words, now, out) {
                 Some(()) => {}

@@ -284,6 +284,16 @@ impl World {
         }
     }
 
+    /// As `store::given_up`: the client's own connection is not heard any more, and the store may still run what it has.
+    fn give_up(&mut self, id: u64) {
+        let Some((store, conn)) = self.peers.get_mut(&id).and_then(|peer| peer.own.take()) else { return };
+        if self.stores[store.index()].conns.contains_key(&conn) {
+            self.ghosts.push((store, conn));
+            drop(self.core.end_connection(store, conn as i64));
+            self.settle();
+        }
+    }
+
     /// Replies on the client's own connection; None: it is gone.
     fn own_replies(&mut self, id: u64, count: usize) -> Option<Vec<Vec<u8>>> {
         let (store, conn) = self.peers.get(&id)?.own?;
@@ -441,13 +451,17 @@ async fn block_on_store(
     .await?;
     let mut world = world.borrow_mut();
     let world = &mut *world;
-    world.release(id);
+    world.core.set_now(world.now);
+    if outcome.is_some() {
+        world.release(id);
+    } else {
+        world.give_up(id);
+    }
     let (key, db) = (world.peers[&id].key, world.peers[&id].db);
     if let Some(peer) = world.peers.get_mut(&id) {
         peer.hears_flips = false;
         peer.timer = None;
     }
-    world.core.set_now(world.now);
     let nil = |reply: &[u8]| matches!(reply, b"*-1\r\n" | b"$-1\r\n" | b"_\r\n");
     if outcome.as_deref().is_some_and(|reply| moving && nil(reply)) {
         world.core.step_back(key, None);
@@ -679,6 +693,9 @@ async fn run_fenced(
         peer.exchanging = false;
         peer.leaving
     });
+    if replies.is_none() {
+        world.give_up(id);
+    }
     if !fenced && work.writes {
         let key = world.peers[&id].key;
         world.core.step_back(key, Some((&work.frame, work.scope, context.db)));
@@ -687,10 +704,6 @@ async fn run_fenced(
     let Some(replies) = replies else {
         if fenced {
             world.core.doubt_effect(&work.footprint, &work.frame, work.scope, context.db);
-        }
-        if let Some((store, conn)) = world.peers.get_mut(&id).and_then(|peer| peer.own.take()) {
-            // Spoilt, not heard of any more: the store may still run what it has.
-            world.ghosts.push((store, conn));
         }
         return Ok(Err(world.core.failure_frame(world.core.default_store(), Failure::Lost)));
     };

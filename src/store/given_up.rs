@@ -1,0 +1,63 @@
+//! Connections that were given up amid a request.
+//!
+//! What such a connection has sent may sit in the socket of a store that hangs, and be executed when it goes on: behind
+//! newer writes of the lane. So it is ended: by a CLIENT KILL in the lane, which whatever comes later in the order stands
+//! behind; and where that is lost with the lane, by the next one before it carries anything.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use tokio::task::spawn_local;
+
+use crate::instance::Instance;
+use crate::stage::StoreId;
+
+/// Connections that are not known to be ended, by store: their CLIENT IDs.
+#[derive(Debug, Default)]
+pub struct GivenUp {
+    ids: RefCell<[Vec<i64>; 2]>,
+}
+
+/// Of so many connections to a store it is remembered that they were given up. Each has cost its client `reply_timeout`.
+const MAX_GIVEN_UP: usize = 10_000;
+
+// === impl GivenUp ===
+
+impl GivenUp {
+    /// The connections to `store` that may still be executed.
+    pub fn of(&self, store: StoreId) -> Vec<i64> {
+        self.ids.borrow()[store.index()].clone()
+    }
+
+    /// These connections to `store` are ended.
+    pub fn ended(&self, store: StoreId, ids: &[i64]) {
+        self.ids.borrow_mut()[store.index()].retain(|id| !ids.contains(id));
+    }
+
+    fn add(&self, store: StoreId, id: i64) {
+        let ids = &mut self.ids.borrow_mut()[store.index()];
+        if ids.len() >= MAX_GIVEN_UP {
+            ids.remove(0);
+        }
+        ids.push(id);
+    }
+}
+
+/// A connection to `store` was given up before it answered. To be called before anybody else gets at the keys of its
+/// request.
+pub fn give_up(instance: &Rc<Instance>, store: StoreId, id: Option<i64>) {
+    let Some(id) = id else { return };
+    instance.pool.given_up.add(store, id);
+    let answer = instance.core_mut().end_connection(store, id);
+    instance.settle();
+    let instance = Rc::downgrade(instance);
+    spawn_local(async move {
+        let answered = match answer {
+            Some(answer) => matches!(answer.await, Ok(Ok(_))),
+            None => false,
+        };
+        if let Some(instance) = instance.upgrade().filter(|_| answered) {
+            instance.pool.given_up.ended(store, &[id]);
+        }
+    });
+}

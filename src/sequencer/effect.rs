@@ -24,6 +24,7 @@ impl Sequencer {
             told_at = self
                 .must_be_gone(&effect.footprint, effect.scope, effect.expiry)
                 .then(|| self.lane(other).appended());
+            self.put_flip_behind();
         }
         self.serve_parked(&effect.footprint, usize::MAX);
         told_at

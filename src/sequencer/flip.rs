@@ -22,7 +22,7 @@ pub struct HeldFlip {
 pub(super) struct PendingFlip {
     stage: Stage,
     since: u64,
-    /// What was in the lanes when it took its place.
+    /// The ends of the lanes when the last was placed that comes before it.
     tails: [u64; 2],
 }
 
@@ -145,6 +145,14 @@ impl Sequencer {
             self.flip_not_before = self.now + BETWEEN_BARRIERS_MICROS;
             self.drop_pending();
             self.release_held();
+        }
+    }
+
+    /// A fence that the change of stage waits for has had its effect placed: that comes before the change, too.
+    pub(super) fn put_flip_behind(&mut self) {
+        let tails = StoreId::ALL.map(|store| self.lane(store).appended());
+        if let Some(pending) = &mut self.pending_flip {
+            pending.tails = tails;
         }
     }
 

@@ -231,8 +231,6 @@ pub struct Op {
     pub due: u64,
     /// When its one key is to end, if it was carried out at once; 0: it sets no end.
     pub end: u64,
-    /// When the first of the two stores answered.
-    pub first_at: u64,
     /// Database and protocol.
     pub context: Context,
     /// The request, where the second store may have to be asked later; else empty.
@@ -373,7 +371,6 @@ impl Op {
             relative: false,
             due: super::ends::NEVER,
             end: 0,
-            first_at: 0,
             context: Context { db: 0, proto: Proto::Resp2 },
             request: SmallVec::new(),
             batch: None,

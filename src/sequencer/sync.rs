@@ -227,14 +227,12 @@ impl Sequencer {
         self.doubt(&touched, db, behind);
     }
 
-    /// A write that counts its time to live from when it runs has run at times too far apart.
+    /// A store has answered a write that counts its time to live from when it runs. That was at any time since it was
+    /// placed: if this is long ago, the stores may have run it at times too far apart.
     pub(super) fn note_delay(&mut self, key: OpKey) {
-        let now = self.now;
         let tolerance = self.settings.ttl_tolerance.as_micros() as u64;
-        let Some(op) = self.ops.get_mut(key) else { return };
-        if op.first_at == 0 {
-            op.first_at = now;
-        } else if now.saturating_sub(op.first_at) > tolerance {
+        let Some(op) = self.ops.get(key) else { return };
+        if self.now.saturating_sub(op.started) > tolerance {
             self.doubt_op(key);
         }
     }

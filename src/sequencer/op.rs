@@ -422,7 +422,6 @@ impl Op {
             relative,
             due,
             end,
-            first_at,
             context: to_context,
             request,
             batch,
@@ -441,7 +440,7 @@ impl Op {
             *flag = false;
         }
         *streaming = None;
-        (*due, *end, *first_at) = (super::ends::NEVER, 0, 0);
+        (*due, *end) = (super::ends::NEVER, 0);
         (*kept, *kept_for_client) = (0, 0);
     }
 

@@ -211,7 +211,7 @@ impl Sequencer {
             self.failed(key, store, Failure::NotSent);
             return;
         }
-        if let Some(failure) = self.refusal(store, request.len()) {
+        if let Some(failure) = self.refusal_beyond(store, request.len(), u64::MAX) {
             self.failed(key, store, failure);
             return;
         }

@@ -88,13 +88,10 @@ impl Sequencer {
     #[cold]
     fn send_where_taken(&mut self, key: OpKey, frame: &[u8], stores: &[StoreId], replies: u32) {
         let default = self.default_store();
-        let mut failures = StoreId::ALL.map(|store| self.refusal(store, frame.len()));
+        let Some(op) = self.ops.get(key) else { return };
+        let most = self.lag_borne_by(op);
+        let mut failures = StoreId::ALL.map(|store| self.refusal_beyond(store, frame.len(), most));
         let Some(op) = self.ops.get_mut(key) else { return };
-        // Whoever is held until the other store has told what only it knows waits for it to catch up, too.
-        if matches!(op.owner, Owner::CopyRead(_)) {
-            let other = &mut failures[default.other().index()];
-            *other = other.filter(|failure| *failure == Failure::Down);
-        }
         if op.write
             && stores.contains(&default)
             && let Some(failure) = failures[default.index()]
@@ -120,6 +117,11 @@ impl Sequencer {
     /// Why `store` can't take a request of `bytes` now, if it can't.
     #[inline]
     pub(super) fn refusal(&self, store: StoreId, bytes: usize) -> Option<Failure> {
+        self.refusal_beyond(store, bytes, self.settings.lag_max)
+    }
+
+    /// The same where the other store may have so much queued.
+    pub(super) fn refusal_beyond(&self, store: StoreId, bytes: usize, most: u64) -> Option<Failure> {
         let lane = self.lane(store);
         if !lane.accepts() {
             return Some(Failure::Down);
@@ -129,8 +131,20 @@ impl Sequencer {
             let full = queued > 0 && queued + bytes as u64 > self.settings.queue_max;
             return full.then_some(Failure::QueueFull);
         }
-        let lagging = queued > self.settings.lag_max && self.settings.on_lag == OnLag::Repair;
+        let lagging = queued > most && self.settings.on_lag == OnLag::Repair;
         lagging.then_some(Failure::QueueFull)
+    }
+
+    /// How much may be queued for the other store when this is? Who needs what only that one may have waits for it to
+    /// catch up: copies of keys, of which few are under way, and reads that the primary may have to leave to it, of which
+    /// each client has few outstanding.
+    fn lag_borne_by(&self, op: &Op) -> u64 {
+        let leaves = |default| default == StoreId::Primary;
+        match (op.owner, op.policy) {
+            (Owner::CopyRead(_), _) => u64::MAX,
+            (_, Policy::Lookup { default, .. } | Policy::Merge { default }) if leaves(default) => u64::MAX,
+            _ => self.settings.lag_max,
+        }
     }
 
     /// A request of the proxy's own to one store; the receiver gets the reply frame.

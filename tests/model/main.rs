@@ -20,8 +20,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use world::Kit;
 
 /// Seeds of schedules that have failed.
-const REGRESSIONS: &[u64] =
-    &[1790, 3483, 4679, 7531, 8890, 14209, 16990, 17707, 23783, 27675, 30293, 33726, 42654, 55936, 56641];
+const REGRESSIONS: &[u64] = &[
+    1790, 3483, 4679, 7531, 8890, 14209, 16990, 17707, 23783, 27675, 30293, 33726, 42654, 55936, 56641,
+    67601, 74837, 96309, 103207, 104174, 117276, 120553,
+];
 /// What a usual run of the tests tries.
 const USUAL: std::ops::Range<u64> = 1..1501;
 /// Failures after which a run gives up.

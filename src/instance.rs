@@ -372,6 +372,11 @@ impl Instance {
         self.lane_drop[store.index()].notified().await;
     }
 
+    /// Drops the connection of `store`, if there is one.
+    pub fn drop_lane(&self, store: StoreId) {
+        self.lane_drop[store.index()].notify_waiters();
+    }
+
     /// Takes what the lane of `store` wants to send; `into` is empty and its capacity is reused.
     pub fn take_lane_output(&self, store: StoreId, into: &mut Vec<u8>) {
         self.lane_woken[store.index()].set(false);
@@ -457,7 +462,7 @@ impl Instance {
                 let lane = core.lane(store);
                 // What says on another connection that it is busy has not gone: its script ends, or is killed.
                 if lane.is_silent_since(now.saturating_sub(lane_timeout)) && !self.is_busy(store, lane) {
-                    self.lane_drop[store.index()].notify_waiters();
+                    self.drop_lane(store);
                 }
             }
         }

@@ -133,12 +133,12 @@ impl Session {
                 Err(error) => return Ok(Err(error)),
             };
             // What stood in its way may have been a change of stage: another store may lack something now.
-            let stands = self.instance.core().flips() == flips;
-            if stands && writes {
+            if writes && self.instance.core().flips() == flips {
                 return Ok(Ok(fenced));
             }
+            // A change of stage may have waited for this fence.
             self.lower_fence(fenced);
-            if stands {
+            if !writes && self.instance.core().flips() == flips {
                 return Ok(Ok(false));
             }
         }

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use tokio::task::spawn_local;
 
 use crate::instance::Instance;
+use crate::sequencer::op::Failure;
 use crate::stage::StoreId;
 
 /// Connections that are not known to be ended, by store: their CLIENT IDs.
@@ -52,12 +53,14 @@ pub fn give_up(instance: &Rc<Instance>, store: StoreId, id: Option<i64>) {
     instance.settle();
     let instance = Rc::downgrade(instance);
     spawn_local(async move {
-        let answered = match answer {
-            Some(answer) => matches!(answer.await, Ok(Ok(_))),
-            None => false,
-        };
-        if let Some(instance) = instance.upgrade().filter(|_| answered) {
-            instance.pool.given_up.ended(store, &[id]);
+        let Some(answer) = answer else { return };
+        let told = answer.await;
+        let Some(instance) = instance.upgrade() else { return };
+        match told {
+            Ok(Ok(_)) => instance.pool.given_up.ended(store, &[id]),
+            // What stood behind it in the order may be sent yet: by the next lane, which ends this connection first.
+            Ok(Err(Failure::NotSent)) => instance.drop_lane(store),
+            Ok(Err(_)) | Err(_) => {}
         }
     });
 }

@@ -113,3 +113,25 @@ fn the_other_store_s_lag_slows_clients_down_where_that_is_asked_for_and_lets_the
     }
     pair.assert_equal_stores();
 }
+
+#[test]
+fn what_was_given_up_is_not_executed_behind_newer_writes() {
+    for stage in Stage::ALL.into_iter().filter(|stage| stage.is_dual()) {
+        let settings = ["reply_timeout = \"300ms\"", "lane_timeout = \"60s\""];
+        let pair = Pair::start_with(stage, &settings);
+        let (mut watcher, mut writer) = (pair.client(), pair.client());
+        writer.words("SET key older");
+        for command in ["WATCH another", "MULTI", "SET key old"] {
+            watcher.words(command);
+        }
+        pair.default_store(stage).stop_signal();
+        // The store will look at its lane first, for the question whether it is there came before EXEC.
+        poll_until(SOON, "a question", || pair.instance_lane_depth(stage.default_store()) >= 1);
+        assert!(fails(&watcher.words("EXEC")), "{stage}");
+        assert!(fails(&writer.words("SET key new")), "{stage}");
+        pair.default_store(stage).cont();
+        poll_until(SOON, "an answer", || writer.words("GET key") == Value::from("new"));
+        pair.assert_equal_stores();
+        assert_eq!(writer.words("GET key"), "new".into(), "{stage}");
+    }
+}

@@ -22,7 +22,7 @@ use world::Kit;
 /// Seeds of schedules that have failed.
 const REGRESSIONS: &[u64] = &[
     1790, 3483, 4679, 7531, 8890, 14209, 16990, 17707, 23783, 27675, 30293, 33726, 42654, 55936, 56641,
-    67601, 74837, 96309, 103207, 104174, 117276, 120553,
+    67601, 74837, 96309, 103207, 104174, 117276, 120553, 205808,
 ];
 /// What a usual run of the tests tries.
 const USUAL: std::ops::Range<u64> = 1..1501;

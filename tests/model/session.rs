@@ -753,12 +753,11 @@ async fn take_place(
             Ok(fenced) => fenced,
             Err(error) => return Ok(Err(error)),
         };
-        let stands = world.borrow().core.flips() == flips;
-        if stands && writes {
+        if writes && world.borrow().core.flips() == flips {
             return Ok(Ok(fenced));
         }
         world.borrow_mut().lower_fence(id, fenced);
-        if stands {
+        if !writes && world.borrow().core.flips() == flips {
             return Ok(Ok(false));
         }
     }

@@ -98,15 +98,15 @@ impl Sequencer {
         self.end_copy(key, None);
     }
 
-    /// The primary has a value of its own, which counts: the secondary is the one behind.
+    /// The primary has a value of its own. What counts is what the default store has: the other one is behind.
     fn kept_its_own(&mut self, key: CopyKey) {
         let Some(copy) = self.copies.get(key) else { return };
-        let (hash, db, behind) = (copy.hash, copy.db, copy.from);
+        let (hash, db, behind) = (copy.hash, copy.db, self.default_store().other());
         // What was placed since nothing was to be taken over may have carried the value on, on one store only.
         let touched = Touched::key(hash, &copy.key);
         self.settle_key(hash);
         self.doubt(&touched, db, behind);
-        // Not cold: the primary had it, and when it is gone there, it is gone.
+        // Not cold: where the primary counts it had it, and when it is gone there, it is gone.
         self.known.warm(hash);
         self.end_copy(key, None);
     }
@@ -228,8 +228,10 @@ impl Sequencer {
             }
             // Whether the default store has it now shows when it is needed again.
             (false, true, Sync::Unknown | Sync::Suspect(_)) => {}
-            // The default store counts, whatever it has.
-            (false, true, Sync::InSync) => self.known.doubt(copy.hash, copy.db, &copy.key, copy.from, now),
+            // The default store counts, whatever it has, and whichever it is by now.
+            (false, true, Sync::InSync) => {
+                self.known.doubt(copy.hash, copy.db, &copy.key, default.other(), now);
+            }
             // The default store goes on alone for this key: what it writes is copied back. Where nobody waits any more,
             // whoever needs the key next has it copied again.
             (false, false, _) if copy.hydration.is_some() && self.is_waited_for(copy.hash) => {

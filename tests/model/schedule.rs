@@ -238,10 +238,10 @@ impl Schedule {
         // As the instance ticks: not once for a long time.
         let step = if millis > 100 { millis / 4 } else { millis };
         let until = world.now + millis * 1000;
-        // Who waits for a secondary that is slow waits no longer than `reply_timeout`.
-        world.refused |= millis >= 1_000 && world.core.lane(StoreId::Secondary).depth() > 0;
-        world.taint();
         while world.now < until {
+            // Who waits for a secondary that is slow waits no longer than `reply_timeout`.
+            world.refused |= millis >= 1_000 && world.core.lane(StoreId::Secondary).depth() > 0;
+            world.taint();
             world.now += step * 1000;
             world.tick();
         }

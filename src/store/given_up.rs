@@ -13,13 +13,13 @@ use crate::instance::Instance;
 use crate::sequencer::op::Failure;
 use crate::stage::StoreId;
 
-/// Connections that are not known to be ended, by store: their CLIENT IDs.
+/// Connections that are not known to be ended: where they lead, and their CLIENT IDs.
 #[derive(Debug, Default)]
 pub struct GivenUp {
-    ids: RefCell<[Vec<i64>; 2]>,
+    ids: RefCell<Vec<(StoreId, i64)>>,
 }
 
-/// Of so many connections to a store it is remembered that they were given up. Each has cost its client `reply_timeout`.
+/// Of so many connections it is remembered that they were given up. Each has cost its client `reply_timeout`.
 const MAX_GIVEN_UP: usize = 10_000;
 
 // === impl GivenUp ===
@@ -27,20 +27,20 @@ const MAX_GIVEN_UP: usize = 10_000;
 impl GivenUp {
     /// The connections to `store` that may still be executed.
     pub fn of(&self, store: StoreId) -> Vec<i64> {
-        self.ids.borrow()[store.index()].clone()
+        self.ids.borrow().iter().filter(|(of, _)| *of == store).map(|(_, id)| *id).collect()
     }
 
     /// These connections to `store` are ended.
     pub fn ended(&self, store: StoreId, ids: &[i64]) {
-        self.ids.borrow_mut()[store.index()].retain(|id| !ids.contains(id));
+        self.ids.borrow_mut().retain(|(of, id)| *of != store || !ids.contains(id));
     }
 
     fn add(&self, store: StoreId, id: i64) {
-        let ids = &mut self.ids.borrow_mut()[store.index()];
+        let mut ids = self.ids.borrow_mut();
         if ids.len() >= MAX_GIVEN_UP {
             ids.remove(0);
         }
-        ids.push(id);
+        ids.push((store, id));
     }
 }
 

@@ -210,8 +210,9 @@ section! {
     pub struct StoreTable {
         /// The URL.
         url: String = required("redis://127.0.0.1:7001"), Restart;
-        /// The ACL user, in whose name the commands of all clients run: let it have every command (CLIENT TRACKING as
-        /// well, which tells the proxy what scripts change) and every key.
+        /// The ACL user, in whose name the commands of all clients run: let it have every key and every command, also
+        /// CLIENT TRACKING, which tells the proxy what scripts change, and CLIENT KILL, with which it ends its own
+        /// connections that were lost.
         username: Option<String> = optional("multistore"), Restart;
         /// The password. One of the following two keeps it out of this file.
         password: Option<Secret> = optional("secret"), Restart;

@@ -112,6 +112,15 @@ impl Instance {
         core.doubt_unnamed(source.other());
     }
 
+    /// A connection before this one could not be ended, since the store refused with `error`: writes that it has sent may
+    /// have been executed behind newer ones.
+    pub fn store_haunted(&self, store: StoreId, error: &str) {
+        tracing::warn!(instance = %self.name, store = %store,
+            "CLIENT KILL of the previous connection was refused ({error}): what it has sent may be executed behind newer \
+             writes; the stores are compared as a whole; give the proxy's user the right to CLIENT KILL");
+        self.core_mut().owe_walk();
+    }
+
     /// An operator says which store is right: the other one is made equal to it. Only while dual. The answer is for
     /// people.
     pub fn repair_from(&self, right: StoreId) -> Result<String, String> {

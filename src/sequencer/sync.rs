@@ -335,7 +335,7 @@ impl Sequencer {
     }
 
     /// Keys that no command declared may have been written on one store only.
-    pub(super) fn owe_walk(&mut self) {
+    pub fn owe_walk(&mut self) {
         self.owes_walk |= self.stage().is_dual() && self.settings.hydrate;
     }
 

@@ -117,8 +117,8 @@ impl Driver {
         self.predecessor = ready.client_id;
         let (reader, writer) = split(ready.socket);
         self.instance.store_up(self.store, ready.identity, ready.hello, ready.has_resp3, ready.commands);
-        for warning in ready.warnings {
-            tracing::warn!(instance = %self.instance.name, store = %self.store, "{warning}");
+        if let Some(error) = ready.haunted {
+            self.instance.store_haunted(self.store, &error);
         }
         let writer = Rc::new(writer);
         let writing = tokio::task::spawn_local(write(self.instance.clone(), self.store, writer.clone()));

@@ -5,6 +5,7 @@
 //! this is (INFO), and that it is ready to serve (PING).
 
 use std::hash::{BuildHasher, RandomState};
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::command::LiveCommand;
@@ -52,8 +53,8 @@ pub struct Ready {
     pub has_resp3: bool,
     /// Its COMMAND, when asked for.
     pub commands: Vec<LiveCommand>,
-    /// Something that an operator should know, but that stops nothing.
-    pub warnings: Vec<String>,
+    /// Why a predecessor could not be ended: what it has sent may be executed behind newer writes.
+    pub haunted: Option<String>,
 }
 
 /// What is to be said.
@@ -85,8 +86,7 @@ impl Plan<'_> {
         let hello3 = connection.call_raw(&["HELLO", "3"]).await.map_err(unreachable)?;
         let hello2 = connection.call_raw(&["HELLO", "2"]).await.map_err(unreachable)?;
         let has_resp3 = hello3.first() == Some(&b'%') && hello2.first() == Some(&b'*');
-        let mut warnings = Vec::new();
-        let client_id = self.introduce(&mut connection, &mut warnings).await?;
+        let (client_id, haunted) = self.introduce(&mut connection).await?;
         ask_ready(&mut connection).await?;
         let identity = identify(&mut connection, self.config.database).await?;
         let follows = matches!(self.config.endpoint, crate::config::Endpoint::Sentinel(_));
@@ -117,16 +117,15 @@ impl Plan<'_> {
             hello: [hello2, hello3],
             has_resp3,
             commands,
-            warnings,
+            haunted,
         })
     }
 
-    /// Names the connection and ends its predecessors.
+    /// Names the connection and ends its predecessors. Its CLIENT ID, and the store's error where one was not ended.
     async fn introduce(
         &self,
         connection: &mut Connection,
-        warnings: &mut Vec<String>,
-    ) -> Result<Option<i64>, DownReason> {
+    ) -> Result<(Option<i64>, Option<String>), DownReason> {
         let named = connection.call(&["CLIENT", "SETNAME", self.name]).await.map_err(unreachable)?;
         let id = connection.call(&["CLIENT", "ID"]).await.map_err(unreachable)?.as_i64();
         let mut victims: Vec<i64> = self.predecessor.into_iter().collect();
@@ -136,17 +135,13 @@ impl Plan<'_> {
             victims = [self.name, self.own_name].iter().flat_map(|name| namesakes(list, name, id)).collect();
         }
         victims.extend_from_slice(self.given_up);
+        let mut haunted = None;
         for victim in victims.into_iter().filter(|victim| Some(*victim) != id) {
             let victim = victim.to_string();
             let killed = connection.call(&["CLIENT", "KILL", "ID", &victim]).await.map_err(unreachable)?;
-            if let Some(error) = killed.error_text() {
-                warnings.push(format!(
-                    "CLIENT KILL of the previous connection was refused ({error}): bytes of it that are still on \
-                     their way may be executed after newer writes"
-                ));
-            }
+            haunted = haunted.or(killed.error_text().map(Cow::into_owned));
         }
-        Ok(id)
+        Ok((id, haunted))
     }
 }
 

@@ -4,8 +4,8 @@
 //! called (CLIENT SETNAME), that no predecessor still writes (CLIENT KILL, awaited), which server
 //! this is (INFO), and that it is ready to serve (PING).
 
-use std::hash::{BuildHasher, RandomState};
 use std::borrow::Cow;
+use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use crate::command::LiveCommand;

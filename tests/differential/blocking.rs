@@ -5,24 +5,25 @@ use crate::support::*;
 
 #[test]
 fn timeouts_and_errors_of_blocking_commands() {
+    // Long enough for both to see a socket's end before the time is up, on a busy machine too.
     let texts = [
-        "BLPOP l 0.01\nBRPOP l m 0.01\nBRPOPLPUSH l m 0.01\nBLMOVE l m LEFT RIGHT 0.01\nBZPOPMIN z 0.01\nBZPOPMAX z y 0.01\n\
-         BLMPOP 0.01 1 l LEFT\nBZMPOP 0.01 1 z MIN\nXREAD BLOCK 10 STREAMS s $\nXREAD BLOCK 10 STREAMS s 0",
-        "HELLO 3\nBLPOP l 0.01\nBRPOPLPUSH l m 0.01\nBZPOPMIN z 0.01\nBLMPOP 0.01 1 l LEFT\nXREAD BLOCK 10 STREAMS s $",
+        "BLPOP l 0.06\nBRPOP l m 0.06\nBRPOPLPUSH l m 0.06\nBLMOVE l m LEFT RIGHT 0.06\nBZPOPMIN z 0.06\nBZPOPMAX z y 0.06\n\
+         BLMPOP 0.06 1 l LEFT\nBZMPOP 0.06 1 z MIN\nXREAD BLOCK 60 STREAMS s $\nXREAD BLOCK 60 STREAMS s 0",
+        "HELLO 3\nBLPOP l 0.06\nBRPOPLPUSH l m 0.06\nBZPOPMIN z 0.06\nBLMPOP 0.06 1 l LEFT\nXREAD BLOCK 60 STREAMS s $",
         "BLPOP l x\nBLPOP l -1\nBLPOP l\nBLPOP\nBLPOP l 1e400\nBLPOP l inf\nBLPOP l nan\nBLPOP l 99999999999999999999\nPING",
-        "BRPOPLPUSH l m x\nBRPOPLPUSH l m -1\nBLMOVE l m UP DOWN 0\nBLMOVE l m LEFT RIGHT x\nBLMPOP x 1 l LEFT\nBLMPOP 0.01 0 l LEFT\n\
-         BLMPOP 0.01 x l LEFT\nBLMPOP 0.01 1 l UP\nBLMPOP 0.01 2 l LEFT\nBZMPOP 0.01 1 z LEFT\nXREAD BLOCK x STREAMS s $\nXREAD BLOCK -1 STREAMS s $\n\
-         XREAD BLOCK 10 STREAMS s\nXREAD BLOCK 10 STREAMS s bogus\nXREADGROUP GROUP g c BLOCK 10 STREAMS s >",
-        "BLPOP str 0.01\nBZPOPMIN str 0.01\nXREAD BLOCK 10 STREAMS str 0\nXREAD BLOCK 10 STREAMS str $\nBLPOP missing str 0.01\nBRPOPLPUSH str m 0.01",
-        "RPUSH l a b c\nBLPOP l 0\nBRPOP missing l 0\nBRPOPLPUSH l m 0\nLRANGE m 0 -1\nBLMPOP 0 2 l m LEFT COUNT 2\nRPUSH l x\nBLMOVE l str LEFT LEFT 0.01\nLRANGE l 0 -1",
+        "BRPOPLPUSH l m x\nBRPOPLPUSH l m -1\nBLMOVE l m UP DOWN 0\nBLMOVE l m LEFT RIGHT x\nBLMPOP x 1 l LEFT\nBLMPOP 0.06 0 l LEFT\n\
+         BLMPOP 0.06 x l LEFT\nBLMPOP 0.06 1 l UP\nBLMPOP 0.06 2 l LEFT\nBZMPOP 0.06 1 z LEFT\nXREAD BLOCK x STREAMS s $\nXREAD BLOCK -1 STREAMS s $\n\
+         XREAD BLOCK 60 STREAMS s\nXREAD BLOCK 60 STREAMS s bogus\nXREADGROUP GROUP g c BLOCK 60 STREAMS s >",
+        "BLPOP str 0.06\nBZPOPMIN str 0.06\nXREAD BLOCK 60 STREAMS str 0\nXREAD BLOCK 60 STREAMS str $\nBLPOP missing str 0.06\nBRPOPLPUSH str m 0.06",
+        "RPUSH l a b c\nBLPOP l 0\nBRPOP missing l 0\nBRPOPLPUSH l m 0\nLRANGE m 0 -1\nBLMPOP 0 2 l m LEFT COUNT 2\nRPUSH l x\nBLMOVE l str LEFT LEFT 0.06\nLRANGE l 0 -1",
         "ZADD z 1 a 2 b 3.5 c\nBZPOPMIN z 0\nBZPOPMAX missing z 0\nHELLO 3\nBZMPOP 0 1 z MIN",
-        "XADD s 1-1 f v\nXREAD BLOCK 0 STREAMS s 0\nXREAD BLOCK 10 STREAMS s $\nXGROUP CREATE s g 0\nXREADGROUP GROUP g c BLOCK 0 STREAMS s >\n\
-         XREADGROUP GROUP g c BLOCK 10 STREAMS s >\nXREADGROUP GROUP nope c BLOCK 10 STREAMS s >\nXREADGROUP GROUP g c BLOCK 10 STREAMS s 0",
-        "XADD s 1-1 f v\nXREAD BLOCK 1 STREAMS str s 0 $\nXREAD BLOCK 1 STREAMS str missing 2-1 $\nXREAD BLOCK 1 STREAMS s missing 0 $",
-        "0: CLIENT REPLY SKIP\n0: BLPOP l 0.01\nPING",
+        "XADD s 1-1 f v\nXREAD BLOCK 0 STREAMS s 0\nXREAD BLOCK 60 STREAMS s $\nXGROUP CREATE s g 0\nXREADGROUP GROUP g c BLOCK 0 STREAMS s >\n\
+         XREADGROUP GROUP g c BLOCK 60 STREAMS s >\nXREADGROUP GROUP nope c BLOCK 60 STREAMS s >\nXREADGROUP GROUP g c BLOCK 60 STREAMS s 0",
+        "XADD s 1-1 f v\nXREAD BLOCK 60 STREAMS str s 0 $\nXREAD BLOCK 60 STREAMS str missing 2-1 $\nXREAD BLOCK 60 STREAMS s missing 0 $",
+        "0: CLIENT REPLY SKIP\n0: BLPOP l 0.06\nPING",
         "WAIT 0 0\nWAIT 0 1\nWAIT 1 10\nWAIT x 0\nWAIT 0 x\nWAIT 0 -1\nWAIT\nWAITAOF 0 0 0\nPING",
-        "SET str w\nBLPOP l 0.01\nGET str\nBLPOP m 0.01\nINCR n",
-        "SELECT 1\nRPUSH l one\nSELECT 0\nBLPOP l 0.01\nSELECT 1\nBLPOP l 0.01",
+        "SET str w\nBLPOP l 0.06\nGET str\nBLPOP m 0.06\nINCR n",
+        "SELECT 1\nRPUSH l one\nSELECT 0\nBLPOP l 0.06\nSELECT 1\nBLPOP l 0.06",
     ];
     let talks: Vec<Talk> = texts.iter().map(|text| Talk::of(text)).collect();
     Bench::start().compare("SET str v", &talks);

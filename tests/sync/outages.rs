@@ -214,3 +214,28 @@ fn while_the_default_store_is_down_nobody_gets_a_write() {
         assert_eq!(pair.other_store(stage).words("DBSIZE"), 1.into(), "{stage}");
     }
 }
+
+/// What the lost connection has sent may be executed behind newer writes: that cannot be ruled out, so it is looked for.
+#[test]
+fn a_store_that_refuses_to_end_the_lost_connection_is_walked() {
+    for stage in DUAL {
+        let pair = Pair::eager(stage);
+        let other = stage.default_store().other();
+        let server = pair.server(other);
+        server.words("ACL SETUSER operator on nopass ~* &* +@all");
+        let mut operator = server.client();
+        operator.words("AUTH operator any");
+        pair.client().words("SET key value");
+        pair.assert_converges();
+        // As if a write had come late.
+        operator.words("SET key ghost");
+        operator.words("ACL SETUSER default -client|kill");
+        for line in
+            operator.words("CLIENT LIST").text().lines().filter(|line| line.contains("name=multistore:"))
+        {
+            let id = line.split(' ').next().and_then(|word| word.strip_prefix("id=")).expect("an id");
+            operator.words(&format!("CLIENT KILL ID {id}"));
+        }
+        pair.assert_both("GET key", "value");
+    }
+}

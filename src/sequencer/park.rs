@@ -303,10 +303,7 @@ impl Sequencer {
             }
             Plan::Copied | Plan::Hydrate => {
                 op.policy = Policy::Single(default);
-                let touched = op.touched.clone();
-                self.send_counted(op, frame, &[default], ATTEMPT_REPLIES);
-                // Before it has taken anything: what comes behind it may carry its keys' values on.
-                self.went_on_alone(&touched, context.db);
+                self.send_alone(op, frame, ATTEMPT_REPLIES, footprint, Scope::Keys);
             }
         }
     }

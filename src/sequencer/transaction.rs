@@ -102,9 +102,8 @@ impl Sequencer {
             Plan::Copied | Plan::Hydrate => {
                 let mut op = self.transaction_op(&transaction, Policy::Single(default));
                 op.write = transaction.writes;
-                self.send_counted(op, &transaction.frame, &[default], replies);
-                let db = transaction.context.db;
-                self.ran_alone(&transaction.footprint, &transaction.frame, transaction.scope, db);
+                let scope = transaction.scope;
+                self.send_alone(op, &transaction.frame, replies, &transaction.footprint, scope);
             }
         }
         if transaction.writes {

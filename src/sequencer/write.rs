@@ -97,13 +97,31 @@ impl Sequencer {
         let mut op = self.new_op(submission, Policy::Single(self.default_store()));
         op.write = true;
         op.touched = named(&submission.footprint, &submission.frame);
-        self.send(op, &submission.frame, &[self.default_store()]);
-        self.ran_alone(&submission.footprint, &submission.frame, submission.scope, submission.context.db);
+        self.send_alone(op, &submission.frame, 1, &submission.footprint, submission.scope);
         self.wrote(submission);
     }
 
+    /// Sends a write to the default store alone, before anything that it takes is known: what comes behind it may carry
+    /// its keys' values on. Where the default store cannot take it nobody gets it, and what is known of its keys stands:
+    /// of one in which the default store is behind, only the other one has what counts.
+    pub(super) fn send_alone(
+        &mut self,
+        op: Op,
+        frame: &[u8],
+        replies: u32,
+        footprint: &Footprint,
+        scope: Scope,
+    ) {
+        let (default, db) = (self.default_store(), op.context.db);
+        let taken = self.refusal(default, frame.len()).is_none();
+        self.send_counted(op, frame, &[default], replies);
+        if taken {
+            self.ran_alone(footprint, frame, scope, db);
+        }
+    }
+
     /// The default store alone gets this, in its lane: the other one is behind in what it writes, named or not.
-    pub(super) fn ran_alone(&mut self, footprint: &Footprint, frame: &[u8], scope: Scope, db: u32) {
+    fn ran_alone(&mut self, footprint: &Footprint, frame: &[u8], scope: Scope, db: u32) {
         if !scope.is_named() {
             self.went_on_alone(&named(footprint, frame), db);
             self.wrote_unnamed(frame, scope, db);

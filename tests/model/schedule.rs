@@ -272,6 +272,7 @@ impl Schedule {
             || core.held_flip().is_some()
             || world.flags != world.core.flags().stage();
         world.books.lossy |= !keeps && counts;
+        world.warm &= keeps || store == StoreId::Secondary;
         world.stores[store.index()].kill(keeps);
         let now = world.now;
         self.restart[store.index()] = now + world.dice.below(4_000) as u64 * 1000;

@@ -106,7 +106,8 @@ pub struct World {
     announced: Stage,
     /// A store has refused something at some time.
     pub refused: bool,
-    /// The primary had everything from the beginning.
+    /// The primary had everything from the beginning, and has not lost it: as long as nobody has noticed, it may become
+    /// the default store.
     pub warm: bool,
     pub problems: Vec<String>,
 }

@@ -25,6 +25,7 @@ use crate::stage::StoreId;
 use super::Sequencer;
 use super::fence::{Footprint, KeyRef};
 use super::knowledge::{History, Sync};
+use super::op::Owner;
 
 use group::Group;
 pub use group::GroupKey;
@@ -167,6 +168,12 @@ impl Copies {
         let copy = self.slab.remove(key.index as usize);
         self.by_hash.remove(&copy.hash);
         Some(copy)
+    }
+
+    /// Is this the write of a copy that keeps what the store has? Only its answer tells what the store holds now, and
+    /// from when a time to live has counted there.
+    pub fn must_be_heard_of(&self, owner: Owner) -> bool {
+        matches!(owner, Owner::CopyWrite(key) if self.get(key).is_some_and(|copy| copy.applied && !copy.replace))
     }
 
     /// Copies by pieces that no client waits for.

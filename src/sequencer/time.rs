@@ -28,7 +28,9 @@ impl Sequencer {
         let timeout = self.settings.reply_timeout.as_micros() as u64;
         let Some(before) = self.now.checked_sub(timeout) else { return };
         for store in StoreId::ALL {
-            for sink in self.lanes[store.index()].expire(before) {
+            let (ops, copies) = (&self.ops, &self.copies);
+            let kept = |op| ops.get(op).is_some_and(|op| copies.must_be_heard_of(op.owner));
+            for sink in self.lanes[store.index()].expire(before, kept) {
                 if let lane::Sink::Op(op) = sink {
                     self.failed(op, store, Failure::Timeout);
                 }

@@ -39,20 +39,21 @@ impl Lane {
         gone
     }
 
-    /// Requests older than `before` whose senders stop waiting; their replies will be dropped.
+    /// Requests older than `before` whose senders stop waiting; their replies will be dropped. Not those that are `kept`:
+    /// they are answered, or lost with the connection.
     ///
     /// A reply that is coming in may take as long as it needs, while bytes come. Each entry is
     /// looked at once: a store that hangs may owe millions.
-    pub fn expire(&mut self, before: u64) -> Vec<Sink> {
+    pub fn expire(&mut self, before: u64, kept: impl Fn(OpKey) -> bool) -> Vec<Sink> {
         let mut expired = Vec::new();
         let flows = self.in_reply && self.heard_at >= before;
         if let Some(front) = self.awaited.front_mut().filter(|a| a.at < before && !flows) {
-            give_up(front, &mut expired);
+            give_up_late(front, &kept, &mut expired);
         }
         let from = self.expired.max(1);
         let mut seen = 0;
         for entry in self.awaited.iter_mut().skip(from).take_while(|a| a.at < before) {
-            give_up(entry, &mut expired);
+            give_up_late(entry, &kept, &mut expired);
             seen += 1;
         }
         self.expired = if seen > 0 { from + seen } else { self.expired };
@@ -96,6 +97,12 @@ impl Lane {
             }
         }
         late
+    }
+}
+
+fn give_up_late(entry: &mut Awaited, kept: impl Fn(OpKey) -> bool, expired: &mut Vec<Sink>) {
+    if !matches!(entry.sink, Sink::Op(op) if kept(op)) {
+        give_up(entry, expired);
     }
 }
 

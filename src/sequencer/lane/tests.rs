@@ -27,13 +27,22 @@ fn reply(lane: &mut Lane, frame: &[u8], at: u64) {
 fn each_entry_expires_once() {
     let mut lane = lane();
     (0..3).for_each(|op| append(&mut lane, op, u64::from(op) * 10));
-    assert_eq!(lane.expire(15), [Sink::Op(OpKey(0)), Sink::Op(OpKey(1))]);
-    assert!(lane.expire(15).is_empty());
-    assert_eq!(lane.expire(25), [Sink::Op(OpKey(2))]);
+    assert_eq!(lane.expire(15, |_| false), [Sink::Op(OpKey(0)), Sink::Op(OpKey(1))]);
+    assert!(lane.expire(15, |_| false).is_empty());
+    assert_eq!(lane.expire(25, |_| false), [Sink::Op(OpKey(2))]);
     (0..3).for_each(|_| reply(&mut lane, b"+late\r\n", 30));
     append(&mut lane, 3, 31);
-    assert!(lane.expire(31).is_empty());
-    assert_eq!(lane.expire(40), [Sink::Op(OpKey(3))]);
+    assert!(lane.expire(31, |_| false).is_empty());
+    assert_eq!(lane.expire(40, |_| false), [Sink::Op(OpKey(3))]);
+}
+
+#[test]
+fn who_must_hear_of_an_entry_does_not_stop_waiting() {
+    let mut lane = lane();
+    (0..2).for_each(|op| append(&mut lane, op, 0));
+    assert_eq!(lane.expire(10, |op| op == OpKey(0)), [Sink::Op(OpKey(1))]);
+    let sinks = [30, 30].map(|at| lane.arrived(at).map(|arrived| arrived.sink));
+    assert_eq!(sinks, [Some(Sink::Op(OpKey(0))), Some(Sink::Nobody)]);
 }
 
 #[test]
@@ -43,9 +52,9 @@ fn a_reply_that_comes_in_may_take_its_time_until_no_byte_comes() {
     append(&mut lane, 1, 0);
     lane.in_reply = true;
     lane.heard_at = 50;
-    assert_eq!(lane.expire(40), [Sink::Op(OpKey(1))], "whoever is behind it waits no longer");
-    assert!(lane.expire(50).is_empty());
-    assert_eq!(lane.expire(60), [Sink::Op(OpKey(0))]);
+    assert_eq!(lane.expire(40, |_| false), [Sink::Op(OpKey(1))], "whoever is behind it waits no longer");
+    assert!(lane.expire(50, |_| false).is_empty());
+    assert_eq!(lane.expire(60, |_| false), [Sink::Op(OpKey(0))]);
 }
 
 #[test]
@@ -58,7 +67,7 @@ fn a_reply_that_was_coming_in_on_the_last_connection_protects_nobody_on_the_next
     lane.append(CONTEXT, b"request", Sink::Op(OpKey(1)), 1, 10);
     reply(&mut lane, encode::OK, 10);
     lane.heard_at = 100;
-    assert_eq!(lane.expire(50), [Sink::Op(OpKey(1))]);
+    assert_eq!(lane.expire(50, |_| false), [Sink::Op(OpKey(1))]);
 }
 
 #[test]

@@ -166,6 +166,8 @@ pub struct Extra {
     pub proper: u32,
     /// Keys that a write only reads, of one that carries their values on.
     pub sources: Box<[u64]>,
+    /// The keys that each command of a transaction writes, MULTI's first, where only the default store gets it.
+    pub written: Box<[Touched]>,
     /// What a derived request does to the keyspace as a whole.
     pub scope: Scope,
     /// The client of a derived request is told when the other store has executed the effect.

@@ -3,6 +3,7 @@
 use crate::command::{Access, Args, CommandId, Kind};
 use crate::mirror::{Dialect, Recipe, Way};
 use crate::resp::encode;
+use crate::resp::value::Value;
 use crate::stage::{Stage, StoreId};
 
 use super::clients::ClientKey;
@@ -216,7 +217,15 @@ impl Sequencer {
                 Owner::Attempt(_) => frame.strip_prefix(b"*1\r\n").unwrap_or(frame),
                 _ => frame,
             };
-            op.touched.each_found(reply, |hash| known.warm(hash));
+            if let Ok(reply) = Value::parse(reply) {
+                op.touched.each_found(&reply, |hash| known.warm(hash));
+            }
+        } else if let Some(extra) = op.extra.as_ref().filter(|extra| !extra.written.is_empty())
+            && let Ok(Value::Array(replies)) = Value::parse(frame)
+        {
+            for (written, reply) in extra.written.iter().skip(1).zip(&replies) {
+                written.each_found(reply, |hash| known.warm(hash));
+            }
         }
     }
 

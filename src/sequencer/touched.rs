@@ -71,9 +71,8 @@ impl Touched {
     }
 
     /// Calls `visit` with each key that a store had when it ran the command, as far as its reply tells.
-    pub fn each_found(&self, reply: &[u8], mut visit: impl FnMut(u64)) {
-        let Ok(reply) = Value::parse(reply) else { return };
-        match (self, &reply) {
+    pub fn each_found(&self, reply: &Value<'_>, mut visit: impl FnMut(u64)) {
+        match (self, reply) {
             (Touched::One { hash, .. }, Value::Int(1..) | Value::Bulk(_)) => visit(*hash),
             (Touched::One { hash, .. }, Value::Array(items)) => {
                 if matches!(items.first(), Some(Value::Bulk(_) | Value::Array(_))) {
@@ -117,7 +116,7 @@ mod tests {
             _ => Touched::Many(many),
         };
         let mut found = Vec::new();
-        touched.each_found(reply.as_bytes(), |hash| found.push(hash));
+        touched.each_found(&Value::parse(reply.as_bytes()).expect("a reply"), |hash| found.push(hash));
         found
     }
 

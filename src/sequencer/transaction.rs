@@ -1,14 +1,19 @@
 //! Transactions enter the one order as a whole.
 
+use crate::command::Kind;
 use crate::metrics::RequestKind;
 use crate::mirror::Way;
 use crate::resp::encode;
+use crate::resp::request::Request;
 use crate::stage::StoreId;
 
 use super::copy::Hydration;
+use super::derive::split;
+use super::fence::Footprint;
 use super::op::{Op, Owner, Policy};
 use super::plan::Plan;
 use super::submission::Transaction;
+use super::touched::Touched;
 use super::write::{note_sources, touched};
 use super::{Reads, Sequencer};
 
@@ -102,6 +107,9 @@ impl Sequencer {
             Plan::Copied | Plan::Hydrate => {
                 let mut op = self.transaction_op(&transaction, Policy::Single(default));
                 op.write = transaction.writes;
+                if default == StoreId::Primary {
+                    op.extra_mut().written = self.written_by_each(&transaction);
+                }
                 let scope = transaction.scope;
                 self.send_alone(op, &transaction.frame, replies, &transaction.footprint, scope);
             }
@@ -110,6 +118,23 @@ impl Sequencer {
             self.note_write(&transaction.footprint);
             self.serve_parked(&transaction.footprint, usize::MAX);
         }
+    }
+
+    /// The keys that each command writes, MULTI's first, as far as its reply may tell whether it has found them.
+    fn written_by_each(&self, transaction: &Transaction<'_>) -> Box<[Touched]> {
+        let mut start = 0;
+        let each = split(&transaction.frame).into_iter().map(|(frame, args)| {
+            let place = start..start + frame.len();
+            start = place.end;
+            let command = self.table.find(&Request { frame, args: &args });
+            if command.is_none_or(|command| self.table.spec(command).kind == Kind::Script) {
+                return Touched::Nothing;
+            }
+            let keys = transaction.footprint.keys().iter();
+            let own = keys.filter(|key| place.contains(&(key.start as usize))).copied().collect();
+            Touched::of(&Footprint::Keys(own), &transaction.frame, true)
+        });
+        each.collect()
     }
 
     fn learn_ends_of(&mut self, transaction: &Transaction<'_>) {
@@ -134,4 +159,63 @@ pub(super) fn combined(ways: &[Way]) -> Way {
         return Way::Copied;
     }
     ways.iter().find(|way| matches!(way, Way::Derived(_))).copied().unwrap_or(Way::Verbatim)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use super::super::fence::{Footprint, KeyRef, hash_key};
+    use super::super::knowledge::Sync;
+    use super::super::lane::Context;
+    use super::super::op::Part;
+    use super::super::testing::{answer, sequencer};
+    use super::super::{Expiry, Scope, Transaction};
+    use crate::command::{Access, Rule};
+    use crate::mirror::Way;
+    use crate::resp::{Proto, encode};
+    use crate::stage::{Stage, StoreId};
+
+    /// Is a key that the primary may never have held still taken for such, after MULTI, SPOP a, SPOP b, EXEC on it alone?
+    fn cold_after(exec: &str) -> [bool; 2] {
+        let mut core = sequencer(Stage::DualPrimaryDefault, Sync::Unknown);
+        let client = core.clients.insert(1);
+        let hashes = ["a", "b"].map(|key| hash_key(0, key.as_bytes()));
+        for (hash, key) in hashes.into_iter().zip([b"a", b"b"]) {
+            core.known.doubt(hash, 0, key, StoreId::Secondary, core.now);
+        }
+        let (mut frames, mut keys) = (Vec::new(), Footprint::Nothing);
+        encode::command(&mut frames, &["MULTI"]);
+        for (hash, key) in hashes.into_iter().zip(["a", "b"]) {
+            let own = KeyRef { hash, access: Access::Modify, start: 18, end: 19 };
+            keys.join(Footprint::of_key(own), frames.len());
+            encode::command(&mut frames, &["SPOP", key]);
+        }
+        encode::command(&mut frames, &["EXEC"]);
+        let mut part = || Part { seq: core.clients.owe(client, false), answered: false, rule: Rule::Exact };
+        let parts = (0..4).map(|_| part()).collect();
+        core.submit_transaction(Transaction {
+            client,
+            parts,
+            command: core.table.by_name("exec").expect("a command"),
+            context: Context { db: 0, proto: Proto::Resp2 },
+            frame: Cow::Owned(frames),
+            footprint: keys,
+            writes: true,
+            ways: vec![Way::Verbatim; 2],
+            scope: Scope::Keys,
+            expiry: Expiry::Keeps,
+        });
+        for reply in ["+OK\r\n", "+QUEUED\r\n", "+QUEUED\r\n", exec] {
+            answer(&mut core, StoreId::Primary, reply);
+        }
+        hashes.map(|hash| core.known.is_cold(hash))
+    }
+
+    #[test]
+    fn what_a_transaction_has_found_on_a_cold_primary_that_counts() {
+        assert_eq!(cold_after("*2\r\n$1\r\nx\r\n$-1\r\n"), [false, true]);
+        assert_eq!(cold_after("*2\r\n$-1\r\n$1\r\nx\r\n"), [true, false]);
+        assert_eq!(cold_after("-EXECABORT no\r\n"), [true, true]);
+    }
 }

@@ -39,11 +39,25 @@ impl Sequencer {
                     Reply::Failed(failure) => failure,
                     _ => Failure::Down,
                 };
+                let failure = self.as_it_turned_out(key, failure);
                 let frame = self.failure_frame(store, failure);
                 self.answer_failure(key, failure, &frame);
                 self.retire(key);
             }
         }
+    }
+
+    /// A write did not leave for the store that was the default when it was placed. Where the other one is by now, and has
+    /// it, the client must not take it for undone.
+    fn as_it_turned_out(&self, key: OpKey, failure: Failure) -> Failure {
+        let now = self.default_store();
+        let Some(op) = self.ops.get(key).filter(|op| op.write && op.default != now) else { return failure };
+        let has_it = match op.replies[now.index()] {
+            Reply::Unsent => false,
+            Reply::Failed(failure) => failure.was_sent(),
+            _ => true,
+        };
+        if has_it && !failure.was_sent() { Failure::Lost } else { failure }
     }
 
     fn answer_kept(&mut self, key: OpKey, store: StoreId) {
@@ -190,7 +204,7 @@ impl Sequencer {
     pub(super) fn failed(&mut self, key: OpKey, store: StoreId, failure: Failure) {
         let Some(op) = self.ops.get_mut(key) else { return };
         let default = op.default;
-        let was_sent = !matches!(failure, Failure::Down | Failure::NotSent | Failure::QueueFull);
+        let was_sent = failure.was_sent();
         op.replies[store.index()] = Reply::Failed(failure);
         let counted = match failure {
             Failure::Timeout | Failure::NotSent => Some(StoreErrorKind::Timeout),
@@ -238,7 +252,7 @@ impl Sequencer {
     pub(super) fn note_lost_mirror(&mut self, store: StoreId, failure: Failure) {
         let counters = self.metrics.store(store);
         counters.mirror_write_failures.inc();
-        if matches!(failure, Failure::Down | Failure::NotSent | Failure::QueueFull) {
+        if !failure.was_sent() {
             counters.dropped_writes.inc();
         }
     }

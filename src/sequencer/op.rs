@@ -249,6 +249,15 @@ pub struct Op {
     pub extra: Option<Box<Extra>>,
 }
 
+// === impl Failure ===
+
+impl Failure {
+    /// Has the store got the request, or may it have?
+    pub fn was_sent(self) -> bool {
+        !matches!(self, Failure::Down | Failure::NotSent | Failure::QueueFull)
+    }
+}
+
 // === impl Reply ===
 
 impl Reply {

@@ -109,6 +109,7 @@ fn check_connects_when_asked() {
         ("hunter2\r\n", "+OK\r\n"),
         ("3\r\n", "+OK\r\n"),
         ("PING\r\n", "+PONG\r\n"),
+        ("INFO\r\n", "$10\r\nrun_id:a\r\n\r\n"),
         ("DBSIZE\r\n", ":7\r\n"),
     ]);
     let (secondary, second) = serve_once(&[("PING\r\n", "-NOAUTH Authentication required.\r\n")]);
@@ -120,6 +121,8 @@ fn check_connects_when_asked() {
     assert_eq!(output.status.code(), Some(1));
     assert!(stdout(&output).contains("jobs: primary answers, and holds 7 keys"), "{output:?}");
     assert!(stderr(&output).contains("jobs: warning: the primary is not empty"), "{output:?}");
+    // The secondary may be the same server, for all that is known.
+    assert!(stderr(&output).contains("do not empty it before you know"), "{output:?}");
     assert!(stderr(&output).contains("doesn't answer PING: NOAUTH Authentication required."), "{output:?}");
     assert!(!stderr(&output).contains("hunter2") && !stdout(&output).contains("hunter2"));
     let conversation = first.join().unwrap();

@@ -125,6 +125,42 @@ fn feature_set_moves_a_running_proxy_through_the_rollout_and_back() {
     }
 }
 
+/// `multistore check --connect` of an instance with these stores: exit code, standard output and error.
+fn check_connect(primary: &str, secondary: &str) -> (Option<i32>, String, String) {
+    let dir = TempDir::new();
+    let config = format!(
+        "[instances.jobs]\nlisten = \"127.0.0.1:6380\"\nprimary = \"{primary}\"\nsecondary = \"{secondary}\"\n"
+    );
+    std::fs::write(dir.path().join("proxy.toml"), config).expect("write proxy.toml");
+    let output = Command::new(env!("CARGO_BIN_EXE_multistore"))
+        .args(["check", "--connect"])
+        .current_dir(dir.path())
+        .output()
+        .expect("run multistore");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn check_connect_refuses_one_store_under_two_addresses_and_tells_nobody_to_empty_it() {
+    let (one, other) = (RedisServer::start(), RedisServer::start());
+    one.words("SET production 1");
+    let named = |database: &str| format!("redis://localhost:{}{database}", one.port());
+
+    let (code, _, errors) = check_connect(&one.url(), &named(""));
+    assert_eq!(code, Some(2), "{errors}");
+    assert!(errors.contains("are the same server") && !errors.contains("empty it"), "{errors}");
+
+    // Two databases of one server are two stores; but emptying the server empties both.
+    let (code, _, errors) = check_connect(&format!("{}/0", one.url()), &named("/1"));
+    assert_eq!(code, Some(0), "{errors}");
+    assert!(errors.contains("FLUSHALL would empty, too") && !errors.contains("empty it"), "{errors}");
+
+    let (code, _, errors) = check_connect(&one.url(), &other.url());
+    assert_eq!(code, Some(0), "{errors}");
+    assert!(errors.contains("empty it before you begin"), "{errors}");
+}
+
 // --- the end ---
 
 #[test]

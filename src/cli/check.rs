@@ -4,19 +4,21 @@ mod probe;
 
 use clap::Args;
 
+use self::probe::Answered;
 use super::{ConfigArg, Exit, complain, say};
-use crate::config::Config;
+use crate::config::{Config, InstanceConfig};
 use crate::stage::{Stage, StoreId};
 
 /// Judge a configuration without serving it
 ///
 /// Every error is told with file, line and column; warnings don't fail the check. Exits with 0 if the file may be used,
-/// with 2 if not, with 1 if --connect was given and a store doesn't answer.
+/// with 2 if not, or if --connect shows that both URLs of an instance lead to one store, with 1 if --connect was given and a
+/// store doesn't answer.
 #[derive(Args)]
 pub struct Check {
     #[command(flatten)]
     config: ConfigArg,
-    /// Also connect to every store, log in, PING, and count its keys
+    /// Also connect to every store, log in, PING, ask which server it is, and count its keys
     #[arg(long)]
     connect: bool,
 }
@@ -54,20 +56,62 @@ fn describe(config: &Config) {
 fn connect(config: &Config) -> Exit {
     let mut exit = Exit::Done;
     for (name, instance) in &config.instances {
-        for id in StoreId::ALL {
-            match probe::probe(instance.store(id), instance.connect_timeout, instance.reply_timeout) {
-                Ok(keys) => {
-                    say(format_args!("  {name}: {id} answers{}", holding(keys)));
-                    warn_of_keys(config, name, id, keys);
-                }
-                Err(problem) => {
-                    complain(format_args!("  {name}: {id} ({}): {problem}", instance.store(id)));
-                    exit = Exit::Failed;
-                }
+        let found = StoreId::ALL.map(|id| {
+            let probed = probe::probe(instance.store(id), instance.connect_timeout, instance.reply_timeout);
+            match &probed {
+                Ok(answered) => say(format_args!("  {name}: {id} answers{}", holding(answered.keys))),
+                Err(problem) => complain(format_args!("  {name}: {id} ({}): {problem}", instance.store(id))),
             }
+            probed.ok()
+        });
+        let [primary, _] = &found;
+        match Pair::judge(instance, &found) {
+            Pair::Same(server) => {
+                complain(format_args!(
+                    "  {name}: error: primary ({}) and secondary ({}) are the same server (run_id {server}) and database: \
+                     nothing would be migrated, and emptying one empties the other. Correct the URL that is wrong",
+                    instance.primary, instance.secondary
+                ));
+                exit = Exit::Invalid;
+            }
+            pair => warn_of_keys(config, name, pair, primary.as_ref()),
+        }
+        if exit == Exit::Done && found.iter().any(Option::is_none) {
+            exit = Exit::Failed;
         }
     }
     exit
+}
+
+/// Do both URLs of an instance lead to one store?
+enum Pair {
+    /// They do, to the server of this `run_id`.
+    Same(String),
+    /// To one server, but to different databases of it.
+    OneServer,
+    /// To different servers.
+    Different,
+    /// A store does not answer, or does not tell which server it is.
+    Unknown,
+}
+
+// === impl Pair ===
+
+impl Pair {
+    /// By run_id and database, not by name, as the running proxy judges it.
+    fn judge(instance: &InstanceConfig, found: &[Option<Answered>; 2]) -> Pair {
+        let [primary, secondary] = found;
+        let server = |store: &Option<Answered>| store.as_ref().and_then(|answered| answered.server.clone());
+        match (server(primary), server(secondary)) {
+            (Some(one), Some(other)) if one != other => Pair::Different,
+            (Some(server), Some(_)) => {
+                let [one, other] =
+                    [&instance.primary, &instance.secondary].map(|store| store.database.unwrap_or(0));
+                if one == other { Pair::Same(server) } else { Pair::OneServer }
+            }
+            _ => Pair::Unknown,
+        }
+    }
 }
 
 fn holding(keys: Option<u64>) -> String {
@@ -78,13 +122,25 @@ fn holding(keys: Option<u64>) -> String {
     }
 }
 
-/// Before a rollout begins the new store should be empty: what it holds is taken for an answer in the first stage with both.
-fn warn_of_keys(config: &Config, instance: &str, store: StoreId, keys: Option<u64>) {
-    let begins = store == StoreId::Primary && config.flags(instance).stage() == Stage::SecondaryOnly;
-    if begins && keys.is_some_and(|keys| keys > 0) {
-        complain(format_args!(
-            "  {instance}: warning: the primary is not empty. In dual_secondary_default reads are answered by it where it \
-             has the key, unless primary_content = \"untrusted\": empty it before you begin, or be sure of what it holds"
-        ));
+/// Before a rollout begins the new store should be empty: what it holds is taken for an answer in the first stage with
+/// both. Nobody is told to empty what may be the store in use.
+fn warn_of_keys(config: &Config, instance: &str, pair: Pair, primary: Option<&Answered>) {
+    let begins = config.flags(instance).stage() == Stage::SecondaryOnly;
+    if !begins || primary.and_then(|answered| answered.keys).is_none_or(|keys| keys == 0) {
+        return;
     }
+    let advice = match pair {
+        Pair::Different => "empty it before you begin, or be sure of what it holds",
+        Pair::Same(_) | Pair::OneServer => {
+            "be sure of what it holds; the secondary is another database of the same server, which FLUSHALL would empty, too"
+        }
+        Pair::Unknown => {
+            "be sure of what it holds; whether it is another server than the secondary could not be found out, so do not \
+             empty it before you know"
+        }
+    };
+    complain(format_args!(
+        "  {instance}: warning: the primary is not empty. In dual_secondary_default reads are answered by it where it has \
+         the key, unless primary_content = \"untrusted\": {advice}"
+    ));
 }

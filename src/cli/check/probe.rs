@@ -7,14 +7,22 @@ use crate::resp::value::OwnedValue;
 use crate::store::connection::{Connection, ConnectionError};
 use crate::store::handshake::locate;
 
-/// Connects, logs in, selects the database, sends PING, and asks how many keys the database holds: `None` if the
-/// store does not tell.
-pub fn probe(store: &StoreConfig, connect: Duration, reply: Duration) -> Result<Option<u64>, String> {
+/// A store that has answered.
+#[derive(Debug)]
+pub struct Answered {
+    /// The `run_id` of the server, if it tells.
+    pub server: Option<String>,
+    /// How many keys there are, if it tells.
+    pub keys: Option<u64>,
+}
+
+/// Connects, logs in, selects the database, sends PING, and asks which server it is and how many keys it holds.
+pub fn probe(store: &StoreConfig, connect: Duration, reply: Duration) -> Result<Answered, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| error.to_string())?.block_on(converse(store, connect, reply))
 }
 
-async fn converse(store: &StoreConfig, connect: Duration, reply: Duration) -> Result<Option<u64>, String> {
+async fn converse(store: &StoreConfig, connect: Duration, reply: Duration) -> Result<Answered, String> {
     let unreachable = |error| format!("cannot be reached: {}", cause(error));
     let endpoint = locate(store, connect).await.map_err(unreachable)?;
     let mut connection = Connection::open(&endpoint, connect).await.map_err(unreachable)?;
@@ -31,10 +39,20 @@ async fn converse(store: &StoreConfig, connect: Duration, reply: Duration) -> Re
             .map_err(|answer| format!("refuses database {database}: {answer}"))?;
     }
     ask(&mut connection, &["PING"]).await.map_err(|answer| format!("doesn't answer PING: {answer}"))?;
-    match connection.call(&["DBSIZE"]).await {
-        Ok(OwnedValue::Int(keys)) => Ok(u64::try_from(keys).ok()),
-        _ => Ok(None),
-    }
+    let info = connection.call(&["INFO"]).await.ok();
+    let server = info.as_ref().and_then(OwnedValue::as_bytes).and_then(run_id);
+    let keys = match connection.call(&["DBSIZE"]).await {
+        Ok(OwnedValue::Int(keys)) => u64::try_from(keys).ok(),
+        _ => None,
+    };
+    Ok(Answered { server, keys })
+}
+
+/// The `run_id` in a reply to INFO.
+fn run_id(info: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(info);
+    let id = text.lines().find_map(|line| line.strip_prefix("run_id:"))?.trim();
+    (!id.is_empty()).then(|| id.to_owned())
 }
 
 async fn ask(connection: &mut Connection, arguments: &[&str]) -> Result<(), String> {

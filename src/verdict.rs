@@ -246,6 +246,7 @@ fn step(facts: &Facts, from: Stage, to: Stage, forward: bool) -> Step {
             against.signs(facts);
         }
     } else {
+        against.source(facts);
         // Entering dual needs both.
         StoreId::ALL.iter().for_each(|store| against.down(facts, *store));
     }
@@ -277,10 +278,8 @@ impl Against {
         }
     }
 
-    /// Does the store that will answer hold what it should?
-    fn doubts(&mut self, facts: &Facts, next: StoreId) {
-        self.down(facts, next);
-        let store = facts.store(next);
+    /// Is it known which store is right?
+    fn source(&mut self, facts: &Facts) {
         if let Some(doubted) = facts.doubted {
             self.add(
                 "source_in_doubt",
@@ -289,6 +288,13 @@ impl Against {
                 ),
             );
         }
+    }
+
+    /// Does the store that will answer hold what it should?
+    fn doubts(&mut self, facts: &Facts, next: StoreId) {
+        self.down(facts, next);
+        self.source(facts);
+        let store = facts.store(next);
         if store.behind {
             self.add("behind", format_args!("the {next} store is behind as a whole and is being repaired"));
         }

@@ -15,7 +15,8 @@ use crate::stage::StoreId;
 /// The other store then gets every key of the named one, and loses every key that the named one lacks. Clients go on
 /// meanwhile. The command returns when the repair has begun; .sync in /status shows how far it is.
 ///
-/// Must be run on the machine of the proxy, while both stores are in use.
+/// Must be run on the machine of the proxy, while both stores are in use. Where the store in use came back as another
+/// server while it was in use alone, the step back to both is held until this is said; the repair begins with that step.
 #[derive(Args)]
 pub struct Repair {
     /// The store that is right

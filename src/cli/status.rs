@@ -158,6 +158,9 @@ fn store(store: &StoreStatus) -> String {
 
 fn in_sync(instance: &InstanceStatus) -> String {
     let sync = &instance.sync;
+    if let Some(why) = &sync.operator_must_name_source {
+        return why.clone();
+    }
     let untouched = match sync.untouched_keys.as_str() {
         "in_sync" => "everything but what is listed".to_owned(),
         "unknown" => "what was touched; of the rest nothing is known".to_owned(),
@@ -169,9 +172,6 @@ fn in_sync(instance: &InstanceStatus) -> String {
     }
     if sync.copies_too_large > 0 {
         text += &format!(", {} above copy_max_bytes", thousands(sync.copies_too_large));
-    }
-    if let Some(why) = &sync.operator_must_name_source {
-        text += &format!("; {why}");
     }
     text
 }

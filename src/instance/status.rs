@@ -85,7 +85,10 @@ impl Instance {
             copies_too_large: counts.too_large,
             copies_unsupported: counts.unsupported,
             operator_must_name_source: core.doubted_source().map(|store| {
-                format!("the {store} store came back as another server and may have lost writes: multistore repair --from")
+                format!(
+                    "the {store} store came back as another server and may have lost writes: say which store is right, \
+                     multistore repair --from primary or --from secondary"
+                )
             }),
         }
     }

@@ -89,11 +89,15 @@ impl Instance {
         std::mem::replace(known, run_id.to_owned()).is_empty()
     }
 
-    /// A store that comes back as another server may lack writes that it had acknowledged.
+    /// A store that comes back as another server may lack writes that it had acknowledged. While one store is in use that
+    /// matters if it is this one, and the other one has been in use: it may hold what was lost, and would be made equal.
     fn judge_return(&self, store: StoreId, identity: &Identity) {
         let same = self.is_known_server(store, &identity.run_id);
+        let hydrate = self.config_ref().hydrate;
         let mut core = self.core_mut();
-        if same || !core.stage().is_dual() {
+        let alone = store == core.default_store() && core.sync_base() == Sync::Suspect(store.other());
+        let matters = core.stage().is_dual() || alone && hydrate;
+        if same || !matters {
             return;
         }
         let source = match core.sync_base() {
@@ -121,14 +125,15 @@ impl Instance {
         self.core_mut().owe_walk();
     }
 
-    /// An operator says which store is right: the other one is made equal to it. Only while dual. The answer is for
-    /// people.
+    /// An operator says which store is right: the other one is made equal to it. Only while dual, or if that has been
+    /// asked: then from the moment that both are in use. The answer is for people.
     pub fn repair_from(&self, right: StoreId) -> Result<String, String> {
         if !self.config_ref().hydrate {
             return Err(format!("{} has hydrate = false: nothing is copied", self.name));
         }
         let mut core = self.core_mut();
-        if !core.stage().is_dual() {
+        let dual = core.stage().is_dual();
+        if !dual && core.doubted_source().is_none() {
             return Err(format!("{} is in {}: repair needs both stores in use", self.name, core.stage()));
         }
         tracing::warn!(instance = %self.name, from = %right, to = %right.other(), "repair of a whole store, on request");
@@ -139,9 +144,10 @@ impl Instance {
             .filter(|store| !core.lane(*store).is_up())
             .map(|s| core.store_name(s))
             .collect();
-        let when = match down.is_empty() {
-            true => String::new(),
-            false => format!("; {} down: it begins when both stores answer", down.join(" and ")),
+        let when = match (dual, down.is_empty()) {
+            (false, _) => "; it begins when both are in use".to_owned(),
+            (true, true) => String::new(),
+            (true, false) => format!("; {} down: it begins when both stores answer", down.join(" and ")),
         };
         drop(core);
         self.settle();

@@ -201,8 +201,9 @@ impl Sequencer {
     fn flip_obstacle(&self, stage: Stage) -> Option<String> {
         let before = self.stage();
         if !before.is_dual() {
-            // Entering dual loses nothing; a forced jump was forced.
-            return None;
+            // Entering dual loses nothing, unless what the store in use has lost were lost on the other one as well; a
+            // forced jump was forced.
+            return stage.is_dual().then(|| self.source_obstacle()).flatten();
         }
         let next = stage.default_store();
         if !stage.is_dual() && self.known.has_suspects_behind(next) {
@@ -222,6 +223,14 @@ impl Sequencer {
         (left > 0 && in_time).then(|| format!("subscribers ({left}) are on their way to the {next} store"))
     }
 
+    fn source_obstacle(&self) -> Option<String> {
+        self.doubted_source.map(|store| {
+            format!(
+                "the {store} store may have lost writes: say which store is right (multistore repair --from)"
+            )
+        })
+    }
+
     /// Why `next` cannot become the default store now.
     fn default_obstacle(&self, next: StoreId) -> Option<String> {
         let lane = self.lane(next);
@@ -231,10 +240,8 @@ impl Sequencer {
         if lane.queued_bytes() > self.settings.flip_max_lag {
             return Some(format!("the {next} store lags by {} bytes (flip_max_lag)", lane.queued_bytes()));
         }
-        if let Some(store) = self.doubted_source {
-            return Some(format!(
-                "the {store} store may have lost writes: say which store is right (multistore repair --from)"
-            ));
+        if let Some(why) = self.source_obstacle() {
+            return Some(why);
         }
         if self.owes_walk {
             return Some(

@@ -121,6 +121,34 @@ fn the_doubt_survives_the_proxy() {
     pair.assert_both("DBSIZE", 51);
 }
 
+/// The store that is in use alone comes back empty: the other one may hold the last copy.
+#[test]
+fn the_last_copy_is_not_made_equal_to_a_store_that_was_lost_in_use_alone() {
+    for right in StoreId::ALL {
+        let mut pair = Pair::eager(Stage::DualPrimaryDefault);
+        let mut client = pair.client();
+        (0..50).for_each(|n| drop(client.words(&format!("SET key:{n} {n}"))));
+        pair.assert_converges();
+        pair.stage(Stage::PrimaryOnly);
+        pair.server_mut(StoreId::Primary).restart(Data::Lost);
+        poll_until(REPAIRED, "it is noticed", || pair.sync()["operator_must_name_source"].is_string());
+        pair.wait_up(StoreId::Primary, true);
+        client = pair.client();
+        client.words("SET new 1");
+        let reasons = pair.status()["verdict"]["back"].to_string();
+        assert!(reasons.contains("source_in_doubt"), "{reasons}");
+        pair.proxy.write_stage_of(INSTANCE, Stage::DualPrimaryDefault);
+        let held = pair.held_flip();
+        assert!(held.contains("multistore repair"), "{held}");
+        assert_eq!(pair.secondary.words("DBSIZE"), 50.into());
+        let (code, text) = code_and_text(&repair(&pair, &["--from", right.name()]));
+        assert_eq!(code, Some(0), "{text}");
+        pair.proxy.wait_for_stage(INSTANCE, Stage::DualPrimaryDefault);
+        let left = if right == StoreId::Secondary { 50 } else { 1 };
+        pair.assert_both("DBSIZE", left);
+    }
+}
+
 #[test]
 fn a_repair_that_has_to_wait_for_a_store_says_so() {
     let mut pair = Pair::start_with(DUAL[0], &[]);

@@ -20,7 +20,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use command_fds::{CommandFdExt, FdMapping};
@@ -37,6 +37,9 @@ pub const ADMIN: &str = "admin";
 const FIRST_FD: i32 = 3;
 /// How long the new program may take to read its configuration, and then to connect and serve.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long it may take to end when it has closed its standard output.
+const PATIENCE_AT_END: Duration = Duration::from_secs(5);
 
 const PREPARED: &str = "prepared";
 const GO: &str = "go";
@@ -63,7 +66,17 @@ pub enum UpgradeError {
     /// The system would not.
     #[error("the new program cannot be started: {0}")]
     Start(#[from] io::Error),
-    /// It ended, said something else, or nothing.
+    /// It has ended. Its standard error is this process's own.
+    #[error(
+        "the new program ended before it said that it is {wanted} ({status}): its own message stands above, in this log"
+    )]
+    Ended {
+        /// What it should have said.
+        wanted: &'static str,
+        /// How it ended.
+        status: ExitStatus,
+    },
+    /// It said something else, or nothing.
     #[error("the new program did not say that it is {wanted} within {PATIENCE:?}: its log says why")]
     Silent {
         /// What it should have said.
@@ -194,6 +207,10 @@ impl Successor {
         let mut line = String::new();
         match timeout(PATIENCE, self.answers.read_line(&mut line)).await {
             Ok(Ok(_)) if line.trim_end() == wanted => Ok(()),
+            Ok(Ok(0)) => match timeout(PATIENCE_AT_END, self.child.wait()).await {
+                Ok(Ok(status)) => Err(UpgradeError::Ended { wanted, status }),
+                _ => Err(UpgradeError::Silent { wanted }),
+            },
             _ => Err(UpgradeError::Silent { wanted }),
         }
     }

@@ -185,6 +185,9 @@ fn a_program_that_does_not_start_changes_nothing() {
     pair.proxy.write_config("no configuration");
     pair.proxy.signal(Signal::USR2);
     pair.proxy.wait_for_log("this process goes on");
+    let log = pair.proxy.log();
+    assert!(log.contains("ended before it said that it is prepared (exit status: 2)"), "{log}");
+    assert!(!log.contains("within 30s"), "{log}");
     assert!(pair.proxy.is_running());
     assert_eq!(client.words("GET key"), "value".into());
     pair.proxy.write_config(&text);

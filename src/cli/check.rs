@@ -59,7 +59,10 @@ fn connect(config: &Config) -> Exit {
         let found = StoreId::ALL.map(|id| {
             let probed = probe::probe(instance.store(id), instance.connect_timeout, instance.reply_timeout);
             match &probed {
-                Ok(answered) => say(format_args!("  {name}: {id} answers{}", holding(answered.keys))),
+                Ok(answered) => say(format_args!(
+                    "  {name}: {id} answers{}",
+                    holding(answered.keys, instance.store(id).database)
+                )),
                 Err(problem) => complain(format_args!("  {name}: {id} ({}): {problem}", instance.store(id))),
             }
             probed.ok()
@@ -114,11 +117,16 @@ impl Pair {
     }
 }
 
-fn holding(keys: Option<u64>) -> String {
-    match keys {
-        None => String::new(),
-        Some(1) => ", and holds 1 key".to_owned(),
-        Some(keys) => format!(", and holds {keys} keys"),
+/// How many keys, and where: what is not said to be of one database is of all.
+fn holding(keys: Option<u64>, database: Option<u32>) -> String {
+    let keys = match keys {
+        None => return String::new(),
+        Some(1) => "1 key".to_owned(),
+        Some(keys) => format!("{keys} keys"),
+    };
+    match database {
+        None => format!(", and holds {keys}, all databases together"),
+        Some(database) => format!(", and holds {keys} in database {database}"),
     }
 }
 

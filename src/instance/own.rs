@@ -9,6 +9,7 @@ use crate::sequencer::bulk::Replies;
 use crate::sequencer::lane::Context;
 use crate::sequencer::op::Failure;
 use crate::stage::StoreId;
+use crate::store::keyspace;
 
 /// Why the proxy got no answer that it can use.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -111,14 +112,7 @@ pub async fn databases(instance: &Instance, store: StoreId) -> Result<BTreeMap<u
     let info = ask(instance, store, 0, &[b"INFO", b"keyspace"]).await?;
     let info = OwnedValue::parse(&info).map_err(|error| Trouble::Refused(store, error.to_string()))?;
     let text = String::from_utf8_lossy(info.as_bytes().unwrap_or_default()).into_owned();
-    Ok(text.lines().filter_map(keyspace_line).collect())
-}
-
-/// `db3:keys=17,expires=0,avg_ttl=0`
-fn keyspace_line(line: &str) -> Option<(u32, u64)> {
-    let (db, rest) = line.strip_prefix("db")?.split_once(':')?;
-    let keys = rest.split(',').find_map(|part| part.strip_prefix("keys="));
-    Some((db.parse().ok()?, keys?.trim().parse().ok()?))
+    Ok(keyspace::databases(&text).unwrap_or_default())
 }
 
 fn refused(store: StoreId, frame: &[u8]) -> Trouble {
@@ -129,15 +123,3 @@ fn refused(store: StoreId, frame: &[u8]) -> Trouble {
 
 /// Bytes of an unexpected answer that are shown.
 const MAX_SHOWN: usize = 200;
-
-#[cfg(test)]
-mod tests {
-    use super::keyspace_line;
-
-    #[test]
-    fn the_keyspace_is_read_line_by_line() {
-        assert_eq!(keyspace_line("db3:keys=17,expires=0,avg_ttl=0"), Some((3, 17)));
-        assert_eq!(keyspace_line("# Keyspace"), None);
-        assert_eq!(keyspace_line("db:keys=1"), None);
-    }
-}

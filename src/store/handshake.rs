@@ -17,7 +17,7 @@ use crate::sequencer::lane::DownReason;
 use crate::stage::StoreId;
 
 use super::connection::{Connection, ConnectionError, Endpoint, Socket};
-use super::sentinel;
+use super::{keyspace, sentinel};
 
 /// What a server says that is not ready to serve, and will be: clients are told the same.
 const NOT_YET: [&str; 3] = ["LOADING ", "MASTERDOWN ", "BUSY "];
@@ -33,7 +33,7 @@ pub struct Identity {
     pub replication_id: String,
     /// `role`.
     pub role: String,
-    /// Number of keys in the instance's first database.
+    /// How many keys there are: in the database that the URL names, else in all of them.
     pub keys: u64,
 }
 
@@ -232,16 +232,18 @@ async fn identify(connection: &mut Connection, database: Option<u32>) -> Result<
             return Err(refused(&format!("SELECT {database}"), &error));
         }
     }
-    let keys = connection.call(&["DBSIZE"]).await.map_err(unreachable)?;
+    let size = match connection.call(&["DBSIZE"]).await.map_err(unreachable)? {
+        OwnedValue::Int(size) => u64::try_from(size).ok(),
+        _ => None,
+    };
+    let everywhere = keyspace::databases(&text).filter(|_| database.is_none());
+    let keys = everywhere.map(|found| found.values().sum()).or(size).unwrap_or(0);
     Ok(Identity {
         run_id: field("run_id"),
         version: field("redis_version"),
         replication_id: field("master_replid"),
         role: field("role"),
-        keys: match keys {
-            OwnedValue::Int(n) => u64::try_from(n).unwrap_or_default(),
-            _ => 0,
-        },
+        keys,
     })
 }
 

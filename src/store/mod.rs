@@ -5,5 +5,6 @@ pub mod dedicated;
 pub mod driver;
 pub mod given_up;
 pub mod handshake;
+pub mod keyspace;
 pub mod pool;
 pub mod sentinel;

@@ -6,13 +6,14 @@ use crate::config::StoreConfig;
 use crate::resp::value::OwnedValue;
 use crate::store::connection::{Connection, ConnectionError};
 use crate::store::handshake::locate;
+use crate::store::keyspace;
 
 /// A store that has answered.
 #[derive(Debug)]
 pub struct Answered {
     /// The `run_id` of the server, if it tells.
     pub server: Option<String>,
-    /// How many keys there are, if it tells.
+    /// How many keys there are, if it tells: in the database that the URL names, else in all of them.
     pub keys: Option<u64>,
 }
 
@@ -40,18 +41,20 @@ async fn converse(store: &StoreConfig, connect: Duration, reply: Duration) -> Re
     }
     ask(&mut connection, &["PING"]).await.map_err(|answer| format!("doesn't answer PING: {answer}"))?;
     let info = connection.call(&["INFO"]).await.ok();
-    let server = info.as_ref().and_then(OwnedValue::as_bytes).and_then(run_id);
-    let keys = match connection.call(&["DBSIZE"]).await {
+    let info = String::from_utf8_lossy(info.as_ref().and_then(OwnedValue::as_bytes).unwrap_or_default())
+        .into_owned();
+    let size = match connection.call(&["DBSIZE"]).await {
         Ok(OwnedValue::Int(keys)) => u64::try_from(keys).ok(),
         _ => None,
     };
-    Ok(Answered { server, keys })
+    let everywhere = keyspace::databases(&info).filter(|_| store.database.is_none());
+    let keys = everywhere.map(|found| found.values().sum()).or(size);
+    Ok(Answered { server: run_id(&info), keys })
 }
 
 /// The `run_id` in a reply to INFO.
-fn run_id(info: &[u8]) -> Option<String> {
-    let text = String::from_utf8_lossy(info);
-    let id = text.lines().find_map(|line| line.strip_prefix("run_id:"))?.trim();
+fn run_id(info: &str) -> Option<String> {
+    let id = info.lines().find_map(|line| line.strip_prefix("run_id:"))?.trim();
     (!id.is_empty()).then(|| id.to_owned())
 }
 

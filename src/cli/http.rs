@@ -19,7 +19,7 @@ pub struct AdminArg {
     #[command(flatten)]
     config: ConfigArg,
     /// The admin address of the proxy; without it, the one in the configuration
-    #[arg(long, value_name = "HOST:PORT", value_parser = |text: &str| HostPort::parse(text, None))]
+    #[arg(long, value_name = "HOST:PORT", value_parser = HostPort::parse_admin)]
     admin: Option<HostPort>,
 }
 

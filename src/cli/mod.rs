@@ -47,7 +47,7 @@ Try:
   multistore rollout --to STAGE     walk it, as far as that is safe";
 
 #[derive(Parser)]
-#[command(name = "multistore", version, about, disable_help_subcommand = true)]
+#[command(name = "multistore", version, about)]
 #[command(after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
 struct Cli {
     #[command(subcommand)]

@@ -9,6 +9,11 @@ pub const MAX_SOCKET_PATH: usize = 107;
 /// The longest host name of the DNS.
 const MAX_HOST: usize = 253;
 
+/// The port of a listener in the manual.
+const LISTEN_PORT: u16 = 6380;
+/// The port of the admin listener in the manual, and its default.
+const ADMIN_PORT: u16 = 9180;
+
 /// A TCP address. The host is a name or an IP address, an IPv6 address without its brackets.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HostPort {
@@ -32,6 +37,16 @@ pub enum Listen {
 impl HostPort {
     /// Parses `host:port` or `[ipv6]:port`; without a port, `default_port` is taken.
     pub fn parse(text: &str, default_port: Option<u16>) -> Result<HostPort, String> {
+        HostPort::parse_such_as(text, default_port, LISTEN_PORT)
+    }
+
+    /// Parses the address of an admin listener, which names its port.
+    pub fn parse_admin(text: &str) -> Result<HostPort, String> {
+        HostPort::parse_such_as(text, None, ADMIN_PORT)
+    }
+
+    /// Parses it. Who leaves the port out where it is needed is told one that is usual.
+    fn parse_such_as(text: &str, default_port: Option<u16>, usual: u16) -> Result<HostPort, String> {
         let (host, port) = split_port(text)?;
         let host = check_host(host)?;
         let port = match (port, default_port) {
@@ -39,7 +54,7 @@ impl HostPort {
                 port.parse().map_err(|_| "the port is not a number from 0 to 65535".to_owned())?
             }
             (None, Some(port)) => port,
-            (None, None) => return Err(format!("the port is missing; write '{text}:6380'")),
+            (None, None) => return Err(format!("the port is missing; write '{text}:{usual}'")),
         };
         Ok(HostPort { host, port })
     }

@@ -53,7 +53,7 @@ pub fn admin_listen(path: &Path) -> Result<HostPort, LoadError> {
     let default =
         AdminConfig::KEYS.iter().find(|key| key.name == "listen").and_then(|key| parse_literal(key.literal));
     written
-        .and_then(|written| HostPort::parse(&written, None).ok())
+        .and_then(|written| HostPort::parse_admin(&written).ok())
         .or(default)
         .ok_or_else(|| LoadError::whole(path, "no admin address".to_owned()))
 }

@@ -408,5 +408,7 @@ fn the_admin_address_is_found_in_a_broken_file() {
     assert_eq!(found("[log\n[admin] # here\n  listen = \"1.2.3.4:5\" # x\n"), "1.2.3.4:5");
     assert_eq!(found("[log\n[admin]\n[instances.x]\nlisten = \"1.2.3.4:5\""), "127.0.0.1:9180");
     assert_eq!(found(""), "127.0.0.1:9180");
+    let error = HostPort::parse_admin("127.0.0.1").unwrap_err();
+    assert!(error.contains(&format!("'{}'", found(""))), "the port that is advised is the default: {error}");
     assert!(admin_listen(Path::new("/nonexistent/x")).is_err());
 }

@@ -116,7 +116,7 @@ impl Setting for HostPort {
     const KIND: &'static str = "address";
 
     fn parse(item: &Item) -> Result<Self, String> {
-        HostPort::parse(text(item, r#""127.0.0.1:9180""#)?, None)
+        HostPort::parse_admin(text(item, r#""127.0.0.1:9180""#)?)
     }
 }
 

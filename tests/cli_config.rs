@@ -95,6 +95,16 @@ fn check_of_a_missing_file_says_how_to_get_one() {
 }
 
 #[test]
+fn help_is_a_command_and_a_wrong_admin_address_is_told_the_usual_port() {
+    let output = multistore(Path::new("/"), &["help", "verify"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(stdout(&output).contains("Compare both stores"), "{output:?}");
+    let output = multistore(Path::new("/"), &["status", "--admin", "foo"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("write 'foo:9180'"), "{output:?}");
+}
+
+#[test]
 fn check_warns_and_passes() {
     let (directory, _) = directory(&CONFIG.replace("7002", "7001"));
     let output = multistore(directory.path(), &["check"]);
@@ -119,7 +129,7 @@ fn check_connects_when_asked() {
     let (directory, _) = directory(&config);
     let output = multistore(directory.path(), &["check", "--connect"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(stdout(&output).contains("jobs: primary answers, and holds 7 keys"), "{output:?}");
+    assert!(stdout(&output).contains("jobs: primary answers, and holds 7 keys in database 3"), "{output:?}");
     assert!(stderr(&output).contains("jobs: warning: the primary is not empty"), "{output:?}");
     // The secondary may be the same server, for all that is known.
     assert!(stderr(&output).contains("do not empty it before you know"), "{output:?}");

@@ -19,6 +19,15 @@ fn reloads(proxy: &Proxy, outcome: &str) -> f64 {
     proxy.metric("multistore_config_reloads_total", &[("outcome", outcome)])
 }
 
+/// What `multistore status` shows.
+fn status_screen(proxy: &Proxy) -> String {
+    let shown = Command::new(env!("CARGO_BIN_EXE_multistore"))
+        .args(["status", "--admin", &format!("127.0.0.1:{}", proxy.admin_port())])
+        .output()
+        .expect("run multistore");
+    String::from_utf8_lossy(&shown.stdout).into_owned()
+}
+
 #[test]
 fn a_good_change_takes_effect_a_bad_one_changes_nothing_and_one_for_a_restart_is_named() {
     let pair = Pair::start();
@@ -42,11 +51,7 @@ fn a_good_change_takes_effect_a_bad_one_changes_nothing_and_one_for_a_restart_is
     assert_eq!(status["config"]["last_reload"]["outcome"], "invalid");
     assert!(status["config"]["last_reload"]["error"].as_str().is_some_and(|e| e.contains("max_clients")));
     pair.proxy.wait_for_log("max_clients");
-    let shown = Command::new(env!("CARGO_BIN_EXE_multistore"))
-        .args(["status", "--admin", &format!("127.0.0.1:{}", pair.proxy.admin_port())])
-        .output()
-        .expect("run multistore");
-    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    let shown = status_screen(&pair.proxy);
     assert!(shown.contains("was changed and refused") && shown.contains("max_clients"), "{shown}");
     pair.client().expect_closed();
     assert_eq!(first.words("PING"), Value::simple("PONG"));
@@ -60,6 +65,8 @@ fn a_good_change_takes_effect_a_bad_one_changes_nothing_and_one_for_a_restart_is
     assert_eq!(pair.proxy.metric("multistore_config_last_reload_success", &[]), 1.0);
     let named = pair.proxy.status()["config"]["last_reload"]["restart_needed_for"].to_string();
     assert!(named.contains("unix_mode") && !named.contains("max_clients"), "{named}");
+    let shown = status_screen(&pair.proxy);
+    assert!(shown.contains("waits for a restart: ") && shown.contains("unix_mode"), "{shown}");
     pair.proxy.wait_for_log("unix_mode");
     poll_until(SOON, "seven may come", || pair.client().try_call(&["PING"]).is_ok_and(|r| !r.is_error()));
 }
@@ -159,6 +166,43 @@ fn check_connect_refuses_one_store_under_two_addresses_and_tells_nobody_to_empty
     let (code, _, errors) = check_connect(&one.url(), &other.url());
     assert_eq!(code, Some(0), "{errors}");
     assert!(errors.contains("empty it before you begin"), "{errors}");
+}
+
+#[test]
+fn the_keys_of_all_databases_are_counted_or_those_of_the_one_that_the_url_names() {
+    let (primary, secondary) = (RedisServer::start(), RedisServer::start());
+    for line in ["SET a 1", "SELECT 5", "SET a 1", "SET b 1"] {
+        secondary.words(line);
+    }
+    let (code, said, _) = check_connect(&primary.url(), &secondary.url());
+    assert_eq!(code, Some(0));
+    assert!(said.contains("secondary answers, and holds 3 keys, all databases together"), "{said}");
+    assert!(said.contains("primary answers, and holds 0 keys"), "{said}");
+    let (_, said, _) = check_connect(&format!("{}/5", primary.url()), &format!("{}/5", secondary.url()));
+    assert!(said.contains("secondary answers, and holds 2 keys in database 5"), "{said}");
+
+    let proxy = Proxy::start(ProxyConfig::new(INSTANCE, &primary.url(), &secondary.url()));
+    proxy.wait_for_log("keys=3");
+    assert!(proxy.log().lines().any(|line| line.contains("store connected") && line.contains("keys=3")));
+}
+
+#[test]
+fn the_end_of_a_verification_is_logged_like_its_beginning() {
+    let pair = Pair::start_in(Stage::DualSecondaryDefault);
+    let verify = || {
+        let output = Command::new(env!("CARGO_BIN_EXE_multistore"))
+            .args(["verify", "--config"])
+            .arg(pair.proxy.config_path())
+            .output()
+            .expect("run multistore");
+        output.status.code()
+    };
+    assert_eq!(verify(), Some(0));
+    pair.proxy.wait_for_log("verification ended: no difference");
+    pair.primary.words("SET behind-its-back 1");
+    assert_eq!(verify(), Some(4));
+    pair.proxy.wait_for_log("verification ended: the stores DIFFER");
+    assert!(status_screen(&pair.proxy).contains("1 keys DIFFER"));
 }
 
 // --- the end ---

@@ -78,7 +78,7 @@ pub struct VerificationStatus {
     pub progress: f64,
     /// Keys compared.
     pub keys_compared: u64,
-    /// Keys that differ.
+    /// Keys that differ, as far as this one has found.
     pub differing: u64,
     /// Why it failed.
     pub error: Option<String>,
@@ -95,6 +95,9 @@ pub struct LastVerification {
     pub age_seconds: u64,
     /// Were the stores equal?
     pub equal: bool,
+    /// Keys that differed.
+    #[serde(default)]
+    pub differing: u64,
     /// Does it still prove that they are? If not, why.
     pub outdated: Option<String>,
 }

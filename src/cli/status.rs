@@ -8,6 +8,7 @@ use super::backfill;
 use super::progress::{bytes, thousands};
 use super::proxy::{Proxy, ProxyArg};
 use super::{Exit, complain, say};
+use crate::admin::verification::VerificationStatus;
 use crate::admin::{ConfigStatus, InstanceStatus, Status as Reported, StoreStatus};
 use crate::config::{self, Config};
 use crate::verdict::{Step, span};
@@ -75,15 +76,21 @@ fn show(proxy: &Proxy, json: bool, clear: bool) -> Exit {
         let file = config::load(&proxy.config().config).ok().map(|loaded| loaded.config);
         let screens: Vec<String> = wanted.iter().map(|instance| screen(instance, file.as_ref())).collect();
         let clear = if clear { "\x1b[2J\x1b[H" } else { "" };
-        let refused = refused_file(&status.config).unwrap_or_default();
-        say(format_args!("{clear}{refused}{}", screens.join("\n")));
+        let pending = not_in_effect(&status.config).unwrap_or_default();
+        say(format_args!("{clear}{pending}{}", screens.join("\n")));
     }
     if safe { Exit::Done } else { Exit::Refused }
 }
 
-/// The file was changed, and the change is not in effect.
-fn refused_file(config: &ConfigStatus) -> Option<String> {
-    let reload = config.last_reload.as_ref().filter(|reload| reload.outcome == "invalid")?;
+/// The file was changed, and the change, or a part of it, is not in effect.
+fn not_in_effect(config: &ConfigStatus) -> Option<String> {
+    let reload = config.last_reload.as_ref()?;
+    if reload.outcome != "invalid" {
+        let waiting = &reload.restart_needed_for;
+        return (!waiting.is_empty()).then(|| {
+            format!("{}: changed, and waits for a restart: {}\n\n", config.path, waiting.join(", "))
+        });
+    }
     let error = reload.error.as_deref().unwrap_or_default().trim_end();
     Some(format!("{} was changed and refused; what was in effect stays so:\n{error}\n\n", config.path))
 }
@@ -120,7 +127,7 @@ fn screen(instance: &InstanceStatus, file: Option<&Config>) -> String {
     }
     add("in sync", in_sync(instance));
     add("backfill", backfill::line(&instance.backfill));
-    add("verified", verified(instance));
+    add("verified", verified(&instance.verification));
     let verdict = &instance.verdict;
     for (name, step) in [("next", &verdict.forward), ("back", &verdict.back)] {
         match step {
@@ -176,8 +183,7 @@ fn in_sync(instance: &InstanceStatus) -> String {
     text
 }
 
-fn verified(instance: &InstanceStatus) -> String {
-    let status = &instance.verification;
+fn verified(status: &VerificationStatus) -> String {
     let now = match status.state.as_str() {
         "running" => format!("under way, {:.0}%; ", status.progress * 100.0),
         "failed" => format!("the last one was not finished ({}); ", status.error.as_deref().unwrap_or("?")),
@@ -186,8 +192,12 @@ fn verified(instance: &InstanceStatus) -> String {
     match &status.last_complete {
         None => now + "never completely since the start",
         Some(last) => {
-            let found =
-                if last.equal { "equal".to_owned() } else { format!("{} keys DIFFER", status.differing) };
+            // What the last complete one found: the one under way, or one that failed, has counts of its own.
+            let found = match (last.equal, last.differing) {
+                (true, _) => "equal".to_owned(),
+                (false, 0) => "the functions DIFFER".to_owned(),
+                (false, keys) => format!("{} keys DIFFER", thousands(keys)),
+            };
             let outdated =
                 last.outdated.as_deref().map(|why| format!(" (outdated: {why})")).unwrap_or_default();
             format!("{now}{} ago: {found}{outdated}", span(Duration::from_secs(last.age_seconds)))
@@ -205,4 +215,28 @@ fn verdict_lines(name: &str, step: &Step) -> Vec<String> {
 /// What stands in the way of a step, one line each.
 pub fn reasons(step: &Step) -> impl Iterator<Item = String> {
     step.reasons.iter().map(|reason| format!("- {}", reason.text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::verified;
+    use crate::admin::verification::{LastVerification, VerificationStatus};
+
+    #[test]
+    fn a_new_verification_does_not_change_what_the_last_one_found() {
+        let last = LastVerification { age_seconds: 9, differing: 3, ..LastVerification::default() };
+        let mut status = VerificationStatus {
+            state: "running".to_owned(),
+            progress: 0.02,
+            last_complete: Some(last),
+            ..VerificationStatus::default()
+        };
+        let running = verified(&status);
+        assert!(
+            running.starts_with("under way, 2%; ") && running.ends_with(" ago: 3 keys DIFFER"),
+            "{running}"
+        );
+        status.last_complete = Some(LastVerification::default());
+        assert!(verified(&status).ends_with(" ago: the functions DIFFER"));
+    }
 }

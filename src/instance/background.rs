@@ -192,6 +192,7 @@ impl Instance {
             at_unix_ms: last.at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64,
             age_seconds: SystemTime::now().duration_since(last.at).unwrap_or_default().as_secs(),
             equal: last.equal,
+            differing: last.differing,
             outdated: last.proof.outdated(&self.proof()).map(str::to_owned),
         });
         VerificationStatus { last_complete, ..self.background.verify.status(self) }

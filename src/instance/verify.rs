@@ -18,6 +18,7 @@ use tokio::time::sleep;
 
 use super::Instance;
 use super::own::{self, Trouble};
+use crate::admin::verification::VerifyReport;
 use crate::mirror::verify::Why;
 use crate::sequencer::copy::is_scratch;
 use crate::sequencer::hash_key;
@@ -62,7 +63,27 @@ pub async fn run(instance: Rc<Instance>, handle: Handle) {
     let outcome = Verification::new(&instance, &handle).run().await;
     let proof = outcome.is_ok().then(|| instance.proof());
     handle.end(outcome, proof);
+    log_end(&instance.name, &handle.report());
     instance.settle();
+}
+
+fn log_end(instance: &str, report: &VerifyReport) {
+    let VerifyReport { keys_compared, differing, repaired, took_ms, .. } = report;
+    match (&report.error, report.equal) {
+        (Some(why), _) => tracing::warn!(instance, took_ms, why, "verification was not finished"),
+        (None, Some(true)) => {
+            tracing::info!(instance, keys_compared, repaired, took_ms, "verification ended: no difference");
+        }
+        (None, _) => tracing::warn!(
+            instance,
+            keys_compared,
+            differing,
+            repaired,
+            took_ms,
+            functions_equal = report.functions_equal,
+            "verification ended: the stores DIFFER"
+        ),
+    }
 }
 
 struct Verification<'a> {

@@ -65,6 +65,8 @@ pub struct Remembered {
     pub at: SystemTime,
     /// Were the stores equal?
     pub equal: bool,
+    /// Keys that differed.
+    pub differing: u64,
     /// What was known of the instance at that moment.
     pub proof: Proof,
 }
@@ -236,7 +238,7 @@ impl Handle {
         }
     }
 
-    fn report(&self) -> VerifyReport {
+    pub(super) fn report(&self) -> VerifyReport {
         let state = self.0.borrow();
         let mut report = state.report.clone();
         if report.state == "running" {
@@ -371,7 +373,9 @@ impl Handle {
                 report.complete = everything;
                 report.position = proof.as_ref().map_or([0, 0], |proof| proof.position);
                 let proof = proof.filter(|_| everything);
-                state.ended = proof.map(|proof| Remembered { at: SystemTime::now(), equal, proof });
+                let differing = report.differing;
+                state.ended =
+                    proof.map(|proof| Remembered { at: SystemTime::now(), equal, differing, proof });
             }
             Err(broken) => {
                 report.state = "failed".to_owned();

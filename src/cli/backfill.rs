@@ -40,7 +40,7 @@ enum What {
 
 #[derive(Args)]
 struct Waiting {
-    /// Stay until it is done, with a progress bar
+    /// Stay until it is done, with a progress bar; exit code 3 if an operator must say first which store is right
     #[arg(long)]
     wait: bool,
     #[command(flatten)]
@@ -105,12 +105,12 @@ pub fn wait_for(proxy: &Proxy) -> Result<BackfillStatus, Problem> {
     let mut progress = Progress::new();
     loop {
         let instance = proxy.instance()?;
-        let status = instance.backfill;
-        match status.state.as_str() {
+        match instance.backfill.state.as_str() {
             // An order is taken up within a moment.
-            "running" | "waiting" | "off" => {}
-            _ => return Ok(status),
+            "running" | "waiting" | "off" => proxy.goes_on(&instance)?,
+            _ => return Ok(instance.backfill),
         }
+        let status = instance.backfill;
         progress.show("backfill", status.progress, &detail(&status));
         std::thread::sleep(LOOK);
     }

@@ -1,5 +1,7 @@
 //! `multistore feature`: the flags of a rollout.
 
+mod follow;
+
 use clap::{ArgAction, Args, Subcommand};
 
 use super::http::AdminArg;
@@ -8,8 +10,8 @@ use super::status::reasons;
 use super::{ConfigArg, Exit, complain, say};
 use crate::config::edit::{EditError, set_flag};
 use crate::config::{self, Config, FlagKind, StageJump};
-use crate::stage::{Stage, primary_default_flag, use_both_flag};
-use crate::verdict::Step;
+use crate::stage::{Flags, Stage, primary_default_flag, use_both_flag};
+pub use follow::Before;
 
 /// Show and set the feature flags of a rollout
 #[derive(Args)]
@@ -37,7 +39,12 @@ struct List {
 ///
 /// The file is edited in place: comments stay, and it is replaced as a whole or not at all. The running proxy is asked
 /// whether the step is safe; one that is not is refused with exit code 3, and so is a jump from secondary_only to
-/// primary_only, or back. If no proxy answers, that is said, and the file is edited.
+/// primary_only, or back, and any change while the file asks for another stage than the one in effect, unless it writes
+/// that one back. If no proxy answers, that is said, and the file is edited.
+///
+/// It returns when the proxy has taken the file over. Exit codes: 0 the stage is in effect, or the change is held back,
+/// which is said, and made when the reason is gone; 3 refused, by this command or by the proxy; 1 the proxy does not
+/// follow within 10 s, or the file cannot be written; 2 wrong arguments, or the file is not valid.
 #[derive(Args)]
 struct Set {
     /// The full name of the flag, as `multistore feature list` shows it
@@ -101,56 +108,66 @@ fn list(config: &Config) {
 
 impl Set {
     fn run(self) -> Exit {
-        if let Some(step) = self.unsafe_step() {
-            let what = if self.force { "forced" } else { "refused" };
-            complain(format_args!("{what}: {} is not safe now:", step.to));
-            reasons(&step).for_each(complain);
-            if !self.force {
-                complain("wait until the reasons are gone (multistore status), or add --force");
-                return Exit::Refused;
+        let before = self.ask();
+        let mut back = false;
+        if let Some((before, flags)) = &before {
+            let wanted = self.wanted(*flags);
+            // Whoever writes back what is in effect changes nothing: that must always work.
+            back = before.is_in(wanted);
+            if !back && let Some(against) = against(before, *flags, wanted) {
+                let what = if self.force { "forced" } else { "refused" };
+                complain(format_args!("{what}: {}", against.what));
+                if !self.force {
+                    complain(format_args!("{}, or add --force", against.advice));
+                    return Exit::Refused;
+                }
             }
         }
-        match set_flag(&self.admin.config().config, &self.name, self.value, self.force) {
-            Ok(edited) if edited.written => {
-                say(format_args!("{}: {} -> {}", edited.instance, edited.before, edited.after));
-                say("written; a running proxy follows, or says in /status (held_flip) what it waits for");
-                Exit::Done
-            }
+        match set_flag(&self.admin.config().config, &self.name, self.value, self.force || back) {
             Ok(edited) => {
-                say(format_args!("{}: {} (the file said so already)", edited.instance, edited.after));
-                Exit::Done
+                let said = match edited.written {
+                    true => format!("{} -> {}", edited.before, edited.after),
+                    false => format!("{} (the file said so already)", edited.after),
+                };
+                say(format_args!("{}: {said}", edited.instance));
+                match before {
+                    Some((before, _)) => before.follow(&edited),
+                    None => {
+                        say("a proxy that runs follows, or says in /status (held_flip) what it waits for");
+                        Exit::Done
+                    }
+                }
             }
             Err(error) => self.report(&error),
         }
     }
 
-    /// The step that this flag asks for, if the running proxy says that it is not safe. What cannot be found out is
-    /// said: the file is there without a proxy, too.
-    fn unsafe_step(&self) -> Option<Step> {
+    /// The running proxy, and the flags in the file. What cannot be found out is said: the file is there without a proxy,
+    /// too.
+    fn ask(&self) -> Option<(Before, Flags)> {
         let config = config::load(&self.admin.config().config).ok()?.config;
-        let (kind, instance) = FlagKind::of_name(&self.name)?;
+        let (_, instance) = FlagKind::of_name(&self.name)?;
         if !config.instances.contains_key(instance) {
             return None;
         }
-        let stage = config.flags(instance).stage();
-        let wanted = kind.set(config.flags(instance), self.value).stage();
-        if wanted == stage || !stage.may_become(wanted) {
-            // Nothing to judge, or refused whatever the proxy says.
-            return None;
-        }
-        let asked = self.admin.clone().address().ok().map(|address| {
-            Proxy::at(address, Some(instance.to_owned()), self.admin.config().clone()).instance()
-        });
-        let status = match asked? {
-            Ok(status) => status,
+        let address = self.admin.clone().address().ok()?;
+        let proxy = Proxy::at(address, Some(instance.to_owned()), self.admin.config().clone());
+        let flags = config.flags(instance);
+        match Before::ask(proxy) {
+            Ok(before) => Some((before, flags)),
             Err(problem) => {
-                complain(format_args!("{}; whether the step is safe was not checked", problem.text));
-                return None;
+                // A jump is refused whatever a proxy would say.
+                if self.force || flags.stage().may_become(self.wanted(flags)) {
+                    complain(format_args!("{}; whether the step is safe was not checked", problem.text));
+                }
+                None
             }
-        };
-        // Whoever takes back a change that is not in effect yet changes nothing.
-        let steps = [status.verdict.forward, status.verdict.back];
-        steps.into_iter().flatten().find(|step| step.to == wanted.name() && !step.safe)
+        }
+    }
+
+    /// The stage that the file asks for with this flag set.
+    fn wanted(&self, flags: Flags) -> Stage {
+        FlagKind::of_name(&self.name).map_or(flags, |(kind, _)| kind.set(flags, self.value)).stage()
     }
 
     fn report(&self, error: &EditError) -> Exit {
@@ -189,4 +206,31 @@ impl Set {
              or, if the data doesn't matter, the same command with --force"
         )
     }
+}
+
+/// What stands against a change.
+struct Against {
+    what: String,
+    advice: String,
+}
+
+/// What stands against it that a file with these flags asks for `wanted`. The proxy has judged the steps from the stage in
+/// effect: they are this one only where the file asks for that stage.
+fn against(before: &Before, flags: Flags, wanted: Stage) -> Option<Against> {
+    let stage = flags.stage();
+    if wanted == stage || !stage.may_become(wanted) {
+        // Nothing to judge, or refused whatever the proxy says.
+        return None;
+    }
+    if let Some([what, advice]) = before.difference(flags) {
+        return Some(Against { what, advice });
+    }
+    let verdict = &before.instance.verdict;
+    let steps = [&verdict.forward, &verdict.back];
+    let step = steps.into_iter().flatten().find(|step| step.to == wanted.name() && !step.safe)?;
+    let why: Vec<String> = reasons(step).collect();
+    Some(Against {
+        what: format!("{} is not safe now:\n{}", step.to, why.join("\n")),
+        advice: "wait until the reasons are gone (multistore status)".to_owned(),
+    })
 }

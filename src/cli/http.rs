@@ -46,6 +46,7 @@ impl AdminArg {
 }
 
 /// A running proxy's admin listener.
+#[derive(Clone)]
 pub struct Target {
     address: HostPort,
     token: Option<Secret>,

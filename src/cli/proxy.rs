@@ -24,6 +24,7 @@ pub struct ProxyArg {
 }
 
 /// A running proxy, and the instance that is meant.
+#[derive(Clone)]
 pub struct Proxy {
     target: Target,
     instance: Option<String>,
@@ -97,7 +98,11 @@ impl Proxy {
 
     /// What it says of the instance that is meant.
     pub fn instance(&self) -> Result<InstanceStatus, Problem> {
-        let mut instances = self.status()?.instances;
+        self.chosen(self.status()?.instances)
+    }
+
+    /// The instance that is meant, of all that it has.
+    pub fn chosen(&self, mut instances: Vec<InstanceStatus>) -> Result<InstanceStatus, Problem> {
         match &self.instance {
             Some(name) => match instances.into_iter().find(|instance| instance.name == *name) {
                 Some(instance) => Ok(instance),
@@ -112,6 +117,26 @@ impl Proxy {
                 ))
             }
         }
+    }
+
+    /// Must an operator say which store is right? Until then nothing goes on by itself.
+    pub fn goes_on(&self, instance: &InstanceStatus) -> Result<(), Problem> {
+        if instance.sync.operator_must_name_source.is_none() {
+            return Ok(());
+        }
+        let (name, default) = (&instance.name, &instance.default_store);
+        let other = if default == "primary" { "secondary" } else { "primary" };
+        let rest =
+            format!("--instance {name} --config {} --admin {}", self.config.config.display(), self.target);
+        Err(Problem::new(
+            Exit::Refused,
+            format!(
+                "stopped: {name}: the {default} store came back as another server and may have lost writes. Nothing goes \
+                 on until you say which store is right; the other one becomes equal to it:\n  \
+                 multistore repair --from {other} {rest}\n\
+                 or, if the {default} store has everything:\n  multistore repair --from {default} {rest}"
+            ),
+        ))
     }
 
     /// Gives an order; its answer.

@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 
+use super::feature::Before;
 use super::proxy::{Problem, Proxy, ProxyArg};
 use super::status::reasons;
 use super::{Exit, backfill, complain, say, verify};
 use crate::admin::InstanceStatus;
 use crate::admin::orders::BACKFILL;
 use crate::config::edit::set_flag;
-use crate::config::parse_duration;
+use crate::config::{self, parse_duration};
 use crate::stage::{Stage, primary_default_flag, use_both_flag};
 use crate::verdict::Step;
 
@@ -25,7 +26,8 @@ const VERIFICATIONS: u32 = 3;
 /// Sets one flag at a time in proxy.toml and changes nothing else there. Before the default store changes, and before a
 /// store is left, it copies the whole keyspace (multistore backfill), compares both stores (multistore verify), and asks
 /// for the verdict. Where a step is not safe it stops, says why, and leaves everything as it is. Run again, it goes on
-/// from where the instance is; with an earlier stage as its aim it goes back, one stage at a time.
+/// from where the instance is; with an earlier stage as its aim it goes back, one stage at a time. Where an operator must
+/// say which store is right, and where the file asks for another stage than the one in effect, it stops at once.
 ///
 /// Exit codes: 0 the stage is reached, 3 the next step is not safe, 4 the stores differ, 1 it failed, 2 wrong arguments.
 #[derive(Args)]
@@ -174,10 +176,12 @@ impl Walk<'_> {
     fn until(&self, forward: bool, enough: impl Fn(&Step) -> bool) -> Result<Stage, Stop> {
         let deadline = Instant::now() + self.patience;
         loop {
-            let verdict = self.proxy.instance()?.verdict;
-            let Some(step) = (if forward { verdict.forward } else { verdict.back }) else {
+            let instance = self.proxy.instance()?;
+            let verdict = &instance.verdict;
+            let Some(step) = (if forward { verdict.forward.clone() } else { verdict.back.clone() }) else {
                 return Err(Problem { exit: Exit::Failed, text: "there is no such step".to_owned() }.into());
             };
+            self.proxy.goes_on(&instance)?;
             if enough(&step) {
                 let to = Stage::ALL.into_iter().find(|stage| stage.name() == step.to);
                 return to.ok_or_else(|| unknown(&step.to).into());
@@ -190,9 +194,22 @@ impl Walk<'_> {
         }
     }
 
+    /// The file must ask for what is in effect: else one flag more asks for a stage that nobody has judged.
+    fn file_agrees(&self, stage: Stage) -> Result<(), Stop> {
+        let Ok(loaded) = config::load(&self.proxy.config().config) else { return Ok(()) };
+        let before = Before::ask(self.proxy.clone())?;
+        match before.difference(loaded.config.flags(&before.instance.name)) {
+            Some([what, advice]) if before.is_in(stage) => {
+                Err(Problem { exit: Exit::Refused, text: format!("stopped: {what}\n{advice}") }.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Sets the flag that leads to the next stage, and waits until it is in effect.
     fn step(&self, name: &str, from: Stage, to: Stage) -> Result<(), Stop> {
         let path = &self.proxy.config().config;
+        self.file_agrees(from)?;
         let (flag, value) = if from.is_dual() == to.is_dual() {
             (primary_default_flag(name), to.flags().primary_default)
         } else {
@@ -209,6 +226,7 @@ impl Walk<'_> {
             if stage_of(&instance)? == to {
                 return Ok(());
             }
+            self.proxy.goes_on(&instance)?;
             if Instant::now() >= deadline {
                 let why =
                     instance.held_flip.unwrap_or_else(|| "the proxy does not follow the file".to_owned());

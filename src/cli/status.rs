@@ -9,7 +9,7 @@ use super::progress::{bytes, thousands};
 use super::proxy::{Proxy, ProxyArg};
 use super::{Exit, complain, say};
 use crate::admin::verification::VerificationStatus;
-use crate::admin::{ConfigStatus, InstanceStatus, Status as Reported, StoreStatus};
+use crate::admin::{ConfigStatus, InstanceStatus, ReloadStatus, Status as Reported, StoreStatus};
 use crate::config::{self, Config};
 use crate::verdict::{Step, span};
 
@@ -85,14 +85,18 @@ fn show(proxy: &Proxy, json: bool, clear: bool) -> Exit {
 /// The file was changed, and the change, or a part of it, is not in effect.
 fn not_in_effect(config: &ConfigStatus) -> Option<String> {
     let reload = config.last_reload.as_ref()?;
-    if reload.outcome != "invalid" {
+    let Some(error) = refusal(reload) else {
         let waiting = &reload.restart_needed_for;
         return (!waiting.is_empty()).then(|| {
             format!("{}: changed, and waits for a restart: {}\n\n", config.path, waiting.join(", "))
         });
-    }
-    let error = reload.error.as_deref().unwrap_or_default().trim_end();
+    };
     Some(format!("{} was changed and refused; what was in effect stays so:\n{error}\n\n", config.path))
+}
+
+/// Why the file was refused at this look, if it was.
+pub fn refusal(reload: &ReloadStatus) -> Option<&str> {
+    (reload.outcome == "invalid").then(|| reload.error.as_deref().unwrap_or_default().trim_end())
 }
 
 /// One instance on one screen.

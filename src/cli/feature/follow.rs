@@ -43,9 +43,18 @@ impl Before {
         Ok(Before { proxy, instance, reload })
     }
 
+    /// The flags in effect. (Where both stores are one server, they ask for more than what is done.)
+    fn flags(&self) -> Flags {
+        let flags = self.instance.flags;
+        Flags {
+            use_both: flags.use_primary_and_secondary_stores,
+            primary_default: flags.use_primary_store_as_default,
+        }
+    }
+
     /// Is `stage` in effect?
     pub fn is_in(&self, stage: Stage) -> bool {
-        self.instance.stage == stage.name()
+        self.flags().stage() == stage
     }
 
     /// What is wrong if the file, which asks for `file`, asks for something else than what is in effect, and what to do.
@@ -59,10 +68,10 @@ impl Before {
             (Some(held), None) => format!("the change is held back: {held}"),
             (None, None) => "the proxy has not taken the file over yet".to_owned(),
         };
-        let effect = self.instance.flags;
+        let effect = self.flags();
         let flags = [
-            (use_both_flag(name), file.use_both, effect.use_primary_and_secondary_stores),
-            (primary_default_flag(name), file.primary_default, effect.use_primary_store_as_default),
+            (use_both_flag(name), file.use_both, effect.use_both),
+            (primary_default_flag(name), file.primary_default, effect.primary_default),
         ];
         let back: Vec<_> = flags.into_iter().filter(|(_, asked, effect)| asked != effect).collect();
         let config = self.proxy.config().config.display();
@@ -74,7 +83,7 @@ impl Before {
             }),
         };
         Some([
-            format!("the file asks for {asked}, in effect is {}: {why}", self.instance.stage),
+            format!("the file asks for {asked}, in effect is {}: {why}", effect.stage()),
             format!(
                 "wait until the proxy follows (multistore status), or write back what is in effect:\n{back}"
             ),
@@ -94,7 +103,7 @@ impl Before {
                 Ok(Outcome::Refused(error)) => {
                     complain(format_args!(
                         "the proxy refuses the file; {} stays in effect:\n{error}",
-                        self.instance.stage
+                        self.flags().stage()
                     ));
                     return Exit::Refused;
                 }

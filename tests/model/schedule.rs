@@ -374,7 +374,6 @@ impl Schedule {
         world.now += if busy { 1_000 } else { 20_000 };
         world.tick();
         if let Some(doubted) = world.core.doubted_source()
-            && world.core.stage().is_dual()
             && StoreId::ALL.iter().all(|store| world.core.lane(*store).is_up())
         {
             world.repair_from(doubted);

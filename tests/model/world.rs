@@ -431,7 +431,9 @@ impl World {
     /// As `Instance::judge_return`.
     fn judge_return(&mut self, store: StoreId, run_id: u64) {
         let same = self.known_runs[store.index()].is_none_or(|known| known == run_id);
-        if same || !self.core.stage().is_dual() {
+        let alone =
+            store == self.core.default_store() && self.core.sync_base() == Sync::Suspect(store.other());
+        if same || !(self.core.stage().is_dual() || alone) {
             return;
         }
         let source = match self.core.sync_base() {
@@ -446,7 +448,7 @@ impl World {
 
     /// As `Instance::repair_from`.
     pub fn repair_from(&mut self, right: StoreId) {
-        if self.core.stage().is_dual() {
+        if self.core.stage().is_dual() || self.core.doubted_source().is_some() {
             self.note(|_| format!("the operator says that the {right} store is right"));
             // A cold primary is made the measure of everything.
             self.books.lossy |=

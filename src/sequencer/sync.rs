@@ -262,7 +262,8 @@ impl Sequencer {
     /// secondary has cannot be told from what was removed any more.
     #[inline]
     pub fn swap_refusal(&self, scope: Scope, frame: &[u8]) -> Option<Vec<u8>> {
-        matches!(scope, Scope::Swap | Scope::Unlisted).then(|| self.refused_swap(scope, frame)).flatten()
+        let may_swap = matches!(scope, Scope::Swap | Scope::Unlisted | Scope::Anywhere);
+        may_swap.then(|| self.refused_swap(scope, frame)).flatten()
     }
 
     fn refused_swap(&self, scope: Scope, frame: &[u8]) -> Option<Vec<u8>> {
@@ -270,9 +271,8 @@ impl Sequencer {
             && self.default_store() == StoreId::Primary
             && self.known.base() == Sync::Unknown
             && self.stage().is_dual();
-        let swaps = || !Reach::of(&self.table, frame, 0).swapped.is_empty();
-        let mixed = matches!(scope, Scope::Unlisted | Scope::Anywhere);
-        if !cold || !(scope == Scope::Swap || mixed && swaps()) {
+        let swaps = || scope == Scope::Swap || !Reach::of(&self.table, frame, 0).swapped.is_empty();
+        if !cold || !swaps() {
             return None;
         }
         let mut error = Vec::new();

@@ -243,9 +243,12 @@ fn a_cold_primary_refuses_to_exchange_databases() {
     pair.secondary.words("SET cold value");
     let mut client = pair.client();
     client.words("SET warm value");
+    let leaves = "redis.call('SELECT', 3) redis.call('SET', KEYS[1], 1)";
     for refused in [
         client.words("SWAPDB 0 1"),
         client.pipeline(&[&["MULTI"], &["SWAPDB", "0", "1"], &["EXEC"]])[2].clone(),
+        client.pipeline(&[&["MULTI"], &["SWAPDB", "0", "1"], &["EVAL", leaves, "1", "key"], &["EXEC"]])[3]
+            .clone(),
     ] {
         assert!(format!("{refused:?}").contains("MULTISTORE SWAPDB is refused"), "{refused:?}");
     }

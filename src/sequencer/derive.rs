@@ -7,7 +7,7 @@ use crate::resp::request::{Decoded, Decoder, Request, RequestLimits, Span};
 use crate::stage::StoreId;
 
 use super::lane::Arrived;
-use super::op::{Extra as Rare, Failure, OpKey, Owner, Reply};
+use super::op::{Extra as Rare, Failure, OpKey, Reply};
 use super::{Scope, Sequencer};
 
 /// Requests one behind the other, taken apart: one command, or a whole transaction.
@@ -136,12 +136,8 @@ impl Sequencer {
     }
 
     fn answer_derived(&mut self, key: OpKey, store: StoreId, frame: &[u8]) {
-        let Some(op) = self.ops.get_mut(key) else { return };
-        if let Owner::Attempt(park) = op.owner {
-            let error = op.extra.as_mut().and_then(|extra| extra.error.take());
-            op.answered = true;
-            self.attempt_settled(park, error.as_deref().unwrap_or(frame));
-        } else if op.extra.as_ref().is_none_or(|extra| !extra.waits) {
+        let Some(op) = self.ops.get(key) else { return };
+        if op.extra.as_ref().is_none_or(|extra| !extra.waits) {
             self.answer(key, store, frame);
         }
     }

@@ -309,15 +309,13 @@ impl Sequencer {
     }
 
     /// A store's answer to an attempt. The default store's counts; what it took may have to be gone on both.
-    pub(super) fn attempt_reply(&mut self, key: OpKey, park: ParkKey, store: StoreId, frame: &[u8]) {
+    pub(super) fn attempt_reply(&mut self, key: OpKey, store: StoreId, frame: &[u8]) {
         let Some(op) = self.ops.get_mut(key) else { return };
         op.replies[store.index()] = Reply::Kept(Kept::new(frame, usize::MAX));
         let took = op.replies[op.default.index()].frame().is_some_and(took);
         let waits = took && matches!(op.policy, Policy::Both(_));
         if !op.answered && !waits && store == op.default {
-            op.answered = true;
-            let error = op.extra.as_mut().and_then(|extra| extra.error.take());
-            self.attempt_settled(park, error.as_deref().unwrap_or(frame));
+            self.answer(key, store, frame);
         }
         self.compare_attempt(key);
         self.settle(key);
@@ -377,7 +375,7 @@ impl Sequencer {
         let Some(park) = self.parks.get_mut(key) else { return false };
         park.in_flight = false;
         let first = !std::mem::replace(&mut park.tried, true) && !park.parking.looked_at;
-        let inner = frame.strip_prefix(b"*1\r\n").unwrap_or(frame);
+        let inner = attempted(frame);
         // Who waits already is not told that a key has become something else meanwhile: it may become right again.
         let name = &*self.table.spec(park.parking.command).name;
         let told = matches!(name, "blmove" | "brpoplpush" | "xreadgroup");
@@ -459,7 +457,12 @@ impl Sequencer {
 
 /// Did an attempt with this reply take something, or fail?
 fn took(reply: &[u8]) -> bool {
-    !is_nil(reply.strip_prefix(b"*1\r\n").unwrap_or(reply))
+    !is_nil(attempted(reply))
+}
+
+/// What the command has answered, in EXEC's reply to an attempt.
+pub(super) fn attempted(reply: &[u8]) -> &[u8] {
+    reply.strip_prefix(b"*1\r\n").unwrap_or(reply)
 }
 
 fn is_nil(reply: &[u8]) -> bool {

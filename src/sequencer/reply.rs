@@ -119,8 +119,8 @@ impl Sequencer {
             }
             return;
         }
-        if let Owner::Attempt(park) = op.owner {
-            self.attempt_reply(key, park, store, frame);
+        if matches!(op.owner, Owner::Attempt(_)) {
+            self.attempt_reply(key, store, frame);
             return;
         }
         let unsettled = op.write && op.blind && store == op.default && has_error(frame);

@@ -12,6 +12,7 @@ use super::derive::has_error;
 use super::fence::{Footprint, hash_key};
 use super::knowledge::{Suspect, Sync};
 use super::op::{OpKey, Owner};
+use super::park::attempted;
 use super::plan::{self, Plan, plan};
 use super::reach::Reach;
 use super::touched::Touched;
@@ -214,7 +215,7 @@ impl Sequencer {
             }
         } else if op.ran_alone() && self.table.spec(op.command).kind != Kind::Script {
             let reply = match op.owner {
-                Owner::Attempt(_) => frame.strip_prefix(b"*1\r\n").unwrap_or(frame),
+                Owner::Attempt(_) => attempted(frame),
                 _ => frame,
             };
             if let Ok(reply) = Value::parse(reply) {
@@ -292,7 +293,7 @@ impl Sequencer {
     pub fn doubt_effect(&mut self, footprint: &Footprint, frame: &[u8], scope: Scope, db: u32) {
         let touched = match scope {
             Scope::Keys => Touched::of(footprint, frame, true),
-            Scope::Undeclared | Scope::Unlisted | Scope::Anywhere => named(footprint, frame),
+            _ if !scope.is_named() => named(footprint, frame),
             _ => Touched::Everything,
         };
         if !scope.is_named() {

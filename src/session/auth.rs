@@ -241,12 +241,12 @@ impl Session {
         let user = Some(user).filter(|user| !user.acl.allows_everything());
         self.authenticated(&request);
         self.state.restricted_to = user;
-        if let Some(error) = Hello::read(&request.args).1.filter(|_| !request.args.as_slice().is(0, "AUTH")) {
-            self.pay_error(request.seq, error);
-            return Ok(());
-        }
         if request.args.as_slice().is(0, "AUTH") {
             self.pay(request.seq, encode::OK);
+            return Ok(());
+        }
+        if let Some(error) = Hello::read(&request.args).1 {
+            self.pay_error(request.seq, error);
             return Ok(());
         }
         // The rest of HELLO, as from anybody who may speak.

@@ -88,44 +88,22 @@ impl Pool {
         store: StoreId,
         context: Context,
     ) -> Result<Loan, DedicatedError> {
-        let pool = &instance.pool;
-        let config = instance.config();
+        let within = instance.config().reply_timeout;
         let limits = instance.reply_limits();
-        let seat = Seat::take(instance)?;
-        while let Some(mut connection) = pool.take_idle(store) {
-            if connection.is_alive() {
-                connection.enter(context, &limits, config.reply_timeout).await?;
-                return Ok(Loan { connection: Some(connection), seat });
-            }
-        }
-        let mut connection = Dedicated::dial(
-            store,
-            &own_name(&instance.name, store),
-            config.store(store),
-            config.connect_timeout,
-        )
-        .await?;
-        connection.enter(context, &limits, config.reply_timeout).await?;
-        Ok(Loan { connection: Some(connection), seat })
+        let mut loan = Pool::any(instance, store).await?;
+        loan.enter(context, &limits, within).await?;
+        Ok(loan)
     }
 
     /// A connection to `store` in whatever context: for a question that is the same in all.
     pub async fn any(instance: &Rc<Instance>, store: StoreId) -> Result<Loan, DedicatedError> {
-        let config = instance.config();
         let seat = Seat::take(instance)?;
         while let Some(mut connection) = instance.pool.take_idle(store) {
             if connection.is_alive() {
                 return Ok(Loan { connection: Some(connection), seat });
             }
         }
-        let connection = Dedicated::dial(
-            store,
-            &own_name(&instance.name, store),
-            config.store(store),
-            config.connect_timeout,
-        )
-        .await?;
-        Ok(Loan { connection: Some(connection), seat })
+        Pool::dial(instance, store, seat).await
     }
 
     /// A new connection to `store`, in no database of the client's, for a command that a busy server must not keep
@@ -135,17 +113,16 @@ impl Pool {
         store: StoreId,
         proto: Proto,
     ) -> Result<Loan, DedicatedError> {
-        let config = instance.config();
-        let seat = Seat::take(instance)?;
-        let mut connection = Dedicated::dial(
-            store,
-            &own_name(&instance.name, store),
-            config.store(store),
-            config.connect_timeout,
-        )
-        .await?;
-        connection.speak(proto, &instance.reply_limits(), config.reply_timeout).await?;
-        connection.spoil();
+        let within = instance.config().reply_timeout;
+        let mut loan = Pool::dial(instance, store, Seat::take(instance)?).await?;
+        loan.speak(proto, &instance.reply_limits(), within).await?;
+        loan.spoil();
+        Ok(loan)
+    }
+
+    async fn dial(instance: &Rc<Instance>, store: StoreId, seat: Seat) -> Result<Loan, DedicatedError> {
+        let (config, name) = (instance.config(), own_name(&instance.name, store));
+        let connection = Dedicated::dial(store, &name, config.store(store), config.connect_timeout).await?;
         Ok(Loan { connection: Some(connection), seat })
     }
 
@@ -153,13 +130,9 @@ impl Pool {
     pub async fn bare(instance: &Rc<Instance>, store: StoreId) -> Result<Loan, DedicatedError> {
         let config = instance.config();
         let seat = Seat::take(instance)?;
-        let mut connection = Dedicated::dial_bare(
-            store,
-            &own_name(&instance.name, store),
-            config.store(store),
-            config.connect_timeout,
-        )
-        .await?;
+        let name = own_name(&instance.name, store);
+        let mut connection =
+            Dedicated::dial_bare(store, &name, config.store(store), config.connect_timeout).await?;
         connection.spoil();
         Ok(Loan { connection: Some(connection), seat })
     }

@@ -6,8 +6,9 @@ use clap::Args;
 
 use self::probe::Answered;
 use super::{ConfigArg, Exit, complain, say};
-use crate::config::{Config, InstanceConfig};
+use crate::config::Config;
 use crate::stage::{Stage, StoreId};
+use crate::store::pair::Pair;
 
 /// Judge a configuration without serving it
 ///
@@ -67,11 +68,13 @@ fn connect(config: &Config) -> Exit {
             }
             probed.ok()
         });
+        let run_ids = found.each_ref().map(|store| store.as_ref().map(|answered| answered.run_id.as_str()));
         let [primary, _] = &found;
-        match Pair::judge(instance, &found) {
-            Pair::Same(server) => {
+        match Pair::judge(instance, run_ids) {
+            Pair::Same => {
+                let [run_id, _] = run_ids.map(Option::unwrap_or_default);
                 complain(format_args!(
-                    "  {name}: error: primary ({}) and secondary ({}) are the same server (run_id {server}) and database: \
+                    "  {name}: error: primary ({}) and secondary ({}) are the same server (run_id {run_id}) and database: \
                      nothing would be migrated, and emptying one empties the other. Correct the URL that is wrong",
                     instance.primary, instance.secondary
                 ));
@@ -84,37 +87,6 @@ fn connect(config: &Config) -> Exit {
         }
     }
     exit
-}
-
-/// Do both URLs of an instance lead to one store?
-enum Pair {
-    /// They do, to the server of this `run_id`.
-    Same(String),
-    /// To one server, but to different databases of it.
-    OneServer,
-    /// To different servers.
-    Different,
-    /// A store does not answer, or does not tell which server it is.
-    Unknown,
-}
-
-// === impl Pair ===
-
-impl Pair {
-    /// By run_id and database, not by name, as the running proxy judges it.
-    fn judge(instance: &InstanceConfig, found: &[Option<Answered>; 2]) -> Pair {
-        let [primary, secondary] = found;
-        let server = |store: &Option<Answered>| store.as_ref().and_then(|answered| answered.server.clone());
-        match (server(primary), server(secondary)) {
-            (Some(one), Some(other)) if one != other => Pair::Different,
-            (Some(server), Some(_)) => {
-                let [one, other] =
-                    [&instance.primary, &instance.secondary].map(|store| store.database.unwrap_or(0));
-                if one == other { Pair::Same(server) } else { Pair::OneServer }
-            }
-            _ => Pair::Unknown,
-        }
-    }
 }
 
 /// How many keys, and where: what is not said to be of one database is of all.
@@ -139,7 +111,7 @@ fn warn_of_keys(config: &Config, instance: &str, pair: Pair, primary: Option<&An
     }
     let advice = match pair {
         Pair::Different => "empty it before you begin, or be sure of what it holds",
-        Pair::Same(_) | Pair::OneServer => {
+        Pair::Same | Pair::OneServer => {
             "be sure of what it holds; the secondary is another database of the same server, which FLUSHALL would empty, too"
         }
         Pair::Unknown => {

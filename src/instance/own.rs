@@ -9,7 +9,7 @@ use crate::sequencer::bulk::Replies;
 use crate::sequencer::lane::Context;
 use crate::sequencer::op::Failure;
 use crate::stage::StoreId;
-use crate::store::keyspace;
+use crate::store::info;
 
 /// Why the proxy got no answer that it can use.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -112,7 +112,7 @@ pub async fn databases(instance: &Instance, store: StoreId) -> Result<BTreeMap<u
     let info = ask(instance, store, 0, &[b"INFO", b"keyspace"]).await?;
     let info = OwnedValue::parse(&info).map_err(|error| Trouble::Refused(store, error.to_string()))?;
     let text = String::from_utf8_lossy(info.as_bytes().unwrap_or_default()).into_owned();
-    Ok(keyspace::databases(&text).unwrap_or_default())
+    Ok(info::databases(&text).unwrap_or_default())
 }
 
 fn refused(store: StoreId, frame: &[u8]) -> Trouble {

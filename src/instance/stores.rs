@@ -10,6 +10,7 @@ use crate::sequencer::knowledge::Sync;
 use crate::sequencer::lane::DownReason;
 use crate::stage::StoreId;
 use crate::store::handshake::Identity;
+use crate::store::pair::Pair;
 
 use super::{Instance, refused};
 
@@ -154,14 +155,12 @@ impl Instance {
         Ok(format!("{}: repairing the {} store from the {right} store{when}", self.name, right.other()))
     }
 
-    /// A write must never be applied twice to one store: by run_id and database, not by name.
+    /// A write must never be applied twice to one store.
     fn judge_identity(&self) {
         let (config, facts) = (self.config.borrow(), self.facts.borrow());
-        let [primary, secondary] = &*facts;
-        let same = match (&primary.identity, &secondary.identity) {
-            (Some(a), Some(b)) => !a.run_id.is_empty() && a.run_id == b.run_id,
-            _ => false,
-        } && config.primary.database.unwrap_or(0) == config.secondary.database.unwrap_or(0);
+        let run_ids =
+            facts.each_ref().map(|facts| facts.identity.as_ref().map(|known| known.run_id.as_str()));
+        let same = Pair::judge(&config, run_ids) == Pair::Same;
         let mut core = self.core_in_turn();
         if same && !core.same_server() {
             tracing::warn!(instance = %self.name,

@@ -11,13 +11,12 @@ use std::time::Duration;
 use crate::command::LiveCommand;
 use crate::config::StoreConfig;
 use crate::metrics::StoreErrorKind;
-use crate::resp::value::OwnedValue;
 use crate::sequencer::OutOfStep;
 use crate::sequencer::lane::DownReason;
 use crate::stage::StoreId;
 
 use super::connection::{Connection, ConnectionError, Endpoint, Socket};
-use super::{keyspace, sentinel};
+use super::{info, sentinel};
 
 /// What a server says that is not ready to serve, and will be: clients are told the same.
 const NOT_YET: [&str; 3] = ["LOADING ", "MASTERDOWN ", "BUSY "];
@@ -217,33 +216,22 @@ fn out_of_step() -> DownReason {
 }
 
 async fn identify(connection: &mut Connection, database: Option<u32>) -> Result<Identity, DownReason> {
-    let info = connection.call(&["INFO"]).await.map_err(unreachable)?;
-    let text = String::from_utf8_lossy(info.as_bytes().unwrap_or_default()).into_owned();
-    let field = |name: &str| {
-        text.lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-            .unwrap_or_default()
-            .trim()
-            .to_owned()
-    };
+    let told = connection.call(&["INFO"]).await.map_err(unreachable)?;
+    let text = String::from_utf8_lossy(told.as_bytes().unwrap_or_default()).into_owned();
+    let field = |name: &str| info::field(&text, name).to_owned();
     if let Some(database) = database {
         let selected = connection.call(&["SELECT", &database.to_string()]).await.map_err(unreachable)?;
         if let Some(error) = selected.error_text() {
             return Err(refused(&format!("SELECT {database}"), &error));
         }
     }
-    let size = match connection.call(&["DBSIZE"]).await.map_err(unreachable)? {
-        OwnedValue::Int(size) => u64::try_from(size).ok(),
-        _ => None,
-    };
-    let everywhere = keyspace::databases(&text).filter(|_| database.is_none());
-    let keys = everywhere.map(|found| found.values().sum()).or(size).unwrap_or(0);
+    let size = connection.call(&["DBSIZE"]).await.map_err(unreachable)?;
     Ok(Identity {
         run_id: field("run_id"),
         version: field("redis_version"),
         replication_id: field("master_replid"),
         role: field("role"),
-        keys,
+        keys: info::keys(&text, Some(&size), database).unwrap_or(0),
     })
 }
 

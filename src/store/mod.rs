@@ -5,6 +5,7 @@ pub mod dedicated;
 pub mod driver;
 pub mod given_up;
 pub mod handshake;
-pub mod keyspace;
+pub mod info;
+pub mod pair;
 pub mod pool;
 pub mod sentinel;

@@ -6,13 +6,13 @@ use crate::config::StoreConfig;
 use crate::resp::value::OwnedValue;
 use crate::store::connection::{Connection, ConnectionError};
 use crate::store::handshake::locate;
-use crate::store::keyspace;
+use crate::store::info;
 
 /// A store that has answered.
 #[derive(Debug)]
 pub struct Answered {
-    /// The `run_id` of the server, if it tells.
-    pub server: Option<String>,
+    /// The `run_id` of the server; empty: it does not tell.
+    pub run_id: String,
     /// How many keys there are, if it tells: in the database that the URL names, else in all of them.
     pub keys: Option<u64>,
 }
@@ -40,22 +40,12 @@ async fn converse(store: &StoreConfig, connect: Duration, reply: Duration) -> Re
             .map_err(|answer| format!("refuses database {database}: {answer}"))?;
     }
     ask(&mut connection, &["PING"]).await.map_err(|answer| format!("doesn't answer PING: {answer}"))?;
-    let info = connection.call(&["INFO"]).await.ok();
-    let info = String::from_utf8_lossy(info.as_ref().and_then(OwnedValue::as_bytes).unwrap_or_default())
+    let told = connection.call(&["INFO"]).await.ok();
+    let text = String::from_utf8_lossy(told.as_ref().and_then(OwnedValue::as_bytes).unwrap_or_default())
         .into_owned();
-    let size = match connection.call(&["DBSIZE"]).await {
-        Ok(OwnedValue::Int(keys)) => u64::try_from(keys).ok(),
-        _ => None,
-    };
-    let everywhere = keyspace::databases(&info).filter(|_| store.database.is_none());
-    let keys = everywhere.map(|found| found.values().sum()).or(size);
-    Ok(Answered { server: run_id(&info), keys })
-}
-
-/// The `run_id` in a reply to INFO.
-fn run_id(info: &str) -> Option<String> {
-    let id = info.lines().find_map(|line| line.strip_prefix("run_id:"))?.trim();
-    (!id.is_empty()).then(|| id.to_owned())
+    let size = connection.call(&["DBSIZE"]).await.ok();
+    let keys = info::keys(&text, size.as_ref(), store.database);
+    Ok(Answered { run_id: info::field(&text, "run_id").to_owned(), keys })
 }
 
 async fn ask(connection: &mut Connection, arguments: &[&str]) -> Result<(), String> {

@@ -1,6 +1,23 @@
-//! How many keys a server holds, as INFO tells.
+//! What a server tells of itself in INFO.
 
 use std::collections::BTreeMap;
+
+use crate::resp::value::OwnedValue;
+
+/// A field; empty where there is none.
+pub fn field<'a>(info: &'a str, name: &str) -> &'a str {
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or_default().trim()
+}
+
+/// How many keys there are: in the `database` that a URL names, of which `size` is the reply to DBSIZE, else in all of
+/// them; `None`: it does not tell.
+pub fn keys(info: &str, size: Option<&OwnedValue>, database: Option<u32>) -> Option<u64> {
+    let everywhere = databases(info).filter(|_| database.is_none());
+    everywhere.map(|found| found.values().sum()).or(match size {
+        Some(OwnedValue::Int(size)) => u64::try_from(*size).ok(),
+        _ => None,
+    })
+}
 
 /// The databases that have keys, with how many; `None`: it does not tell.
 pub fn databases(info: &str) -> Option<BTreeMap<u32, u64>> {

@@ -168,6 +168,8 @@ pub struct Extra {
     pub sources: Box<[u64]>,
     /// The keys that each command of a transaction writes, MULTI's first, where only the default store gets it.
     pub written: Box<[Touched]>,
+    /// A command of a transaction is a script, which may fail when it has written already.
+    pub runs_scripts: bool,
     /// What a derived request does to the keyspace as a whole.
     pub scope: Scope,
     /// The client of a derived request is told when the other store has executed the effect.

@@ -23,6 +23,7 @@ impl Sequencer {
             // What is equal byte for byte is equal by every rule.
             *other = Reply::Gone;
             self.metrics.comparisons.inc();
+            self.doubt_failed_alike(key, frame);
             return;
         }
         let other = std::mem::replace(other, Reply::Gone);
@@ -102,6 +103,7 @@ impl Sequencer {
         }
         self.metrics.comparisons.inc();
         if mine == theirs {
+            self.doubt_failed_alike(key, mine);
             return;
         }
         let tolerance = self.settings.ttl_tolerance;
@@ -118,17 +120,29 @@ impl Sequencer {
             let (primary, secondary) =
                 if store == StoreId::Primary { (mine, theirs) } else { (theirs, mine) };
             self.note_difference(key, primary, secondary);
-        } else if self.failed_midway(key, mine) {
+        } else {
+            self.doubt_failed_alike(key, mine);
+        }
+    }
+
+    /// A write that failed on both stores, with errors that count as the same, may have got further on one of them than
+    /// on the other: a script has written what it wrote before it failed, and the same words may be said of another
+    /// command. What stands beside it in a transaction has either been carried out or not.
+    #[inline]
+    fn doubt_failed_alike(&mut self, key: OpKey, reply: &[u8]) {
+        if matches!(reply.first(), Some(b'-' | b'!' | b'*' | b'|')) && self.failed_midway(key, reply) {
             self.doubt_op(key);
         }
     }
 
-    /// May a write that failed on both stores, with errors that count as the same, have got further on one of them than
-    /// on the other? A script has written what it wrote before it failed, and each may have failed at another command.
     fn failed_midway(&self, key: OpKey, reply: &[u8]) -> bool {
-        let Some(op) = self.ops.get(key) else { return false };
-        let runs_on = matches!(self.table.spec(op.command).kind, Kind::Script | Kind::Transaction);
-        op.write && runs_on && has_error(reply)
+        let Some(op) = self.ops.get(key).filter(|op| op.write) else { return false };
+        let runs_on = match self.table.spec(op.command).kind {
+            Kind::Script => true,
+            Kind::Transaction => op.extra.as_ref().is_some_and(|extra| extra.runs_scripts),
+            _ => false,
+        };
+        runs_on && has_error(reply)
     }
 
     fn note_difference(&mut self, key: OpKey, primary: &[u8], secondary: &[u8]) {

@@ -115,6 +115,8 @@ pub struct Transaction<'a> {
     pub footprint: Footprint,
     /// Does any of its commands write?
     pub writes: bool,
+    /// Is any of them a script?
+    pub runs_scripts: bool,
     /// How its commands may be mirrored, MULTI and EXEC left out.
     pub ways: Vec<Way>,
     /// Does any of its commands do something to the keyspace as a whole?

@@ -148,7 +148,9 @@ impl Sequencer {
         let mut op =
             Op::new(owner, transaction.command, policy, self.default_store(), transaction.context, self.now);
         op.kind = RequestKind::Transaction;
-        op.extra_mut().parts.clone_from(&transaction.parts);
+        let extra = op.extra_mut();
+        extra.parts.clone_from(&transaction.parts);
+        extra.runs_scripts = transaction.runs_scripts;
         op
     }
 }
@@ -202,6 +204,7 @@ mod tests {
             frame: Cow::Owned(frames),
             footprint: keys,
             writes: true,
+            runs_scripts: false,
             ways: vec![Way::Verbatim; 2],
             scope: Scope::Keys,
             expiry: Expiry::Keeps,

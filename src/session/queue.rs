@@ -42,6 +42,7 @@ impl Session {
             multi.touch(footprint);
         }
         multi.writes |= effect.writes || effect.kind == Kind::Publish;
+        multi.runs_scripts |= spec.kind == Kind::Script;
         multi.replicates |= replicates;
         multi.scope = wider(multi.scope, reach);
         multi.expiry = multi.expiry.with(expiry(spec, request, told));

@@ -182,6 +182,7 @@ impl Session {
             frame: Cow::Borrowed(&multi.frames),
             footprint: multi.footprint,
             writes: multi.writes,
+            runs_scripts: multi.runs_scripts,
             ways: multi.ways,
             scope: multi.scope,
             expiry: multi.expiry,

@@ -34,6 +34,8 @@ pub struct Multi {
     pub reach: Vec<(u32, Footprint)>,
     /// Does any command write?
     pub writes: bool,
+    /// Is any command a script?
+    pub runs_scripts: bool,
     /// May any command change anything, as CLIENT PAUSE … WRITE understands it?
     pub replicates: bool,
     /// How the commands may be mirrored.

@@ -234,6 +234,7 @@ impl World {
             frame: Cow::Owned(multi.frames),
             footprint: multi.footprint,
             writes: multi.writes,
+            runs_scripts: false,
             ways: multi.ways,
             scope: multi.scope,
             expiry: multi.expiry,

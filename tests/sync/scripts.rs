@@ -313,3 +313,32 @@ fn a_script_that_fails_at_different_places_parts_nobody() {
         pair.assert_both("EXISTS other", 0);
     }
 }
+
+#[test]
+fn a_script_that_fails_with_the_same_words_at_another_command_parts_nobody() {
+    const LINE: &str = "redis.call('APPEND', KEYS[1], 'x') redis.call('INCR', KEYS[2])";
+    for stage in DUAL {
+        let lacking = |command| RedisServer::start_with(&["--rename-command", command, ""]);
+        // One of them writes before it fails, the other one does not.
+        let pair = Pair::over(lacking("INCR"), lacking("APPEND"), stage, &EAGER);
+        let mut client = pair.client();
+        let eval = ["EVAL", LINE, "2", "text", "number"];
+        for (at, transaction) in [false, true].into_iter().enumerate() {
+            for line in ["SET text a", "SET number 1"] {
+                client.words(line);
+            }
+            pair.assert_converges();
+            let reply = match transaction {
+                false => client.call(&eval),
+                true => client.pipeline(&[&["MULTI"], &eval, &["EXEC"]]).pop().expect("EXEC has a reply"),
+            };
+            assert!(format!("{reply:?}").contains("Unknown Redis command"), "{stage}: {reply:?}");
+            let told = |server: &RedisServer| server.info("commandstats", "cmdstat_eval").map(|stats| calls(&stats));
+            poll_until(SOON, "both have run it", || {
+                [&pair.primary, &pair.secondary].iter().all(|server| told(server) == Some(format!("calls={}", at + 1)))
+            });
+            let text = if stage == Stage::DualPrimaryDefault { "ax" } else { "a" };
+            pair.assert_both("GET text", text);
+        }
+    }
+}

@@ -23,6 +23,6 @@ pub use orders::{Order, OrderError, OrderSink};
 pub use routes::Admin;
 pub use server::{Limits, serve};
 pub use status::{
-    ConfigStatus, CounterStatus, DiffSample, FlagStatus, InstanceStatus, ReloadStatus, Snapshot, Status,
-    StatusSource, StoreStatus, StoresStatus, SyncStatus, UnderWay,
+    ConfigStatus, CounterStatus, DiffSample, FlagStatus, InstanceStatus, ReloadStatus, RepairStatus,
+    Snapshot, Status, StatusSource, StoreStatus, StoresStatus, SyncStatus, UnderWay,
 };

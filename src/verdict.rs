@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::sequencer::flip::HeldFlip;
 use crate::stage::{Stage, StoreId};
 
 /// What has been amiss, each counted since the start.
@@ -71,8 +72,8 @@ pub struct StoreFacts {
 pub struct Facts {
     /// The stage in effect; `None` only in tests of the type.
     pub stage: Option<Stage>,
-    /// The stage that the flags ask for, and why it is held back.
-    pub held: Option<String>,
+    /// The change of stage that is asked for and held back.
+    pub held: Option<HeldFlip>,
     /// Both stores are one.
     pub same_server: bool,
     /// The stores, indexed by store.
@@ -235,7 +236,7 @@ pub fn judge(facts: &Facts) -> Verdict {
 
 fn step(facts: &Facts, from: Stage, to: Stage, forward: bool) -> Step {
     let mut against = Against(Vec::new());
-    against.states(facts);
+    against.states(facts, from, to);
     if from.is_dual() {
         against.doubts(facts, to.default_store());
         if forward || to.default_store() != from.default_store() {
@@ -263,12 +264,22 @@ impl Against {
         self.0.push(Reason { code: code.to_owned(), text: text.to_string() });
     }
 
-    fn states(&mut self, facts: &Facts) {
+    fn states(&mut self, facts: &Facts, from: Stage, to: Stage) {
         if facts.same_server {
             self.add("same_server", "primary and secondary are the same server and database");
         }
-        if let Some(held) = &facts.held {
-            self.add("held_flip", format_args!("a change of stage is held back: {held}"));
+        match &facts.held {
+            Some(held) if held.wanted == to => {
+                self.add("held_flip", format_args!("it is asked for already, and held back: {}", held.reason));
+            }
+            Some(held) => self.add(
+                "held_flip",
+                format_args!(
+                    "the file asks for {}, which is held back: write {from} back first (multistore feature set)",
+                    held.wanted
+                ),
+            ),
+            None => {}
         }
     }
 

@@ -180,6 +180,10 @@ fn the_keys_of_all_databases_are_counted_or_those_of_the_one_that_the_url_names(
     assert!(said.contains("primary answers, and holds 0 keys"), "{said}");
     let (_, said, _) = check_connect(&format!("{}/5", primary.url()), &format!("{}/5", secondary.url()));
     assert!(said.contains("secondary answers, and holds 2 keys in database 5"), "{said}");
+    // One URL names a database: then the instance shows one of the other store, too.
+    let (_, said, _) = check_connect(&format!("{}/5", secondary.url()), &secondary.url());
+    assert!(said.contains("secondary answers, and holds 1 key in database 0"), "{said}");
+    assert!(said.contains("primary answers, and holds 2 keys in database 5"), "{said}");
 
     let proxy = Proxy::start(ProxyConfig::new(INSTANCE, &primary.url(), &secondary.url()));
     proxy.wait_for_log("keys=3");

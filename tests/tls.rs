@@ -228,7 +228,24 @@ fn a_handshake_that_a_store_never_finishes_ends_in_time() {
     let secondary = RedisServer::start();
     let config = ProxyConfig::new(INSTANCE, "", "").stores(&primary, &format!("\"{}\"", secondary.url()));
     let proxy = Proxy::start(config.setting("connect_timeout = \"200ms\""));
-    proxy.wait_for_log("no connection within 200ms");
+    proxy.wait_for_log("no answer within 200ms; is this a port for TLS?");
     let mut client = proxy.client().with_patience(Duration::from_secs(10));
     assert_eq!(client.words("SET key value"), Value::ok());
+}
+
+#[test]
+fn a_url_with_the_wrong_scheme_is_told_apart_from_a_store_that_is_down() {
+    let authority = Authority::new();
+    let (_secured, secured_port) = tls_server(&authority, "no");
+    let plain = RedisServer::start();
+    let urls = [format!("redis://127.0.0.1:{secured_port}"), format!("rediss://127.0.0.1:{}", plain.port())];
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_multistore"))
+        .args(["compare", &urls[0], &urls[1]])
+        .output()
+        .expect("run multistore compare");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    for hint in ["rediss:// is with TLS", "redis:// is without"] {
+        assert!(text.contains(hint), "{hint}: {text}");
+    }
 }

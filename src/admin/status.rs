@@ -141,6 +141,9 @@ pub struct SyncStatus {
     pub untouched_keys: String,
     /// The store that is being repaired as a whole: `primary` or `secondary`.
     pub behind_as_a_whole: Option<String>,
+    /// The repair of a whole store that is under way.
+    #[serde(default)]
+    pub repair: Option<RepairStatus>,
     /// Keys that scripts may have changed without declaring them: `settled`, `being_heard`, or `walk_owed`, where the
     /// stores are to be walked for them.
     #[serde(default)]
@@ -165,6 +168,15 @@ pub struct SyncStatus {
     pub copies_unsupported: u64,
     /// Repair cannot go on by itself: why, and what to do.
     pub operator_must_name_source: Option<String>,
+}
+
+/// How far the repair of a whole store is: a walk over the keyspaces of both stores.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepairStatus {
+    /// Keys that it has passed.
+    pub keys_passed: u64,
+    /// Keys that both stores had when it began.
+    pub keys_expected: u64,
 }
 
 /// The two flags, under the first part of their names.

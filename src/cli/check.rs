@@ -6,7 +6,7 @@ use clap::Args;
 
 use self::probe::Answered;
 use super::{ConfigArg, Exit, complain, say};
-use crate::config::Config;
+use crate::config::{Config, StoreConfig};
 use crate::stage::{Stage, StoreId};
 use crate::store::pair::Pair;
 
@@ -58,12 +58,15 @@ fn connect(config: &Config) -> Exit {
     let mut exit = Exit::Done;
     for (name, instance) in &config.instances {
         let found = StoreId::ALL.map(|id| {
-            let probed = probe::probe(instance.store(id), instance.connect_timeout, instance.reply_timeout);
+            // Where one URL names a database, the instance shows one of the other store, too.
+            let single = StoreId::ALL.iter().any(|id| instance.store(*id).database.is_some());
+            let database = instance.store(id).database.or(single.then_some(0));
+            let store = StoreConfig { database, ..instance.store(id).clone() };
+            let probed = probe::probe(&store, instance.connect_timeout, instance.reply_timeout);
             match &probed {
-                Ok(answered) => say(format_args!(
-                    "  {name}: {id} answers{}",
-                    holding(answered.keys, instance.store(id).database)
-                )),
+                Ok(answered) => {
+                    say(format_args!("  {name}: {id} answers{}", holding(answered.keys, database)));
+                }
                 Err(problem) => complain(format_args!("  {name}: {id} ({}): {problem}", instance.store(id))),
             }
             probed.ok()

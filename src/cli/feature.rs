@@ -8,10 +8,13 @@ use super::http::AdminArg;
 use super::proxy::Proxy;
 use super::status::reasons;
 use super::{ConfigArg, Exit, complain, say};
-use crate::config::edit::{EditError, set_flag};
+use crate::config::edit::{EditError, set_judged_flag};
 use crate::config::{self, Config, FlagKind, StageJump};
 use crate::stage::{Flags, Stage, primary_default_flag, use_both_flag};
 pub use follow::Before;
+
+/// How often a step is judged anew because somebody else has changed the file meanwhile.
+const MAX_JUDGEMENTS: usize = 5;
 
 /// Show and set the feature flags of a rollout
 #[derive(Args)]
@@ -108,6 +111,16 @@ fn list(config: &Config) {
 
 impl Set {
     fn run(self) -> Exit {
+        for _ in 1..MAX_JUDGEMENTS {
+            if let Some(exit) = self.judge_and_set(true) {
+                return exit;
+            }
+        }
+        self.judge_and_set(false).unwrap_or(Exit::Failed)
+    }
+
+    /// One attempt. None: the file was changed meanwhile, and `again` allows for another one.
+    fn judge_and_set(&self, again: bool) -> Option<Exit> {
         let before = self.ask();
         let mut back = false;
         if let Some((before, flags)) = &before {
@@ -119,26 +132,29 @@ impl Set {
                 complain(format_args!("{what}: {}", against.what));
                 if !self.force {
                     complain(format_args!("{}, or add --force", against.advice));
-                    return Exit::Refused;
+                    return Some(Exit::Refused);
                 }
             }
         }
-        match set_flag(&self.admin.config().config, &self.name, self.value, self.force || back) {
+        let judged = before.as_ref().map(|(_, flags)| flags.stage());
+        let (path, force) = (&self.admin.config().config, self.force || back);
+        match set_judged_flag(path, &self.name, self.value, force, judged) {
             Ok(edited) => {
                 let said = match edited.written {
                     true => format!("{} -> {}", edited.before, edited.after),
                     false => format!("{} (the file said so already)", edited.after),
                 };
                 say(format_args!("{}: {said}", edited.instance));
-                match before {
+                Some(match before {
                     Some((before, _)) => before.follow(&edited),
                     None => {
                         say("a proxy that runs follows, or says in /status (held_flip) what it waits for");
                         Exit::Done
                     }
-                }
+                })
             }
-            Err(error) => self.report(&error),
+            Err(EditError::Outrun(_)) if again => None,
+            Err(error) => Some(self.report(&error)),
         }
     }
 
@@ -186,7 +202,7 @@ impl Set {
                 complain(error);
                 Exit::Invalid
             }
-            EditError::Busy(_) | EditError::Io { .. } => {
+            EditError::Outrun(_) | EditError::Busy(_) | EditError::Io { .. } => {
                 complain(error);
                 Exit::Failed
             }

@@ -8,16 +8,19 @@ use tokio::task::LocalSet;
 use tokio::time::{sleep, timeout};
 use toml_edit::Value;
 
+use super::compare::shown;
 use super::progress::{Progress, thousands};
 use super::{Exit, complain};
 use crate::admin::verification::VerifyReport;
-use crate::config::Config;
+use crate::config::{Config, StoreConfig};
 use crate::instance::verify::{Mend, Sample};
 use crate::instance::{self, Instance};
 use crate::metrics::Metrics;
 use crate::stage::{StoreId, use_both_flag};
 use crate::state::StateFile;
 
+/// What the two are called within this process; nobody else has heard of it.
+const NAME: &str = "both_stores";
 /// How often to look how far something is.
 pub const LOOK: Duration = Duration::from_millis(100);
 /// How long both stores may take until they are connected.
@@ -30,7 +33,7 @@ pub fn with_stores<T>(
     work: impl AsyncFnOnce(&Rc<Instance>) -> Result<T, Exit>,
 ) -> Result<T, Exit> {
     // The name also names the connections: those of a proxy, or of another run, must not be ended.
-    let name = "both_stores".to_owned();
+    let name = NAME.to_owned();
     let config = configure(&name, primary, secondary)?;
     let failed = |error: &dyn std::fmt::Display| {
         complain(error);
@@ -49,6 +52,12 @@ pub fn with_stores<T>(
 }
 
 fn configure(name: &str, primary: &str, secondary: &str) -> Result<Config, Exit> {
+    for url in [primary, secondary] {
+        if let Err(problem) = StoreConfig::parse(url) {
+            complain(format_args!("{}: {problem}", shown(url)));
+            return Err(Exit::Invalid);
+        }
+    }
     let [primary, secondary] = [primary, secondary].map(|url| Value::from(url).to_string());
     // Nobody listens: the address is only there because an instance has one.
     let text = format!(
@@ -94,7 +103,8 @@ pub async fn compared(instance: &Rc<Instance>, sample: Sample, mend: Mend) -> Re
         sleep(LOOK).await;
         let report = instance.verification();
         if report.state != "running" {
-            return Ok(report);
+            // The two are no instance's.
+            return Ok(VerifyReport { instance: "both stores".to_owned(), ..report });
         }
         let share = report.keys_seen as f64 / report.keys_expected.max(1) as f64;
         progress.show("comparing", share, &format!("{} keys", thousands(report.keys_compared)));

@@ -11,7 +11,7 @@ use super::status::reasons;
 use super::{Exit, backfill, complain, say, verify};
 use crate::admin::InstanceStatus;
 use crate::admin::orders::BACKFILL;
-use crate::config::edit::set_flag;
+use crate::config::edit::set_judged_flag;
 use crate::config::{self, parse_duration};
 use crate::stage::{Stage, primary_default_flag, use_both_flag};
 use crate::verdict::Step;
@@ -215,7 +215,7 @@ impl Walk<'_> {
         } else {
             (use_both_flag(name), to.flags().use_both)
         };
-        set_flag(path, &flag, value, false).map_err(|error| Problem {
+        set_judged_flag(path, &flag, value, false, Some(from)).map_err(|error| Problem {
             exit: Exit::Failed,
             text: format!("{flag} could not be set: {error}"),
         })?;

@@ -177,6 +177,11 @@ fn in_sync(instance: &InstanceStatus) -> String {
         "unknown" => "what was touched; of the rest nothing is known".to_owned(),
         other => format!("the {} store is behind as a whole", other.trim_start_matches("suspect_on_")),
     };
+    let walk = sync.repair.map(|walk| {
+        let percent = walk.keys_passed.min(walk.keys_expected) * 100 / walk.keys_expected.max(1);
+        format!(" (repair under way, {percent}%: {} keys passed)", thousands(walk.keys_passed))
+    });
+    let untouched = untouched + &walk.unwrap_or_default();
     let mut text = format!("{untouched}; {} keys listed as out of sync", thousands(sync.suspects));
     if sync.suspects > 0 {
         text += &format!(", the oldest for {}", span(Duration::from_secs(sync.oldest_suspect_seconds)));

@@ -52,6 +52,9 @@ pub enum EditError {
     /// The change needs to be forced.
     #[error("{0}")]
     Jump(StageJump),
+    /// The file does not ask any more for what the step was judged from: what stands there now leads elsewhere.
+    #[error("the file was changed meanwhile, it asks for {0} now")]
+    Outrun(Stage),
     /// Others kept changing the file.
     #[error("{0}: somebody else is changing the file; try again")]
     Busy(PathBuf),
@@ -68,6 +71,18 @@ pub enum EditError {
 /// Sets the flag with the full name `flag`. A forbidden jump of stages is refused unless `force` is given, which also
 /// writes down that the running proxy may follow (`allow_stage_jump`).
 pub fn set_flag(path: &Path, flag: &str, value: bool, force: bool) -> Result<Edited, EditError> {
+    set_judged_flag(path, flag, value, force, None)
+}
+
+/// The same, if the file still asks for the stage that the step was `judged` from. Looked at under the lock: two commands
+/// that were judged at the same moment make one step, not two of which nobody has judged the second.
+pub fn set_judged_flag(
+    path: &Path,
+    flag: &str,
+    value: bool,
+    force: bool,
+    judged: Option<Stage>,
+) -> Result<Edited, EditError> {
     // A symbolic link stays: its target is what gets replaced.
     let target =
         path.canonicalize().map_err(|error| io(path, format!("cannot read the configuration: {error}")))?;
@@ -75,6 +90,9 @@ pub fn set_flag(path: &Path, flag: &str, value: bool, force: bool) -> Result<Edi
     for _ in 0..MAX_ATTEMPTS {
         let (text, _) = load::read_text(path).map_err(|problem| io(path, problem))?;
         let (edited, new_text) = plan(path, &text, flag, value, force)?;
+        if judged.is_some_and(|judged| judged != edited.before) {
+            return Err(EditError::Outrun(edited.before));
+        }
         if new_text == text {
             return Ok(Edited { written: false, ..edited });
         }

@@ -1,6 +1,6 @@
 //! What goes on beside the clients, and what an operator may order and ask about it: backfill, verification, verdict.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -8,7 +8,7 @@ use tokio::task::spawn_local;
 use tokio::time::sleep;
 
 use super::verify::{Mend, Sample};
-use super::{Instance, backfill, verify};
+use super::{Instance, backfill, verify, walk};
 use crate::admin::orders::{VerifyOrder, What};
 use crate::admin::verification::{LastVerification, VerificationStatus, VerifyReport};
 use crate::metrics::{Direction, InstanceMetrics};
@@ -36,6 +36,8 @@ pub(super) struct Background {
     verify: verify::Desk,
     quiet: RefCell<(Option<Stage>, Quiet)>,
     missing: RefCell<Vec<String>>,
+    /// How far the repair of a whole store is; none: none is under way.
+    pub(super) repair: Cell<Option<walk::Progress>>,
 }
 
 /// What was known of an instance when a verification ended. As long as it is unchanged, the verification counts.
@@ -68,6 +70,7 @@ impl Background {
             verify: verify::Desk::default(),
             quiet: RefCell::new((None, Quiet::new(0, signs(metrics)))),
             missing: RefCell::default(),
+            repair: Cell::default(),
         }
     }
 }
@@ -215,7 +218,7 @@ impl Instance {
         let unfinished = self.backfill().is_wanted(config.backfill) && backfill.state != "done";
         Facts {
             stage: Some(core.stage()),
-            held: core.held_flip().map(|held| format!("{}: {}", held.wanted, held.reason)),
+            held: core.held_flip(),
             same_server: core.same_server(),
             stores: StoreId::ALL.map(|store| StoreFacts {
                 up: core.lane(store).is_up(),

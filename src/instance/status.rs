@@ -4,7 +4,8 @@ use std::time::UNIX_EPOCH;
 
 use super::Instance;
 use crate::admin::{
-    CounterStatus, DiffSample, FlagStatus, InstanceStatus, StoreStatus, StoresStatus, SyncStatus, UnderWay,
+    CounterStatus, DiffSample, FlagStatus, InstanceStatus, RepairStatus, StoreStatus, StoresStatus,
+    SyncStatus, UnderWay,
 };
 use crate::sequencer::knowledge::Sync;
 use crate::stage::StoreId;
@@ -66,6 +67,10 @@ impl Instance {
                 Sync::Suspect(store) => format!("suspect_on_{store}"),
             },
             behind_as_a_whole: core.behind_as_a_whole().map(|store| store.name().to_owned()),
+            repair: self.background.repair.get().map(|walk| RepairStatus {
+                keys_passed: walk.seen,
+                keys_expected: walk.expected,
+            }),
             undeclared_keys: match (core.owes_walk(), core.is_deaf()) {
                 (true, _) => "walk_owed",
                 (false, true) => "being_heard",

@@ -43,6 +43,25 @@ enum Broken {
     Copies(u64),
 }
 
+/// How far a walk is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Progress {
+    /// Keys passed, on both stores.
+    pub seen: u64,
+    /// Keys that there were on both when it began.
+    pub expected: u64,
+}
+
+// === impl Instance ===
+
+impl Instance {
+    /// The walk has passed so many more keys.
+    fn passed(&self, keys: u64) {
+        let progress = self.background.repair.get();
+        self.background.repair.set(progress.map(|now| Progress { seen: now.seen + keys, ..now }));
+    }
+}
+
 /// Walks whenever a store is behind as a whole, until dropped.
 pub async fn run(instance: Rc<Instance>) {
     let mut rest = Rest { until: Instant::now() };
@@ -58,6 +77,7 @@ pub async fn run(instance: Rc<Instance>) {
         let began = Instant::now();
         tracing::info!(instance = %instance.name, store = %behind, "the store is behind as a whole: repairing it");
         let outcome = walk(&instance, behind).await;
+        instance.background.repair.set(None);
         rest.after(began.elapsed());
         match outcome {
             Ok(keys) => {
@@ -128,9 +148,13 @@ async fn walk(instance: &Rc<Instance>, behind: StoreId) -> Result<u64, Broken> {
     let right = behind.other();
     functions(instance, right).await;
     let mut databases = BTreeSet::new();
+    let mut progress = Progress::default();
     for store in StoreId::ALL {
-        databases.extend(own::databases(instance, store).await?.into_keys());
+        let found = own::databases(instance, store).await?;
+        progress.expected += found.values().sum::<u64>();
+        databases.extend(found.into_keys());
     }
+    instance.background.repair.set(Some(progress));
     let mut keys = 0;
     for db in databases {
         for scanned in [right, behind] {
@@ -166,6 +190,7 @@ async fn pass(instance: &Rc<Instance>, scanned: StoreId, behind: StoreId, db: u3
     let mut copied = 0;
     loop {
         let page = own::scan(instance, scanned, db, &cursor, PAGE).await?;
+        instance.passed(page.keys.len() as u64);
         for name in page.keys.iter().map(|name| &**name) {
             let hash = hash_key(db, name);
             // What is in sync needs no copy; what the right store is behind in is copied the other way; and

@@ -177,6 +177,8 @@ families! {
         "Age of the oldest suspect key";
     store_suspect: IntGaugeVec, "multistore_store_suspect" ["instance_name", "store"]
         "1 while a store is behind as a whole and is being repaired";
+    source_in_doubt: IntGaugeVec, "multistore_source_in_doubt" ["instance_name", "store"]
+        "1 while a store may have lost writes that the other one has, and an operator must name the one that is right";
     copies: IntCounterVec, "multistore_copies_total" ["instance_name", "outcome"]
         "Keys copied from the store that is right to the one that is behind, by outcome";
 

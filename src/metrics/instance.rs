@@ -102,6 +102,8 @@ pub struct StoreMetrics {
     pub dropped_writes: IntCounter,
     /// 1 while the store is behind as a whole.
     pub suspect: IntGauge,
+    /// 1 while the store may have lost writes, and an operator must say which store is right.
+    pub in_doubt: IntGauge,
 }
 
 // === impl InstanceMetrics ===
@@ -207,6 +209,7 @@ impl StoreMetrics {
             mirror_write_failures: families.mirror_write_failures.with_label_values(&labels),
             dropped_writes: families.dropped_writes.with_label_values(&labels),
             suspect: families.store_suspect.with_label_values(&labels),
+            in_doubt: families.source_in_doubt.with_label_values(&labels),
         }
     }
 }

@@ -3,14 +3,16 @@
 use std::rc::Rc;
 
 use crate::command::Args;
+use crate::config::Auth;
 use crate::instance::{ClientInfo, ClientIo};
 use crate::resp::encode;
+use crate::resp::value::OwnedValue;
 use crate::route::ClientCommand;
 use crate::sequencer::clients::ClientKey;
 use crate::sequencer::park::Unblock;
 
 use super::tracking::tracking_info;
-use super::{Owned, Session, Task};
+use super::{Gone, Owned, Session, Task};
 
 /// The error for a name that would break CLIENT LIST.
 pub(super) const BAD_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";
@@ -61,7 +63,11 @@ impl Filter {
             && self.max_age.is_none_or(|age| io.since.elapsed().as_secs() >= age)
     }
 
-    fn parse_kill(args: &[Vec<u8>], knows_max_age: bool) -> Result<Filter, String> {
+    fn parse_kill(
+        args: &[Vec<u8>],
+        knows_max_age: bool,
+        is_user: impl Fn(&[u8]) -> bool,
+    ) -> Result<Filter, String> {
         let mut filter = Filter::all();
         let mut at = 2;
         while at < args.len() {
@@ -76,7 +82,8 @@ impl Filter {
                 b"TYPE" => filter.kind = Some(parse_kind(value)?),
                 b"ADDR" => filter.addr = Some(value.clone()),
                 b"LADDR" => filter.laddr = Some(value.clone()),
-                b"USER" => filter.user = Some(value.clone()),
+                b"USER" if is_user(value) => filter.user = Some(value.clone()),
+                b"USER" => return Err(format!("ERR No such user '{}'", String::from_utf8_lossy(value))),
                 b"MAXAGE" if knows_max_age => {
                     match args.int(at + 1).and_then(|age| u64::try_from(age).ok()) {
                         Some(age) => filter.max_age = Some(age),
@@ -129,6 +136,9 @@ impl Session {
             ClientCommand::TrackingInfo if self.tracking.is_some() => {
                 return Some(Task::Track(command, request));
             }
+            ClientCommand::Kill if self.unknown_user(&request.args).is_some() => {
+                return Some(Task::KillUser(request));
+            }
             ClientCommand::Reply => self.reply_mode(request.seq, &request.args),
             _ => {
                 let reply = self.client_reply(command, &request.args);
@@ -148,7 +158,7 @@ impl Session {
             C::SetInfo => self.set_info(args),
             C::Info => Ok(self.text(self.describe(self.key, &self.io, args).as_bytes())),
             C::List => self.list_clients(args),
-            C::Kill => self.kill_clients(args),
+            C::Kill => self.kill_clients(args, None),
             C::NoEvict => self.switch(args, |io, on| io.info.borrow_mut().no_evict = on),
             C::NoTouch => self.switch(args, |io, on| io.info.borrow_mut().no_touch = on),
             C::Unblock => self.unblock_client(args),
@@ -215,11 +225,50 @@ impl Session {
         Ok(self.text(text.as_bytes()))
     }
 
-    fn kill_clients(&mut self, args: &[Vec<u8>]) -> Outcome {
+    /// CLIENT KILL of a user whom only the default store may know: without a client, and where it keeps the users.
+    pub(super) async fn kill_user(&mut self, request: Owned) -> Result<(), Gone> {
+        self.drained(1).await?;
+        let user = self.unknown_user(&request.args).unwrap_or_default();
+        let asked = [b"ACL".as_slice(), b"GETUSER", &user];
+        let told = self.ask(self.state.context(), request.command, &asked).await?;
+        // A store that does not tell may know them: then there is nobody to end.
+        let is_none = told.is_ok_and(|reply| matches!(OwnedValue::parse(&reply), Ok(OwnedValue::Nil)));
+        let outcome = self.kill_clients(&request.args, is_none.then_some(&user));
+        let reply = outcome.unwrap_or_else(|error| written(|out| encode::error(out, error)));
+        self.pay(request.seq, &reply);
+        Ok(())
+    }
+
+    /// The user that CLIENT KILL names and nobody here has heard of, where the default store is to be asked.
+    fn unknown_user(&self, args: &[Vec<u8>]) -> Option<Vec<u8>> {
+        if self.instance.config_ref().auth == Auth::Users {
+            return None;
+        }
+        let named = args.get(2..).unwrap_or_default().chunks_exact(2);
+        let mut users = named.filter_map(|pair| match pair {
+            [word, user] if word.eq_ignore_ascii_case(b"USER") => Some(user),
+            _ => None,
+        });
+        users.find(|user| !self.has_client_of(user)).cloned()
+    }
+
+    fn has_client_of(&self, user: &[u8]) -> bool {
+        user == b"default" || self.instance.all_clients().iter().any(|(_, io)| io.info.borrow().user == user)
+    }
+
+    /// Ends the clients that are meant. `nobody`: a user whom there is not.
+    fn kill_clients(&mut self, args: &[Vec<u8>], nobody: Option<&Vec<u8>>) -> Outcome {
+        let is_user = |user: &[u8]| {
+            let config = self.instance.config_ref();
+            match config.auth {
+                Auth::Users => config.users.get(user).is_some() || self.has_client_of(user),
+                Auth::None | Auth::Passthrough => nobody.is_none_or(|nobody| nobody != user),
+            }
+        };
         let old_form = args.len() == 3;
         let filter = match old_form {
             true => Filter { addr: args.get(2).cloned(), skip_me: false, ..Filter::all() },
-            false => Filter::parse_kill(args, self.instance.knows_max_age())?,
+            false => Filter::parse_kill(args, self.instance.knows_max_age(), is_user)?,
         };
         let victims: Vec<(ClientKey, Rc<ClientIo>)> = self
             .instance

@@ -83,6 +83,8 @@ enum Task {
     Paused(Option<Box<[u8]>>),
     /// INFO multistore.
     Info(Owned),
+    /// CLIENT KILL of a user whom only the default store may know.
+    KillUser(Owned),
     /// CLIENT TRACKING and its kin.
     Track(ClientCommand, Owned),
     /// The default store has changed under a tracking client.
@@ -234,6 +236,7 @@ impl Task {
             | Task::Aside(request)
             | Task::Subscribe(request)
             | Task::Info(request)
+            | Task::KillUser(request)
             | Task::Track(_, request)
             | Task::Monitor(request)
             | Task::Watch(request)
@@ -304,6 +307,7 @@ impl Session {
             Task::Resubscribe => self.resubscribe().await,
             Task::Paused(function) => self.wait_for_unpause(function).await,
             Task::Info(request) => self.info(request).await,
+            Task::KillUser(request) => self.kill_user(request).await,
             Task::Track(command, request) => self.track(command, request).await,
             Task::Retrack => self.retrack().await,
             Task::Monitor(request) => self.monitor(request).await,

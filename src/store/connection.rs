@@ -41,6 +41,8 @@ pub struct Connection {
     timeout: Duration,
     /// Replies that commands on their way still owe. Not 0 at the start of a call: a call was given up.
     owed: usize,
+    /// Something has come from the server.
+    heard: bool,
 }
 
 /// Why a server could not be asked. Every text names the server.
@@ -76,6 +78,12 @@ pub enum ConnectionError {
         /// The server.
         endpoint: Endpoint,
     },
+    /// The server closed the connection without a word.
+    #[error("{endpoint} closed the connection without any reply{}", plain_hint(endpoint))]
+    Mute {
+        /// The server.
+        endpoint: Endpoint,
+    },
     /// The connection broke.
     #[error("connection to {endpoint} failed: {source}")]
     Io {
@@ -108,6 +116,14 @@ pub enum ConnectionError {
     },
 }
 
+/// What a server that says nothing at all may be.
+pub fn plain_hint(endpoint: &Endpoint) -> &'static str {
+    match endpoint {
+        Endpoint::Tcp { .. } => "; a port for TLS does that to a plain connection (rediss:// is with TLS)",
+        Endpoint::Tls { .. } | Endpoint::Unix(_) => "",
+    }
+}
+
 // === impl Connection ===
 
 impl Connection {
@@ -130,6 +146,7 @@ impl Connection {
             pushes: VecDeque::new(),
             timeout,
             owed: 0,
+            heard: false,
         }
     }
 
@@ -284,6 +301,7 @@ impl Connection {
         match self.socket.try_read(&mut chunk) {
             Ok(0) => Err(self.closed()),
             Ok(n) => {
+                self.heard = true;
                 self.buf.extend_from_slice(chunk.get(..n).unwrap_or_default());
                 Ok(())
             }
@@ -304,7 +322,8 @@ impl Connection {
     }
 
     fn closed(&self) -> ConnectionError {
-        ConnectionError::Closed { endpoint: self.endpoint.clone() }
+        let endpoint = self.endpoint.clone();
+        if self.heard { ConnectionError::Closed { endpoint } } else { ConnectionError::Mute { endpoint } }
     }
 
     fn broken(&self, source: io::Error) -> ConnectionError {

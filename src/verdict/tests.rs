@@ -114,7 +114,7 @@ fn what_is_out_of_sync_stands_in_the_way_of_the_store_it_concerns() {
     facts.doubted = Some(Primary);
     facts.backfill = Some(40);
     facts.owes_walk = true;
-    facts.held = Some("x".to_owned());
+    facts.held = Some(HeldFlip { wanted: Stage::PrimaryOnly, reason: "x".to_owned() });
     facts.same_server = true;
     assert_eq!(
         forward(&facts),
@@ -160,4 +160,16 @@ fn a_sign_is_quiet_since_it_was_last_seen() {
     let second = Some(Duration::from_secs(1));
     assert_eq!(quiet.ages(2_000_000), [second, None, None, None, second]);
     assert_eq!(quiet.age(2_000_000), Duration::from_secs(2));
+}
+
+#[test]
+fn what_is_held_back_stands_in_the_way_of_another_step_until_it_is_withdrawn() {
+    let mut facts = facts(Stage::DualSecondaryDefault);
+    facts.verified = verified(MINUTE, true);
+    facts.held = Some(HeldFlip { wanted: Stage::DualPrimaryDefault, reason: "it lags".to_owned() });
+    let verdict = judge(&facts);
+    let text = |step: &Option<Step>| step.as_ref().expect("a step").reasons[0].text.clone();
+    assert!(text(&verdict.forward).contains("held back: it lags"), "{verdict:?}");
+    let back = text(&verdict.back);
+    assert!(back.contains("write dual_secondary_default back first") && !back.contains("lags"), "{back}");
 }

@@ -1,5 +1,7 @@
 //! The other store is down, silent, or refuses: clients don't notice, and it is repaired by itself.
 
+use std::process::Command;
+
 use super::*;
 
 /// Some of everything.
@@ -238,4 +240,24 @@ fn a_store_that_refuses_to_end_the_lost_connection_is_walked() {
         }
         pair.assert_both("GET key", "value");
     }
+}
+
+#[test]
+fn the_repair_of_a_whole_store_shows_how_far_it_is() {
+    let pair = Pair::eager(DUAL[0]);
+    let keys: Vec<String> = (0..5000).flat_map(|n| [format!("key:{n}"), "value".to_owned()]).collect();
+    assert_eq!(pair.secondary.call(&[vec!["MSET".to_owned()], keys].concat()), Value::ok());
+    let output = Command::new(env!("CARGO_BIN_EXE_multistore"))
+        .args(["repair", "--from", "secondary", "--config"])
+        .arg(pair.proxy.config_path())
+        .output();
+    assert!(output.expect("run multistore repair").status.success());
+    let repair = poll_for(REPAIRED, || {
+        let repair = pair.sync()["repair"].clone();
+        repair["keys_passed"].as_u64().is_some_and(|passed| passed > 0).then_some(repair)
+    });
+    let expected = repair.expect("a repair is under way")["keys_expected"].as_u64();
+    assert!(expected.is_some_and(|keys| keys >= 5000), "{expected:?}");
+    pair.assert_both("DBSIZE", 5000);
+    poll_until(SOON, "none is under way", || pair.sync()["repair"].is_null());
 }

@@ -333,9 +333,12 @@ fn a_script_that_fails_with_the_same_words_at_another_command_parts_nobody() {
                 true => client.pipeline(&[&["MULTI"], &eval, &["EXEC"]]).pop().expect("EXEC has a reply"),
             };
             assert!(format!("{reply:?}").contains("Unknown Redis command"), "{stage}: {reply:?}");
-            let told = |server: &RedisServer| server.info("commandstats", "cmdstat_eval").map(|stats| calls(&stats));
+            let told =
+                |server: &RedisServer| server.info("commandstats", "cmdstat_eval").map(|stats| calls(&stats));
             poll_until(SOON, "both have run it", || {
-                [&pair.primary, &pair.secondary].iter().all(|server| told(server) == Some(format!("calls={}", at + 1)))
+                [&pair.primary, &pair.secondary]
+                    .iter()
+                    .all(|server| told(server) == Some(format!("calls={}", at + 1)))
             });
             let text = if stage == Stage::DualPrimaryDefault { "ax" } else { "a" };
             pair.assert_both("GET text", text);

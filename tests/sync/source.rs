@@ -33,7 +33,16 @@ fn after_a_loss(stage: Stage) -> Pair {
     pair.server_mut(default).restart(Data::Lost);
     poll_until(REPAIRED, "the loss is noticed", || pair.sync()["operator_must_name_source"].is_string());
     pair.wait_up(default, true);
+    wait_in_doubt(&pair, default, true);
     pair
+}
+
+/// Waits until the metric says whether a store may have lost writes.
+fn wait_in_doubt(pair: &Pair, store: StoreId, doubted: bool) {
+    let labels = [("instance_name", INSTANCE), ("store", store.name())];
+    poll_until(SOON, "the metric says so", || {
+        pair.proxy.metric("multistore_source_in_doubt", &labels) == f64::from(u8::from(doubted))
+    });
 }
 
 #[test]
@@ -73,6 +82,7 @@ fn the_operator_names_the_other_store_and_everything_is_back() {
         assert_eq!(code, Some(0), "{stage}: {text}");
         assert!(text.contains(INSTANCE) && text.contains(&format!("from the {other} store")), "{text}");
         assert!(pair.sync()["operator_must_name_source"].is_null());
+        wait_in_doubt(&pair, stage.default_store(), false);
         // At once, not only when it is done: the default store is known to be behind.
         let mut client = pair.client();
         assert_eq!(client.words("GET key:7"), "7".into(), "{stage}");

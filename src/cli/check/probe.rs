@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::config::StoreConfig;
 use crate::resp::value::OwnedValue;
-use crate::store::connection::{Connection, ConnectionError};
+use crate::store::connection::{Connection, ConnectionError, plain_hint};
 use crate::store::handshake::locate;
 use crate::store::info;
 
@@ -33,7 +33,8 @@ async fn converse(store: &StoreConfig, connect: Duration, reply: Duration) -> Re
         let arguments: Vec<&str> = ["AUTH"].into_iter().chain(user).chain([password.expose()]).collect();
         ask(&mut connection, &arguments).await.map_err(|answer| format!("refuses the login: {answer}"))?;
     }
-    if let Some(database) = store.database {
+    // A connection begins in database 0.
+    if let Some(database) = store.database.filter(|database| *database > 0) {
         let select = ["SELECT", &database.to_string()];
         ask(&mut connection, &select)
             .await
@@ -61,6 +62,9 @@ fn cause(error: ConnectionError) -> String {
     match error {
         ConnectionError::Connect { source, .. } | ConnectionError::Io { source, .. } => source.to_string(),
         ConnectionError::Closed { .. } => "it closed the connection".to_owned(),
+        ConnectionError::Mute { endpoint } => {
+            format!("it closed the connection without any reply{}", plain_hint(&endpoint))
+        }
         ConnectionError::Timeout { after, .. } => format!("no answer within {after:?}"),
         ConnectionError::Protocol { source, .. } => format!("it does not speak the Redis protocol: {source}"),
         other => other.to_string(),

@@ -54,6 +54,19 @@ fn a_flag_that_is_already_so_is_not_written() {
 }
 
 #[test]
+fn a_step_is_made_only_from_the_stage_that_it_was_judged_from() {
+    let (_directory, path) = file(&format!("[feature_flags]\n{BOTH} = true\n"));
+    // Somebody judged both of these while the file asked for dual_secondary_default.
+    let judged = Some(Stage::DualSecondaryDefault);
+    set_judged_flag(&path, DEFAULT, true, false, judged).unwrap();
+    let Err(EditError::Outrun(now)) = set_judged_flag(&path, BOTH, false, false, judged) else {
+        panic!("a step to primary_only that nobody has judged")
+    };
+    assert_eq!(now, Stage::DualPrimaryDefault);
+    assert!(flags_after(&path).contains(&format!("{BOTH} = true")));
+}
+
+#[test]
 fn jumps_are_refused_unless_forced() {
     let (_directory, path) = file("");
     let Err(EditError::Jump(jump)) = set_flag(&path, DEFAULT, true, false) else { panic!("not refused") };

@@ -11,13 +11,16 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{Interest, Ready};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 /// Silence after which the system asks whether the server still is there.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 
 /// Time between such questions.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+
+/// What a server may be that does not shake hands.
+const PLAIN_HINT: &str = "; is this a port for TLS? (redis:// is without)";
 
 /// A connected socket. Its operations are tokio's.
 #[derive(Debug)]
@@ -43,21 +46,24 @@ macro_rules! either {
 
 /// Connects. Resolving a name counts towards the time, and every address that it stands for is tried.
 pub async fn dial(endpoint: &Endpoint, within: Duration) -> io::Result<Socket> {
-    match timeout(within, connect(endpoint)).await {
-        Ok(connected) => connected,
-        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {within:?}"))),
-    }
-}
-
-async fn connect(endpoint: &Endpoint) -> io::Result<Socket> {
-    match endpoint {
-        Endpoint::Tcp { host, port } => connect_tcp(host, *port).await.map(Socket::Tcp),
-        Endpoint::Tls { host, port, tls } => {
-            let stream = connect_tcp(host, *port).await?;
-            secure(stream, host, tls).await.map(|stream| Socket::Tls(Box::new(stream)))
+    let deadline = Instant::now() + within;
+    let late = |what: &str, hint: &str| {
+        io::Error::new(io::ErrorKind::TimedOut, format!("{what} within {within:?}{hint}"))
+    };
+    let stream = match endpoint {
+        Endpoint::Tcp { host, port } | Endpoint::Tls { host, port, .. } => {
+            let connected = timeout_at(deadline, connect_tcp(host, *port)).await;
+            connected.map_err(|_| late("no connection", ""))??
         }
-        Endpoint::Unix(path) => UnixStream::connect(path).await.map(Socket::Unix),
-    }
+        Endpoint::Unix(path) => {
+            let connected = timeout_at(deadline, UnixStream::connect(path)).await;
+            return connected.map_err(|_| late("no connection", ""))?.map(Socket::Unix);
+        }
+    };
+    let Endpoint::Tls { host, tls, .. } = endpoint else { return Ok(Socket::Tcp(stream)) };
+    let secured = timeout_at(deadline, secure(stream, host, tls)).await;
+    let secured = secured.map_err(|_| late("TLS handshake: no answer", PLAIN_HINT))?;
+    secured.map(|stream| Socket::Tls(Box::new(stream)))
 }
 
 async fn connect_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
@@ -89,7 +95,13 @@ async fn secure(stream: TcpStream, host: &str, tls: &StoreTls) -> io::Result<Tls
     let config = tls.config().map_err(|problem| io::Error::other(format!("TLS: {problem}")))?;
     let name = tls.server_name.as_deref().unwrap_or_else(|| Endpoint::bare_host(host)).to_owned();
     let name = ServerName::try_from(name).map_err(|error| io::Error::other(format!("TLS: {error}")))?;
-    let explain = |error: io::Error| io::Error::new(error.kind(), format!("TLS handshake: {error}"));
+    let explain = |error: io::Error| {
+        let foreign = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        let is_plain = matches!(foreign, Some(rustls::Error::InvalidMessage(_)))
+            || matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset);
+        let hint = if is_plain { PLAIN_HINT } else { "" };
+        io::Error::new(error.kind(), format!("TLS handshake: {error}{hint}"))
+    };
     TlsStream::connect(stream, config, name).await.map_err(explain)
 }
 

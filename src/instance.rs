@@ -45,6 +45,7 @@ use crate::state::{Entry, StateFile};
 use crate::store::driver::{self, PROBE_EVERY};
 use crate::store::handshake::Identity;
 use crate::store::pool::Pool;
+use crate::store::recognise::Change;
 
 use background::Background;
 pub use background::Proof;
@@ -67,6 +68,8 @@ pub struct StoreFacts {
     pub offered: Option<Rc<Offered>>,
     /// A first attempt to connect has ended, one way or the other.
     pub tried: bool,
+    /// What became of it when it last came back with other data than it may have had.
+    pub change: Option<Change>,
 }
 
 impl StoreFacts {
@@ -127,8 +130,8 @@ pub struct Instance {
     pub large: RefCell<large::LargeKeys>,
     live: RefCell<[Vec<LiveCommand>; 2]>,
     recorded: Cell<Option<Recorded>>,
-    /// The run_ids of the stores when they were last seen, if writes have been mirrored between them.
-    servers: RefCell<[String; 2]>,
+    /// The stores as they were when they were last seen, if writes have been mirrored between them.
+    servers: RefCell<[Identity; 2]>,
     /// The stage that everybody has been told of.
     noticed: Cell<Stage>,
     busy: [busy::Busy; 2],

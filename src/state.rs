@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::sequencer::hash_key;
 use crate::sequencer::knowledge::{Knowledge, Suspect, Sync};
 use crate::stage::{Stage, StoreId};
+use crate::store::handshake::Identity;
 
 /// The file's layout. A newer one is not guessed at.
 const VERSION: u32 = 1;
@@ -37,6 +38,9 @@ pub struct Entry {
     /// The run_ids of primary and secondary when they were last seen; empty: never.
     #[serde(default)]
     pub servers: [String; 2],
+    /// The histories of their data (replication ids) then.
+    #[serde(default)]
+    pub histories: [String; 2],
     /// Keys in which the default store was behind the other one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub suspects: Vec<SuspectEntry>,
@@ -108,6 +112,7 @@ impl Entry {
             in_sync: false,
             doubted: None,
             servers: Default::default(),
+            histories: Default::default(),
             suspects: Vec::new(),
             backfill: None,
         }
@@ -136,11 +141,16 @@ impl Entry {
     }
 
     /// The servers whose return as others would have to be noticed: writes were mirrored between them.
-    pub fn mirrored_between(&self) -> [String; 2] {
-        match self.stage() {
-            Some(stage) if stage.is_dual() => self.servers.clone(),
-            _ => Default::default(),
+    pub fn mirrored_between(&self) -> [Identity; 2] {
+        if !self.stage().is_some_and(Stage::is_dual) {
+            return Default::default();
         }
+        let ([first, second], [one, other]) = (self.servers.clone(), self.histories.clone());
+        [(first, one), (second, other)].map(|(run_id, replication_id)| Identity {
+            run_id,
+            replication_id,
+            ..Identity::default()
+        })
     }
 
     /// What to begin with, where the configuration asks for stage `now`.

@@ -80,8 +80,8 @@ pub struct Facts {
     pub stores: [StoreFacts; 2],
     /// The bound of lag.
     pub flip_max_lag: u64,
-    /// The store that may have lost writes.
-    pub doubted: Option<StoreId>,
+    /// Why a store may have lost writes, so that an operator must say which one is right.
+    pub doubted: Option<String>,
     /// Undeclared keys may have been written: a walk is owed.
     pub owes_walk: bool,
     /// The backfill that was asked for and is not done: how far it is, in percent.
@@ -291,13 +291,8 @@ impl Against {
 
     /// Is it known which store is right?
     fn source(&mut self, facts: &Facts) {
-        if let Some(doubted) = facts.doubted {
-            self.add(
-                "source_in_doubt",
-                format_args!(
-                    "the {doubted} store may have lost writes: multistore repair --from says which is right"
-                ),
-            );
+        if let Some(why) = &facts.doubted {
+            self.add("source_in_doubt", format_args!("{why}: multistore repair --from says which is right"));
         }
     }
 

@@ -228,7 +228,7 @@ impl Instance {
                 stuck: core.stuck_behind(store),
             }),
             flip_max_lag: config.flip_max_lag.bytes() as u64,
-            doubted: core.doubted_source(),
+            doubted: self.source_in_doubt(),
             owes_walk: core.owes_walk(),
             backfill: (unfinished && core.stage().is_dual()).then_some((backfill.progress * 100.0) as u8),
             quiet_period: config.quiet_period,

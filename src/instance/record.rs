@@ -59,7 +59,8 @@ impl Instance {
             clean,
             in_sync: now.base == Sync::InSync,
             doubted: now.doubted.map(|store| store.name().to_owned()),
-            servers: self.servers.borrow().clone(),
+            servers: self.servers.borrow().each_ref().map(|server| server.run_id.clone()),
+            histories: self.servers.borrow().each_ref().map(|server| server.replication_id.clone()),
             suspects: self.suspects_to_record(),
             backfill: self.backfill().to_record(clean),
             ..Entry::running(now.stage, behind)

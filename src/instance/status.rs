@@ -67,10 +67,11 @@ impl Instance {
                 Sync::Suspect(store) => format!("suspect_on_{store}"),
             },
             behind_as_a_whole: core.behind_as_a_whole().map(|store| store.name().to_owned()),
-            repair: self.background.repair.get().map(|walk| RepairStatus {
-                keys_passed: walk.seen,
-                keys_expected: walk.expected,
-            }),
+            repair: self
+                .background
+                .repair
+                .get()
+                .map(|walk| RepairStatus { keys_passed: walk.seen, keys_expected: walk.expected }),
             undeclared_keys: match (core.owes_walk(), core.is_deaf()) {
                 (true, _) => "walk_owed",
                 (false, true) => "being_heard",
@@ -89,10 +90,9 @@ impl Instance {
             copies_failed: counts.failed,
             copies_too_large: counts.too_large,
             copies_unsupported: counts.unsupported,
-            operator_must_name_source: core.doubted_source().map(|store| {
+            operator_must_name_source: self.source_in_doubt().map(|why| {
                 format!(
-                    "the {store} store came back as another server and may have lost writes: say which store is right, \
-                     multistore repair --from primary or --from secondary"
+                    "{why}: say which store is right, multistore repair --from primary or --from secondary"
                 )
             }),
         }

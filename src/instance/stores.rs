@@ -11,6 +11,7 @@ use crate::sequencer::lane::DownReason;
 use crate::stage::StoreId;
 use crate::store::handshake::Identity;
 use crate::store::pair::Pair;
+use crate::store::recognise::{Change, recognise};
 
 use super::{Instance, refused};
 
@@ -78,43 +79,53 @@ impl Instance {
         }
     }
 
-    /// Is this the server that the store was when it was last seen, by this process or by the one before? Notes that it
-    /// is this one from now on.
-    fn is_known_server(&self, store: StoreId, run_id: &str) -> bool {
+    /// What became of the store since it was last seen, by this process or by the one before? Notes what it is from now on.
+    fn recognise(&self, store: StoreId, identity: &Identity) -> Option<Change> {
         let known = &mut self.servers.borrow_mut()[store.index()];
-        if *known == run_id || run_id.is_empty() {
-            return true;
+        let change = recognise(known, identity);
+        if !identity.run_id.is_empty() {
+            if (&known.run_id, &known.replication_id) != (&identity.run_id, &identity.replication_id) {
+                // To be recorded together with what follows from it.
+                self.recorded.set(None);
+            }
+            known.clone_from(identity);
         }
-        // To be recorded together with what follows from it.
-        self.recorded.set(None);
-        std::mem::replace(known, run_id.to_owned()).is_empty()
+        change
     }
 
-    /// A store that comes back as another server may lack writes that it had acknowledged. While one store is in use that
+    /// A store whose data may be other than it was may lack writes that it had acknowledged. While one store is in use that
     /// matters if it is this one, and the other one has been in use: it may hold what was lost, and would be made equal.
     fn judge_return(&self, store: StoreId, identity: &Identity) {
-        let same = self.is_known_server(store, &identity.run_id);
+        let change = self.recognise(store, identity);
         let hydrate = self.config_ref().hydrate;
         let mut core = self.core_mut();
         let alone = store == core.default_store() && core.sync_base() == Sync::Suspect(store.other());
         let matters = core.stage().is_dual() || alone && hydrate;
-        if same || !matters {
-            return;
-        }
+        let Some(change) = change.filter(|_| matters) else { return };
+        self.facts.borrow_mut()[store.index()].change = Some(change);
         let source = match core.sync_base() {
             Sync::Suspect(behind) => behind.other(),
             Sync::InSync | Sync::Unknown => core.default_store(),
         };
         if store == source {
             tracing::warn!(instance = %self.name, store = %store,
-                "the store that counts came back as another server: it may have lost writes; nothing is repaired from \
-                 it until you say which store is right (multistore repair --from)");
+                "the store that counts {change}: it may have lost writes; nothing is repaired from it until you say which \
+                 store is right (multistore repair --from)");
             core.doubt_source(Some(store));
         } else {
-            tracing::warn!(instance = %self.name, store = %store,
-                "the store came back as another server: it is repaired as a whole");
+            tracing::warn!(instance = %self.name, store = %store, "the store {change}: it is repaired as a whole");
         }
         core.doubt_unnamed(source.other());
+    }
+
+    /// Why an operator must say which store is right; none: nobody must.
+    pub fn source_in_doubt(&self) -> Option<String> {
+        let store = self.core().doubted_source()?;
+        // After a restart of the proxy nobody knows how it came to that.
+        let change = self.with_facts(store, |facts| facts.change);
+        let change =
+            change.map_or_else(|| "came back as another server".to_owned(), |change| change.to_string());
+        Some(format!("the {store} store {change}, and may have lost writes"))
     }
 
     /// A connection before this one could not be ended, since the store refused with `error`: writes that it has sent may

@@ -28,8 +28,14 @@ pub struct Identity {
     pub run_id: String,
     /// `redis_version`.
     pub version: String,
-    /// `master_replid`.
+    /// `master_replid`: the history of its data.
     pub replication_id: String,
+    /// `master_repl_offset`: how far that is; stands still while nobody has ever followed it.
+    pub offset: u64,
+    /// `master_replid2`: the history that it has taken over.
+    pub previous_id: String,
+    /// How far it has taken that over.
+    pub previous_until: u64,
     /// `role`.
     pub role: String,
     /// How many keys there are: in the database that the URL names, else in all of them.
@@ -230,6 +236,10 @@ async fn identify(connection: &mut Connection, database: Option<u32>) -> Result<
         run_id: field("run_id"),
         version: field("redis_version"),
         replication_id: field("master_replid"),
+        offset: field("master_repl_offset").parse().unwrap_or(0),
+        previous_id: field("master_replid2"),
+        // -1 without one; else the first offset that is not part of it.
+        previous_until: field("second_repl_offset").parse::<u64>().map_or(0, |first| first.saturating_sub(1)),
         role: field("role"),
         keys: info::keys(&text, Some(&size), database).unwrap_or(0),
     })

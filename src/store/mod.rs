@@ -8,4 +8,5 @@ pub mod handshake;
 pub mod info;
 pub mod pair;
 pub mod pool;
+pub mod recognise;
 pub mod sentinel;

@@ -111,7 +111,7 @@ fn what_is_out_of_sync_stands_in_the_way_of_the_store_it_concerns() {
     assert!(forward(&facts).is_empty());
     assert_eq!(back(&facts), ["suspect_keys"]);
     facts.stores[Primary.index()] = StoreFacts { up: false, lag: 2000, behind: true, suspects: 1, stuck: 1 };
-    facts.doubted = Some(Primary);
+    facts.doubted = Some("x".to_owned());
     facts.backfill = Some(40);
     facts.owes_walk = true;
     facts.held = Some(HeldFlip { wanted: Stage::PrimaryOnly, reason: "x".to_owned() });

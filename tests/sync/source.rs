@@ -226,3 +226,62 @@ fn of_several_instances_one_must_be_named() {
     pair.primary.words("SELECT 1");
     assert_eq!(pair.primary.words("GET stale"), "1".into(), "one is not");
 }
+
+/// Makes `server` a copy of `of`, and its own master again: the same process, with other data.
+fn replace_data(server: &RedisServer, of: &RedisServer) {
+    server.words(&format!("REPLICAOF 127.0.0.1 {}", of.port()));
+    poll_until(REPAIRED, "it is synced", || {
+        server.info("replication", "master_link_status").as_deref() == Some("up")
+            && server.info("replication", "master_sync_in_progress").as_deref() == Some("0")
+    });
+    server.words("REPLICAOF NO ONE");
+    server.words("CLIENT KILL TYPE normal SKIPME yes");
+}
+
+#[test]
+fn a_store_that_was_made_a_copy_of_another_server_is_not_the_one_that_it_was() {
+    for stage in DUAL {
+        let foreign = RedisServer::start();
+        foreign.words("SET foreign 1");
+        let pair = Pair::eager(stage);
+        let mut client = pair.client();
+        (0..50).for_each(|n| drop(client.words(&format!("SET key:{n} {n}"))));
+        pair.assert_converges();
+        if stage == Stage::DualSecondaryDefault {
+            // Of the other store it is made good without a question. (What only a cold primary's has may count.)
+            replace_data(pair.other_store(stage), &foreign);
+            pair.proxy.wait_for_log("was made a copy of another server (REPLICAOF)");
+            pair.assert_both("DBSIZE", 50);
+        }
+        replace_data(pair.default_store(stage), &foreign);
+        poll_until(REPAIRED, "it is noticed", || pair.sync()["operator_must_name_source"].is_string());
+        let why = pair.sync()["operator_must_name_source"].to_string();
+        assert!(why.contains("was made a copy of another server"), "{why}");
+        let verdict = pair.status()["verdict"].to_string();
+        assert!(verdict.contains("source_in_doubt") && verdict.contains("made a copy"), "{verdict}");
+        pair.wait_up(stage.default_store(), true);
+        assert_eq!(pair.other_store(stage).words("DBSIZE"), 50.into());
+        let other = stage.default_store().other();
+        assert_eq!(repair(&pair, &["--from", other.name()]).status.code(), Some(0));
+        pair.assert_both("DBSIZE", 50);
+    }
+}
+
+#[test]
+fn what_is_known_of_a_default_store_that_comes_back_is_said() {
+    for (data, told) in [(Data::Kept, "goes on with its data"), (Data::Lost, "it had 1 keys, and has 0")] {
+        let mut pair = Pair::eager(DUAL[0]);
+        // Only who is followed keeps a history.
+        let follower = RedisServer::start();
+        assert_eq!(pair.client().words("SET key value"), Value::ok());
+        follower.words(&format!("REPLICAOF 127.0.0.1 {}", pair.secondary.port()));
+        poll_until(REPAIRED, "it is followed", || follower.words("GET key") == "value".into());
+        pair.secondary.words("CLIENT KILL TYPE normal SKIPME yes");
+        poll_until(SOON, "both are up again", || pair.client().words("SET key value") == Value::ok());
+        pair.assert_converges();
+        pair.secondary.restart(data);
+        poll_until(REPAIRED, "it is noticed", || pair.sync()["operator_must_name_source"].is_string());
+        let why = pair.sync()["operator_must_name_source"].to_string();
+        assert!(why.contains(told), "{data:?}: {why}");
+    }
+}

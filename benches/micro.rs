@@ -21,6 +21,7 @@ use multistore::sequencer::fence::{Footprint, KeyRef};
 use multistore::sequencer::knowledge::{Knowledge, Limits, Sync};
 use multistore::sequencer::lane::Context;
 use multistore::sequencer::plan::plan;
+use multistore::sequencer::standing::Standing;
 use multistore::sequencer::{Expiry, Path, Scope, Sequencer, Settings, StoreFace, Submission};
 use multistore::session::footprint;
 use multistore::stage::{Stage, StoreId};
@@ -98,12 +99,13 @@ fn hash(number: u64) -> u64 {
 fn plan_writes(c: &mut Criterion) {
     let mut known = Knowledge::new(Sync::Unknown, Limits::default());
     (0..100_000).for_each(|number| known.settle(hash(number), |_| false));
+    let standing = |hash| Standing::of(StoreId::Secondary, known.of(hash), || known.is_cold(hash));
     let key = |at: u64| KeyRef { hash: hash(at), access: Access::Modify, start: 0, end: 0 };
     let mut group = c.benchmark_group("plan");
     for (name, count) in [("one key", 1), ("ten keys", 10)] {
         let keys: Vec<KeyRef> = (0..count).map(key).collect();
         group.bench_function(name, |b| {
-            b.iter(|| plan(Way::Verbatim, black_box(&keys), StoreId::Secondary, |hash| known.of(hash)));
+            b.iter(|| plan(Way::Verbatim, black_box(&keys), standing));
         });
     }
     group.finish();

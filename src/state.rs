@@ -326,6 +326,7 @@ mod tests {
             not_before: 0,
             attempts: 0,
             cold: false,
+            undecided: false,
             given_up: false,
         };
         let entry = SuspectEntry::of(&suspect);

@@ -77,7 +77,7 @@ impl Sequencer {
         let default = self.default_store();
         let (Some(primary), Some(secondary)) = (primary.frame(), secondary.frame()) else { return };
         let mut known = Vec::new();
-        op.touched.each(|hash, _| known.push(self.known.of(hash)));
+        op.touched.each(|hash, _| known.push(self.held_of(hash)));
         let merged = compare::merge_mget(primary, secondary, |place| match known.get(place) {
             Some(Sync::Suspect(StoreId::Primary)) => compare::Prefer::SecondaryOnly,
             Some(Sync::Suspect(StoreId::Secondary)) => compare::Prefer::PrimaryOnly,

@@ -340,7 +340,7 @@ impl Sequencer {
         let mut wanted: Vec<(KeyRef, StoreId, bool)> = Vec::new();
         for key in footprint.keys() {
             let seen = wanted.iter().any(|(other, ..)| other.hash == key.hash);
-            match self.known.of(key.hash) {
+            match self.held_of(key.hash) {
                 Sync::Unknown if default == StoreId::Primary && !seen => {
                     wanted.push((*key, StoreId::Secondary, false));
                 }

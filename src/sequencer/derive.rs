@@ -241,6 +241,7 @@ impl Sequencer {
         let (touched, db) = (std::mem::take(&mut op.touched), op.context.db);
         if matches!(failure, Failure::Lost | Failure::Timeout) {
             self.doubt(&touched, db, other);
+            touched.each(|hash, _| self.known.leave_undecided(hash));
         }
         let now = self.now;
         self.lanes[other.index()].vacate(key, now);

@@ -40,6 +40,9 @@ pub struct Suspect {
     pub given_up: bool,
     /// The right store may never have held the key: if it has none, the one that is behind keeps its own.
     pub cold: bool,
+    /// A write to a cold key may not have run: until that is known, what only the store that is behind has counts as
+    /// it did before.
+    pub undecided: bool,
 }
 
 /// What is remembered of a suspect key while an attempt to copy it is under way.
@@ -187,7 +190,10 @@ impl Knowledge {
             if self.keeps_cold_keys(behind) {
                 self.spread += 1;
                 self.stale = true;
-                self.left_behind.insert(hash);
+                // What the primary may never have had stays unknown: it is not behind in what only the other one has.
+                if !cold {
+                    self.left_behind.insert(hash);
+                }
             } else {
                 self.doubt_everything(behind);
             }
@@ -202,6 +208,7 @@ impl Knowledge {
             attempts: 0,
             given_up: false,
             cold,
+            undecided: false,
         };
         self.suspects.insert(hash, suspect);
         self.listings[behind.index()] += 1;
@@ -251,6 +258,25 @@ impl Knowledge {
     /// May the store that is right about a suspect key never have held it?
     pub fn is_cold(&self, hash: u64) -> bool {
         self.suspects.get(&hash).is_some_and(|suspect| suspect.cold)
+    }
+
+    /// Whether a write to a suspect key has run is not known.
+    pub fn leave_undecided(&mut self, hash: u64) {
+        if let Some(suspect) = self.suspects.get_mut(&hash) {
+            suspect.undecided = true;
+        }
+    }
+
+    /// The default store goes on with a suspect key, whatever the other one has.
+    pub fn go_on_alone(&mut self, hash: u64) {
+        if let Some(suspect) = self.suspects.get_mut(&hash) {
+            suspect.undecided = false;
+        }
+    }
+
+    /// Is a suspect key as good as unknown, since the right store may have nothing of it?
+    pub fn is_undecided(&self, hash: u64) -> bool {
+        self.suspects.get(&hash).is_some_and(|suspect| suspect.cold && suspect.undecided)
     }
 
     /// Forgets places in the line of keys that are settled, or stand twice.

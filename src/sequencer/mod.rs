@@ -46,6 +46,7 @@ mod report;
 pub mod scripts;
 mod send;
 mod settings;
+pub mod standing;
 mod submission;
 mod submit;
 mod sync;

@@ -2,10 +2,9 @@
 
 use crate::command::Access;
 use crate::mirror::Way;
-use crate::stage::StoreId;
 
 use super::fence::KeyRef;
-use super::knowledge::Sync;
+use super::standing::Standing;
 
 /// How a write reaches the other store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,13 +24,15 @@ pub enum Plan {
 
 /// Decides. Keys in the order of the command (of a transaction: of its commands).
 #[inline]
-pub fn plan(way: Way, keys: &[KeyRef], default: StoreId, known: impl Fn(u64) -> Sync) -> Plan {
+pub fn plan(way: Way, keys: &[KeyRef], standing: impl Fn(u64) -> Standing) -> Plan {
     let mut settled: Vec<u64> = Vec::new();
-    let (mut behind, mut replaces) = (false, false);
+    let (mut behind, mut replaces, mut alone) = (false, false, false);
     for key in keys {
-        let lacks = lacks(default, known(key.hash));
+        let stands = standing(key.hash);
+        let lacks = stands == Standing::Lacking;
         if !key.access.depends() {
             replaces |= lacks;
+            alone |= stands == Standing::Alone;
             if keys.len() > 1 {
                 settled.push(key.hash);
             }
@@ -43,27 +44,17 @@ pub fn plan(way: Way, keys: &[KeyRef], default: StoreId, known: impl Fn(u64) -> 
         if lacks {
             return Plan::Hydrate;
         }
-        behind |= known(key.hash) != Sync::InSync;
+        behind |= stands != Standing::Level;
     }
     match way {
         // What the default store does not take after all must not be lost with what it was to replace.
         Way::Copied if replaces => Plan::Hydrate,
         _ if behind && replaces => Plan::Hydrate,
         _ if behind => Plan::Copied,
-        Way::Nothing | Way::Verbatim if replaces => Plan::Accepted,
+        Way::Nothing | Way::Verbatim if replaces || alone => Plan::Accepted,
         Way::Nothing | Way::Verbatim => Plan::Verbatim,
         Way::Derived(_) => Plan::Derived,
         Way::Copied => Plan::Copied,
-    }
-}
-
-/// May the other store hold of a key what the default store does not?
-#[inline]
-pub fn lacks(default: StoreId, known: Sync) -> bool {
-    match known {
-        Sync::InSync => false,
-        Sync::Unknown => default == StoreId::Primary,
-        Sync::Suspect(store) => store == default,
     }
 }
 
@@ -74,7 +65,9 @@ pub fn settles(access: Access) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::knowledge::Sync;
     use super::*;
+    use crate::stage::StoreId;
 
     fn key(hash: u64, access: Access) -> KeyRef {
         KeyRef { hash, access, start: 0, end: 0 }
@@ -82,8 +75,8 @@ mod tests {
 
     #[test]
     fn the_table_of_events() {
-        use super::Sync::{InSync, Suspect, Unknown};
         use StoreId::{Primary, Secondary};
+        use Sync::{InSync, Suspect, Unknown};
         let modify = [key(1, Access::Modify)];
         let overwrite = [key(1, Access::Overwrite)];
         for (keys, default, known, expected) in [
@@ -103,7 +96,7 @@ mod tests {
             (&modify, Primary, Suspect(Secondary), Plan::Copied),
         ] {
             assert_eq!(
-                plan(Way::Verbatim, keys, default, |_| known),
+                plan(Way::Verbatim, keys, |_| Standing::of(default, known, || false)),
                 expected,
                 "{keys:?} {default} {known:?}"
             );
@@ -113,13 +106,21 @@ mod tests {
     #[test]
     fn what_a_transaction_has_settled_itself_needs_no_copy() {
         let keys = [key(1, Access::Overwrite), key(1, Access::Modify)];
-        assert_eq!(plan(Way::Verbatim, &keys, StoreId::Primary, |_| Sync::Unknown), Plan::Accepted);
+        assert_eq!(plan(Way::Verbatim, &keys, |_| Standing::Lacking), Plan::Accepted);
+    }
+
+    #[test]
+    fn what_only_the_other_store_may_hold_is_not_overwritten_there_first() {
+        let keys = [key(1, Access::Overwrite)];
+        assert_eq!(plan(Way::Verbatim, &keys, |_| Standing::Alone), Plan::Accepted);
+        assert_eq!(plan(Way::Copied, &keys, |_| Standing::Alone), Plan::Copied);
+        assert_eq!(plan(Way::Verbatim, &[key(1, Access::Modify)], |_| Standing::Alone), Plan::Copied);
     }
 
     #[test]
     fn what_is_copied_later_replaces_nothing_that_the_default_store_never_had() {
         let keys = [key(1, Access::Overwrite)];
-        assert_eq!(plan(Way::Copied, &keys, StoreId::Primary, |_| Sync::Unknown), Plan::Hydrate);
-        assert_eq!(plan(Way::Copied, &keys, StoreId::Secondary, |_| Sync::Unknown), Plan::Copied);
+        assert_eq!(plan(Way::Copied, &keys, |_| Standing::Lacking), Plan::Hydrate);
+        assert_eq!(plan(Way::Copied, &keys, |_| Standing::Ahead), Plan::Copied);
     }
 }

@@ -11,7 +11,7 @@ use super::fence::Footprint;
 use super::knowledge::Sync;
 use super::lane::Sink;
 use super::op::{Failure, OpKey, Policy, Reply};
-use super::plan;
+use super::standing::lacks;
 use super::submission::Submission;
 use super::touched::Touched;
 use super::{Reads, Sequencer};
@@ -48,10 +48,10 @@ impl Sequencer {
     /// them is copied to it first. True: the read waits for that.
     fn waits_for_keys(&mut self, submission: &Submission<'_>) -> bool {
         let default = self.default_store();
-        let lacks = |hash| plan::lacks(default, self.known.of(hash));
+        let lacked = |hash| lacks(default, self.held_of(hash));
         let wanted = self.settings.hydrate
             && self.settings.reads == Reads::Fallback
-            && submission.footprint.keys().iter().any(|key| lacks(key.hash));
+            && submission.footprint.keys().iter().any(|key| lacked(key.hash));
         // What cannot be copied now is not waited for: then the default store answers from what it has.
         let begun = wanted
             && self.hydrate(&submission.footprint, &submission.frame, submission.context.db)
@@ -76,7 +76,7 @@ impl Sequencer {
             }
             return;
         };
-        match (default, self.known.of(key.hash)) {
+        match (default, self.held_of(key.hash)) {
             // The right store answers for a key that the other one is behind in.
             (_, Sync::Suspect(behind)) => self.place_on(submission, behind.other()),
             _ if miss == Miss::Never => self.place_single(submission),
@@ -99,7 +99,7 @@ impl Sequencer {
 
     /// The store that is right about all these keys, if one of them is suspect.
     fn right_store(&self, footprint: &Footprint) -> Option<StoreId> {
-        footprint.keys().iter().find_map(|key| match self.known.of(key.hash) {
+        footprint.keys().iter().find_map(|key| match self.held_of(key.hash) {
             Sync::Suspect(behind) => Some(behind.other()),
             Sync::InSync | Sync::Unknown => None,
         })

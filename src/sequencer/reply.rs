@@ -212,7 +212,7 @@ impl Sequencer {
     pub(super) fn is_overtaken(&self, op: &Op, store: StoreId) -> bool {
         let mut behind = false;
         if store != op.default {
-            op.touched.each(|hash, _| behind |= self.known.of(hash) == Sync::Suspect(store));
+            op.touched.each(|hash, _| behind |= self.held_of(hash) == Sync::Suspect(store));
         }
         behind
     }

@@ -15,6 +15,7 @@ use super::op::{OpKey, Owner};
 use super::park::attempted;
 use super::plan::{self, Plan, plan};
 use super::reach::Reach;
+use super::standing::lacks;
 use super::touched::Touched;
 use super::write::named;
 use super::{Expiry, Scope, ScriptWay, Sequencer};
@@ -63,13 +64,13 @@ impl Sequencer {
             // Only the store knows what it touches beside its keys.
             (Scope::Undeclared | Scope::Anywhere, _) | (_, Footprint::Everything) => match way {
                 Way::Nothing | Way::Verbatim if self.is_everything_known() => Plan::Verbatim,
-                _ => plan(Way::Copied, footprint.keys(), self.default_store(), |hash| self.known.of(hash)),
+                _ => plan(Way::Copied, footprint.keys(), |hash| self.standing(hash)),
             },
             // What it carries on may be of a key that has changed unheard.
             _ if self.is_deaf() && carries(footprint) => {
-                plan(Way::Copied, footprint.keys(), self.default_store(), |hash| self.known.of(hash))
+                plan(Way::Copied, footprint.keys(), |hash| self.standing(hash))
             }
-            _ => plan(way, footprint.keys(), self.default_store(), |hash| self.known.of(hash)),
+            _ => plan(way, footprint.keys(), |hash| self.standing(hash)),
         }
     }
 
@@ -82,7 +83,7 @@ impl Sequencer {
     pub(super) fn may_lack_anything(&self) -> bool {
         let default = self.default_store();
         self.settings.hydrate
-            && (plan::lacks(default, self.known.base()) || self.known.has_suspects_behind(default))
+            && (lacks(default, self.known.base()) || self.known.has_suspects_behind(default))
     }
 
     /// Must both stores have executed this before its client is told? What is not in a cold primary is looked for on the
@@ -182,6 +183,7 @@ impl Sequencer {
             }
         });
         self.doubt_from_here(touched, db, self.default_store().other());
+        touched.each(|hash, _| self.known.go_on_alone(hash));
     }
 
     /// `store` has answered a write that carries values from key to key. If one of them came into doubt after it had
@@ -363,8 +365,7 @@ impl Sequencer {
     pub fn hydrate_for(&mut self, footprint: &Footprint, frame: &[u8], db: u32) -> TakeOver {
         let wanted = self.stage().is_dual()
             && self.settings.hydrate
-            && plan(Way::Verbatim, footprint.keys(), self.default_store(), |hash| self.known.of(hash))
-                == Plan::Hydrate;
+            && plan(Way::Verbatim, footprint.keys(), |hash| self.standing(hash)) == Plan::Hydrate;
         if !wanted {
             return TakeOver::Done;
         }

@@ -87,6 +87,9 @@ impl Sequencer {
             && self.known.of(copy.hash) != Sync::Suspect(copy.from)
         {
             self.settle_key(copy.hash);
+        } else if !copy.replace {
+            // What a cold store lacked it has now.
+            self.known.warm(copy.hash);
         }
         self.copied(key);
     }
@@ -236,6 +239,7 @@ impl Sequencer {
             // whoever needs the key next has it copied again.
             (false, false, _) if copy.hydration.is_some() && self.is_waited_for(copy.hash) => {
                 self.known.doubt(copy.hash, copy.db, &copy.key, default.other(), now);
+                self.known.go_on_alone(copy.hash);
             }
             (false, false, _) => {}
         }

@@ -51,6 +51,19 @@ fn a_write_to_keys_without_names_does_not_disown_cold_keys() {
 }
 
 #[test]
+fn a_cold_key_that_cannot_be_listed_is_not_disowned_either() {
+    let mut known = small();
+    (1..=3).for_each(|hash| known.doubt(hash, 0, b"k", StoreId::Primary, 1));
+    known.settle(8, nobody);
+    for hash in [8, 9] {
+        known.doubt(hash, 0, b"k", StoreId::Secondary, 1);
+    }
+    assert_eq!(known.of(8), Sync::Suspect(StoreId::Secondary), "what is not there any more was removed");
+    assert_eq!(known.of(9), Sync::Unknown, "it may never have been there");
+    assert!(known.is_stale(), "and what the primary has of it is copied");
+}
+
+#[test]
 fn what_is_listed_of_a_store_changes_its_number() {
     let mut known = small();
     let before = known.listings_of(StoreId::Secondary);

@@ -125,6 +125,7 @@ impl Sequencer {
         let Some(op) = self.ops.get_mut(key) else { return };
         let (owner, started, kind) = (op.owner, op.started, op.kind);
         let is_lookup = matches!(op.policy, Policy::Lookup { .. });
+        let is_lone_read = is_lookup || !op.request.is_empty();
         if is_lookup && fell_back(op, store) && is_hit(op, frame) {
             self.metrics.read_fallback.inc(op.command.index());
             let (touched, db) = (std::mem::take(&mut op.touched), op.context.db);
@@ -133,7 +134,7 @@ impl Sequencer {
         match owner {
             Owner::Client { key: client, seq } => {
                 self.metrics.request_duration[kind].observe(self.now - started);
-                if is_lookup {
+                if is_lone_read {
                     self.forget_lone_read(client, key);
                 }
                 self.clients.pay(client, seq, frame);
@@ -237,6 +238,7 @@ impl Sequencer {
                 self.doubt(&touched, db, default.other());
             }
         }
+        self.turn_to_the_secondary(key, store, failure);
         self.answer_waiting(key);
         if cut {
             if let Owner::Client { key: client, .. } = owner {

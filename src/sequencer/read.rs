@@ -81,7 +81,9 @@ impl Sequencer {
             (_, Sync::Suspect(behind)) => self.place_on(submission, behind.other()),
             _ if miss == Miss::Never => self.place_single(submission),
             // Where it cannot be asked, the secondary has the same.
-            (StoreId::Primary, Sync::InSync) if self.lane(default).accepts() => self.place_single(submission),
+            (StoreId::Primary, Sync::InSync) if self.lane(default).accepts() => {
+                self.place_insured(submission, miss);
+            }
             (StoreId::Secondary, _) if self.diverts(&submission.footprint) => self.place_single(submission),
             _ => self.place_lookup(submission, miss, default),
         }
@@ -143,6 +145,37 @@ impl Sequencer {
         }
     }
 
+    /// A read that the primary answers, be it a miss. If its connection is lost meanwhile, the secondary has the same.
+    fn place_insured(&mut self, submission: &Submission<'_>, miss: Miss) {
+        if submission.scan().is_some() {
+            self.place_single(submission);
+            return;
+        }
+        let key = self.open(submission, Policy::Single(StoreId::Primary), |op| {
+            op.miss = miss;
+            op.request = SmallVec::from_slice(&submission.frame);
+            op.touched = Touched::of(&submission.footprint, &submission.frame, false);
+        });
+        self.send_op(key, &submission.frame, &[StoreId::Primary], 1);
+        if self.ops.contains(key)
+            && let Some(client) = self.clients.get_mut(submission.client)
+        {
+            client.lone_read = Some(key);
+        }
+    }
+
+    /// The default store will not answer: may the secondary be asked for the same? Then it is looked up there.
+    pub(super) fn turn_to_the_secondary(&mut self, key: OpKey, lost: StoreId, failure: Failure) {
+        let gone = matches!(failure, Failure::Lost | Failure::Down);
+        let Some(op) = self.ops.get(key).filter(|op| gone && !op.write && !op.request.is_empty()) else { return };
+        let insured = op.policy == Policy::Single(lost) && lost == StoreId::Primary && op.default == lost;
+        let mut same = insured && self.stage().is_dual();
+        op.touched.each(|hash, _| same &= self.known.of(hash) == Sync::InSync);
+        if same && let Some(op) = self.ops.get_mut(key) {
+            op.policy = Policy::Lookup { default: lost, impatient: false };
+        }
+    }
+
     /// A read inside a pipeline runs on both stores and is compared.
     fn place_pipelined(&mut self, submission: &Submission<'_>, miss: Miss) {
         if submission.footprint.keys().is_empty() {
@@ -178,8 +211,10 @@ impl Sequencer {
 
     /// The client goes on: what it reads must not be read behind what comes now.
     pub(super) fn hurry_lone_read(&mut self, client: ClientKey) {
-        if let Some(op) = self.clients.get_mut(client).and_then(|c| c.lone_read.take()) {
-            self.hurry(op, false);
+        let Some(key) = self.clients.get_mut(client).and_then(|c| c.lone_read.take()) else { return };
+        match self.ops.get_mut(key) {
+            Some(op) if matches!(op.policy, Policy::Single(_)) => op.request = SmallVec::new(),
+            _ => self.hurry(key, false),
         }
     }
 

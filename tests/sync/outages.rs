@@ -261,3 +261,36 @@ fn the_repair_of_a_whole_store_shows_how_far_it_is() {
     pair.assert_both("DBSIZE", 5000);
     poll_until(SOON, "none is under way", || pair.sync()["repair"].is_null());
 }
+
+#[test]
+fn a_lone_read_in_sync_is_answered_by_the_secondary_if_the_primary_is_lost_meanwhile() {
+    let mut pair = Pair::eager(Stage::DualPrimaryDefault);
+    let mut client = pair.client();
+    assert_eq!(client.words("SET key value"), Value::ok());
+    pair.assert_converges();
+    let before = pair.fallbacks();
+    pair.primary.stop_signal();
+    client.send(&["GET", "key"]);
+    poll_until(SOON, "the read is on its way", || {
+        pair.status()["under_way"]["operations"].as_u64().is_some_and(|operations| operations > 0)
+    });
+    pair.primary.kill();
+    assert_eq!(client.read_reply(), "value".into());
+    assert_eq!(pair.fallbacks(), before + 1.0);
+}
+
+#[test]
+fn a_read_that_the_client_has_gone_on_behind_is_not_looked_up_later() {
+    let mut pair = Pair::eager(Stage::DualPrimaryDefault);
+    let mut client = pair.client();
+    assert_eq!(client.words("SET key value"), Value::ok());
+    pair.assert_converges();
+    pair.primary.stop_signal();
+    for (sent, words) in [(1, ["GET", "key", ""]), (2, ["SET", "key", "later"])] {
+        client.send(&words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>());
+        poll_until(SOON, "it is on its way", || pair.status()["under_way"]["operations"] == sent);
+    }
+    pair.primary.kill();
+    let (get, set) = (client.read_reply(), client.read_reply());
+    assert!(get.is_error() && set.is_error(), "{get:?} {set:?}");
+}

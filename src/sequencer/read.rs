@@ -167,7 +167,9 @@ impl Sequencer {
     /// The default store will not answer: may the secondary be asked for the same? Then it is looked up there.
     pub(super) fn turn_to_the_secondary(&mut self, key: OpKey, lost: StoreId, failure: Failure) {
         let gone = matches!(failure, Failure::Lost | Failure::Down);
-        let Some(op) = self.ops.get(key).filter(|op| gone && !op.write && !op.request.is_empty()) else { return };
+        let Some(op) = self.ops.get(key).filter(|op| gone && !op.write && !op.request.is_empty()) else {
+            return;
+        };
         let insured = op.policy == Policy::Single(lost) && lost == StoreId::Primary && op.default == lost;
         let mut same = insured && self.stage().is_dual();
         op.touched.each(|hash, _| same &= self.known.of(hash) == Sync::InSync);

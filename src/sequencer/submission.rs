@@ -55,7 +55,7 @@ pub enum Expiry {
     /// Nothing.
     #[default]
     Keeps,
-    /// It sets those of single fields, counted from when it runs.
+    /// It sets those of single fields, perhaps counted from when it runs.
     Fields,
     /// Its one key ends so many microseconds after it runs, if it is carried out.
     In(u64),

@@ -93,7 +93,7 @@ impl Sequencer {
             && self.known.base() == Sync::Unknown
             && self.settings.hydrate;
         let flushes = matches!(scope, Scope::FlushAll | Scope::FlushDb);
-        cold && (flushes || expiry == Expiry::In(0) || may_remove(footprint))
+        cold && (flushes || may_end_at_once(expiry) || may_remove(footprint))
     }
 
     /// Both stores hold the same for this key from this point of the order on.
@@ -505,6 +505,16 @@ impl Sequencer {
             // All of it is walked for when dual goes on again.
             self.owes_walk = false;
         }
+    }
+}
+
+/// May keys be gone afterwards, since their time is over as soon as it is set? A time by the store's clock may lie in the
+/// past, and a hash is gone with its last field.
+fn may_end_at_once(expiry: Expiry) -> bool {
+    match expiry {
+        Expiry::In(life) => life == 0,
+        Expiry::At | Expiry::Fields | Expiry::Untold => true,
+        Expiry::Keeps | Expiry::Carried => false,
     }
 }
 

@@ -43,8 +43,10 @@ pub fn expiry<A: Args + ?Sized>(spec: &Spec, args: &A, told: ScriptWay) -> Expir
         "restore" => life(args, 2, MILLI),
         "rename" | "renamenx" | "copy" => Expiry::Carried,
         "msetex" => Expiry::Untold,
-        "hexpire" | "hpexpire" => Expiry::Fields,
-        "hgetex" | "hsetex" if ["EX", "PX"].iter().any(|word| args.position(2, word).is_some()) => {
+        "hexpire" | "hpexpire" | "hexpireat" | "hpexpireat" => Expiry::Fields,
+        "hgetex" | "hsetex"
+            if ["EX", "PX", "EXAT", "PXAT"].iter().any(|word| args.position(2, word).is_some()) =>
+        {
             Expiry::Fields
         }
         "eval" | "evalsha" if !told.ends => Expiry::Keeps,

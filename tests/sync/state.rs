@@ -267,13 +267,23 @@ fn what_a_cold_primary_removes_is_gone_from_the_secondary_before_anybody_is_told
         "EVAL return(redis.call('DEL',KEYS[1])) 1 list",
         "SINTERSTORE set nothing set",
         "PEXPIRE list 0",
+        "EXPIREAT list 1",
+        "PEXPIREAT list 1 XX",
+        "SET string x PXAT 1",
+        "GETEX string EXAT 1",
+        "MULTI|PEXPIRE list 0|EXEC",
+        "MULTI|EXPIREAT list 1|EXEC",
+        "MULTI|FLUSHDB|EXEC",
         "MULTI|DEL colder|EXEC",
         "WATCH list|MULTI|DEL list|EXEC",
         "FLUSHDB",
+        "MULTI|INCR number|FLUSHALL|EXEC",
     ] {
         client.words("DEL list set nothing");
         client.words("RPUSH list a");
+        client.words("PEXPIRE list 1000000");
         client.words("SADD set a");
+        client.words("SET string x");
         pair.wait_settled();
         pair.secondary.words("MSET cold 1 colder 1 coldest 1");
         pair.secondary.stop_signal();

@@ -135,3 +135,34 @@ fn a_server_without_hello_serves_in_either_role() {
         }
     }
 }
+
+#[test]
+fn a_hash_that_a_cold_primary_empties_by_time_is_gone_from_the_secondary_before_anybody_is_told() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let Some(servers) = servers("valkey-9.1", "valkey-9.1") else { return };
+    let pair = pair(servers, Stage::DualPrimaryDefault);
+    let mut client = pair.client();
+    for line in
+        ["HPEXPIRE hash 0 FIELDS 1 f", "HPEXPIREAT hash 1 FIELDS 1 f", "HGETEX hash EXAT 1 FIELDS 1 f"]
+    {
+        client.words("DEL hash");
+        client.words("HSET hash f v");
+        settle(&pair, line);
+        pair.secondary.stop_signal();
+        let goes_on = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                poll_until(SOON, "it is on its way", || {
+                    pair.proxy.instance_status(INSTANCE)["stores"]["secondary"]["depth"] != 0
+                });
+                goes_on.store(true, Ordering::SeqCst);
+                pair.secondary.cont();
+            });
+            let reply = client.words(line);
+            assert!(!reply.is_error(), "{line}: {reply:?}");
+            assert!(goes_on.load(Ordering::SeqCst), "{line}");
+        });
+        settle(&pair, line);
+        assert_eq!(client.words("EXISTS hash"), 0.into(), "{line}");
+    }
+}

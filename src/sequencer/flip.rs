@@ -7,6 +7,7 @@ use crate::stage::{Stage, StoreId};
 
 use super::Sequencer;
 use super::fence::Footprint;
+use super::lane::Lane;
 
 /// A change of stage that is asked for and not in effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub(super) struct PendingFlip {
 
 /// How long everybody is held up for a change of stage. Then they go on, and it is tried again later.
 const BARRIER_MICROS: u64 = 50_000;
+/// So long at most where a store is far away, so that nothing is answered sooner.
+const LONGEST_BARRIER_MICROS: u64 = 250_000;
 /// The pause before it is tried again.
 const BETWEEN_BARRIERS_MICROS: u64 = 200_000;
 /// Who has not moved its subscriptions so long after a change of the default store is not waited for: its client may read
@@ -140,12 +143,17 @@ impl Sequencer {
             self.drop_pending();
             self.apply_stage(stage);
             self.release_held();
-        } else if self.now.saturating_sub(pending.since) > BARRIER_MICROS {
+        } else if self.now.saturating_sub(pending.since) > self.barrier_micros() {
             // It takes too long: the clients go on, and it is tried again.
             self.flip_not_before = self.now + BETWEEN_BARRIERS_MICROS;
             self.drop_pending();
             self.release_held();
         }
+    }
+
+    fn barrier_micros(&self) -> u64 {
+        let slowest = self.lanes.iter().filter_map(Lane::round_trip).max().unwrap_or(0);
+        slowest.saturating_mul(2).clamp(BARRIER_MICROS, LONGEST_BARRIER_MICROS)
     }
 
     /// A fence that the change of stage waits for has had its effect placed: that comes before the change, too.
@@ -157,16 +165,20 @@ impl Sequencer {
     }
 
     /// Has the store to come done everything that was acknowledged by the one to go? Else the new default store would
-    /// be asked for more than it has, and after a crash nobody would know.
+    /// be asked for more than it has, and after a crash nobody would know. And has the one to go said what became of the
+    /// writes that it was the authority for? What it refuses the store to come must not have, or be read from.
     fn is_seen_through(&self, pending: &PendingFlip) -> bool {
         let next = pending.stage.default_store();
         if !self.stage().is_dual() || next == self.default_store() {
             return true;
         }
         let answered = self.lane(next).answered() >= pending.tails[next.index()];
+        let (last, lane) = (&self.recent[next.other().index()], self.lane(next.other()));
+        let judged = !last.is_any_pending(lane.answered());
         // Where both stay in use, a copy that turns out to be refused is still known of afterwards.
         let copied = pending.stage.is_dual() || !self.is_copy_on_its_way_to(next);
         answered
+            && judged
             && copied
             && !self.is_deaf()
             && (!self.settings.hydrate || self.known.repairable_behind(next, self.now) == 0)

@@ -11,11 +11,12 @@ const BUCKETS: usize = 4096;
 pub(super) struct Recent {
     positions: Box<[u64]>,
     floor: u64,
+    newest: u64,
 }
 
 impl Default for Recent {
     fn default() -> Recent {
-        Recent { positions: vec![0; BUCKETS].into(), floor: 0 }
+        Recent { positions: vec![0; BUCKETS].into(), floor: 0, newest: 0 }
     }
 }
 
@@ -29,11 +30,18 @@ impl Recent {
     /// A write to `key` was appended at `position` of the lane.
     pub fn wrote(&mut self, key: u64, position: u64) {
         self.positions[Self::bucket(key)] = position;
+        self.newest = position;
     }
 
     /// A write that may touch any key was appended at `position`.
     pub fn wrote_everything(&mut self, position: u64) {
         self.floor = position;
+        self.newest = position;
+    }
+
+    /// Is any write not answered yet, given how far the lane has answered?
+    pub fn is_any_pending(&self, answered: u64) -> bool {
+        self.newest > answered
     }
 
     /// May `key` have a write that is not answered yet, given how far the lane has answered?

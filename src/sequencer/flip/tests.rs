@@ -1,5 +1,5 @@
 use super::super::knowledge::Sync;
-use super::super::testing::{answer_all, footprint, sequencer, set};
+use super::super::testing::{answer, answer_all, footprint, sequencer, set};
 use super::super::{Scope, StoreId, hash_key};
 use super::*;
 
@@ -43,6 +43,38 @@ fn the_default_store_changes_when_the_next_one_has_answered_what_came_before() {
     answer_all(&mut core, StoreId::Primary);
     assert_eq!(core.flags().stage(), Stage::DualPrimaryDefault);
     assert!(!core.is_held(late));
+}
+
+#[test]
+fn the_default_store_does_not_change_before_it_has_said_what_became_of_a_write() {
+    let mut core = sequencer(Stage::DualSecondaryDefault, Sync::InSync);
+    let client = core.clients.insert(1);
+    set(&mut core, client, "k");
+    answer_all(&mut core, StoreId::Primary);
+    assert!(
+        !core.set_stage(Stage::DualPrimaryDefault),
+        "the primary has it, and the secondary may refuse it"
+    );
+    answer(&mut core, StoreId::Secondary, "-OOM command not allowed\r\n");
+    core.end_of_batch();
+    assert!(core.is_flipping(), "it is to be taken back");
+    assert_eq!(core.sync_of(hash_key(0, b"k")), Sync::Suspect(StoreId::Primary));
+}
+
+#[test]
+fn a_change_waits_for_a_store_that_is_far_away() {
+    let mut core = sequencer(Stage::DualSecondaryDefault, Sync::InSync);
+    let client = core.clients.insert(1);
+    set(&mut core, client, "k");
+    core.set_now(1_000_000 + 2 * BARRIER_MICROS);
+    StoreId::ALL.into_iter().for_each(|store| answer_all(&mut core, store));
+    set(&mut core, client, "k");
+    core.set_stage(Stage::DualPrimaryDefault);
+    core.set_now(1_000_000 + 4 * BARRIER_MICROS);
+    core.tick();
+    assert!(core.is_flipping(), "no answer can be there yet");
+    StoreId::ALL.into_iter().for_each(|store| answer_all(&mut core, store));
+    assert_eq!(core.flags().stage(), Stage::DualPrimaryDefault);
 }
 
 #[test]

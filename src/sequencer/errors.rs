@@ -20,14 +20,15 @@ impl Sequencer {
         frame
     }
 
-    /// The error frame for a client whose command needs what only the other store has, and the default store does not
-    /// take it over.
+    /// The error frame for a client whose command needs what only the other store has, and the default store has not
+    /// taken it over in several attempts.
     pub fn not_taken_over(&self) -> Vec<u8> {
         let default = self.default_store();
         let mut frame = Vec::new();
         let text = format!(
-            "MULTISTORE {} refuses to take over what only {} has of this key; the command was not sent; make room \
-             or give it the right to, and try again",
+            "MULTISTORE {} does not take over what only {} has of these keys; the command was not sent; it refuses them \
+             (make room, or give it the right to), or they are too many to be kept in mind together (use fewer): then \
+             try again",
             self.store_name(default),
             self.store_name(default.other())
         );

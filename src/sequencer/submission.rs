@@ -113,6 +113,8 @@ pub struct Transaction<'a> {
     pub frame: Cow<'a, [u8]>,
     /// What its commands touch together.
     pub footprint: Footprint,
+    /// Where that is everything: the keys that they name, and that they may find.
+    pub named: Footprint,
     /// Does any of its commands write?
     pub writes: bool,
     /// Is any of them a script?

@@ -361,12 +361,16 @@ impl Sequencer {
         self.owes_walk
     }
 
+    /// Does a write need what only the other store knows of these keys?
+    pub(super) fn lacks_keys_of(&self, footprint: &Footprint) -> bool {
+        self.stage().is_dual()
+            && self.settings.hydrate
+            && plan(Way::Verbatim, footprint.keys(), |hash| self.standing(hash)) == Plan::Hydrate
+    }
+
     /// Starts copying what only the other store knows of these keys.
     pub fn hydrate_for(&mut self, footprint: &Footprint, frame: &[u8], db: u32) -> TakeOver {
-        let wanted = self.stage().is_dual()
-            && self.settings.hydrate
-            && plan(Way::Verbatim, footprint.keys(), |hash| self.standing(hash)) == Plan::Hydrate;
-        if !wanted {
+        if !self.lacks_keys_of(footprint) {
             return TakeOver::Done;
         }
         if self.holds.blocks(footprint) {

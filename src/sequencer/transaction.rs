@@ -50,6 +50,9 @@ impl Sequencer {
         let plan = self.plan_of(way, &transaction.footprint, transaction.scope);
         let hydration = match plan {
             Plan::Hydrate => self.hydrate(&transaction.footprint, &transaction.frame, transaction.context.db),
+            _ if self.lacks_keys_of(&transaction.named) => {
+                self.hydrate(&transaction.named, &transaction.frame, transaction.context.db)
+            }
             _ => Hydration::Unreachable,
         };
         match hydration {
@@ -203,6 +206,7 @@ mod tests {
             context: Context { db: 0, proto: Proto::Resp2 },
             frame: Cow::Owned(frames),
             footprint: keys,
+            named: Footprint::Nothing,
             writes: true,
             runs_scripts: false,
             ways: vec![Way::Verbatim; 2],

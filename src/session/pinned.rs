@@ -166,6 +166,9 @@ impl Session {
                     return Ok(Err(error));
                 }
             }
+            if let Err(error) = self.take_over(&multi.named, &multi.frames, self.state.db).await? {
+                return Ok(Err(error));
+            }
             let placed = self.take_place(multi.writes, &multi.footprint, &multi.frames).await?;
             if self.instance.core().flips() == flips {
                 return Ok(placed);

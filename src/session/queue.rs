@@ -13,7 +13,7 @@ use super::auth::gives_password;
 use super::request::refusal;
 use super::select::parse_db;
 use super::transaction::{Change, Multi, Own};
-use super::writes::{expiry, scope, wider};
+use super::writes::{expiry, scope};
 use super::{Owned, Session, Task};
 
 // === impl Session ===
@@ -44,7 +44,7 @@ impl Session {
         multi.writes |= effect.writes || effect.kind == Kind::Publish;
         multi.runs_scripts |= spec.kind == Kind::Script;
         multi.replicates |= replicates;
-        multi.scope = wider(multi.scope, reach);
+        multi.reaches(reach);
         multi.expiry = multi.expiry.with(expiry(spec, request, told));
         multi.ways.push(told.way);
         // MONITOR changes the connection that runs it, where a server lets it in a transaction.

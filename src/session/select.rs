@@ -181,6 +181,7 @@ impl Session {
             context: self.state.context(),
             frame: Cow::Borrowed(&multi.frames),
             footprint: multi.footprint,
+            named: multi.named,
             writes: multi.writes,
             runs_scripts: multi.runs_scripts,
             ways: multi.ways,

@@ -14,6 +14,8 @@ use crate::sequencer::fence::Footprint;
 use crate::sequencer::op::Part;
 use crate::sequencer::{Expiry, Scope};
 
+use super::writes::wider;
+
 /// What the stores run in the place of a command that is not for them.
 const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 
@@ -30,6 +32,10 @@ pub struct Multi {
     pub dirty: bool,
     /// What the commands touch.
     pub footprint: Footprint,
+    /// Of a transaction that may touch everything: the keys that its commands name, before one that empties the stores.
+    pub named: Footprint,
+    /// A command has emptied a store: what comes behind it finds nothing.
+    emptied: bool,
     /// What they touch database by database, of a transaction that selects another one: then `footprint` is everything.
     pub reach: Vec<(u32, Footprint)>,
     /// Does any command write?
@@ -111,12 +117,30 @@ impl Multi {
     pub fn touch(&mut self, footprint: Footprint) {
         let offset = self.frames.len();
         match self.selects {
-            None => self.footprint.join(footprint, offset),
+            None => self.touch_here(footprint, offset),
             Some(db) => match self.reach.last_mut() {
                 Some((last, reach)) if *last == db => reach.join(footprint, offset),
                 _ => self.reach.push((db, footprint.shifted(offset))),
             },
         }
+    }
+
+    fn touch_here(&mut self, footprint: Footprint, offset: usize) {
+        match (&self.footprint, &footprint) {
+            (Footprint::Keys(_), Footprint::Everything) => {
+                self.named = std::mem::replace(&mut self.footprint, footprint);
+            }
+            (Footprint::Everything, Footprint::Keys(_)) if !self.emptied => {
+                self.named.join(footprint, offset)
+            }
+            _ => self.footprint.join(footprint, offset),
+        }
+    }
+
+    /// The next command does this to the keyspace as a whole.
+    pub fn reaches(&mut self, scope: Scope) {
+        self.emptied |= matches!(scope, Scope::FlushAll | Scope::FlushDb);
+        self.scope = wider(self.scope, scope);
     }
 
     /// Queues a command that the proxy runs itself when EXEC succeeds.

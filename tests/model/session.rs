@@ -233,6 +233,7 @@ impl World {
             context,
             frame: Cow::Owned(multi.frames),
             footprint: multi.footprint,
+            named: multistore::sequencer::fence::Footprint::Nothing,
             writes: multi.writes,
             runs_scripts: false,
             ways: multi.ways,

@@ -429,3 +429,34 @@ fn nothing_shows_that_a_primary_is_cold() {
         assert_eq!(differences(&touched, &held), Vec::<String>::new(), "{stage}: primary, secondary");
     }
 }
+
+#[test]
+fn a_transaction_that_empties_the_stores_sees_what_a_cold_primary_lacks_before_it_does() {
+    for stage in DUAL {
+        for (flush, first) in [("FLUSHDB", "PING"), ("FLUSHALL", "PING"), ("FLUSHDB", "WATCH guard")] {
+            let pair = Pair::start_in(stage);
+            let alone = RedisServer::start();
+            let (mut client, mut lone) = (pair.client(), alone.client());
+            for line in ["SET visits 41", "SET other x", "RPUSH list a b"] {
+                pair.secondary.words(line);
+                alone.words(line);
+            }
+            let lines = [
+                first,
+                "MULTI",
+                "INCR visits",
+                "LPOP list",
+                flush,
+                "INCR visits",
+                "EXISTS other list",
+                "EXEC",
+            ];
+            for line in lines {
+                assert_eq!(client.words(line), lone.words(line), "{stage}: {line} with {flush}");
+            }
+            pair.assert_both("GET visits", "1");
+            pair.assert_both("DBSIZE", 1);
+            assert_eq!(client.words("EXISTS other list"), 0.into(), "{stage}: {flush}");
+        }
+    }
+}

@@ -415,14 +415,16 @@ enum Length {
 }
 
 /// The length of a small frame that is all there: what most replies are.
+// The ends of lines that are added to lie within `buf`.
+#[allow(clippy::arithmetic_side_effects)]
 #[inline]
 fn small(buf: &[u8], limits: &ReplyLimits) -> Option<usize> {
     let len = match buf.first()? {
         b'+' if buf.starts_with(encode::OK) => encode::OK.len(),
-        b'+' => line_end(buf)?.checked_add(2)?,
+        b'+' => line_end(buf)? + 2,
         b':' => {
             let end = line_end(buf.get(..MAX_SHORT_LINE).unwrap_or(buf))?;
-            is_integer(buf.get(1..end)?).then_some(end.checked_add(2)?)?
+            is_integer(buf.get(1..end)?).then_some(end + 2)?
         }
         b'$' if buf.starts_with(NIL) => NIL.len(),
         b'$' => {
@@ -437,9 +439,11 @@ fn small(buf: &[u8], limits: &ReplyLimits) -> Option<usize> {
 }
 
 /// The offset of the first `\r\n`.
+// What was found lies within `text`.
+#[allow(clippy::arithmetic_side_effects)]
 #[inline]
 fn line_end(text: &[u8]) -> Option<usize> {
-    memchr::memchr_iter(b'\r', text).find(|end| text.get(end.saturating_add(1)) == Some(&b'\n'))
+    memchr::memchr_iter(b'\r', text).find(|end| text.get(end + 1) == Some(&b'\n'))
 }
 
 /// Digits, with a sign at most.

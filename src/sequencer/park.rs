@@ -27,7 +27,7 @@ use super::op::{Kept, OpKey, Owner, Policy, Reply};
 use super::plan::Plan;
 use super::touched::Touched;
 use super::{Expiry, Scope, Sequencer};
-use line::Park;
+use line::{Owed, Park};
 
 pub use line::ParkKey;
 pub(super) use line::Parks;
@@ -148,8 +148,8 @@ impl Sequencer {
     fn leave(&mut self, key: ParkKey) -> Option<Park> {
         let park = self.parks.remove(key)?;
         let held = self.holds.forget_attempt(key);
-        if let Some(count) = park.again {
-            self.serve_parked(&park.parking.footprint, count);
+        if let Some(owed) = park.again {
+            self.serve_parked(&park.parking.footprint, owed.count);
         }
         if held {
             self.release_held();
@@ -191,9 +191,11 @@ impl Sequencer {
             self.attempt(key);
             return true;
         };
-        self.parks.try_again(other, MAX_LINES);
+        // Who comes new has nobody's turn behind him yet.
+        let since = since.min(self.lane(self.default_store()).appended());
+        self.parks.try_again(other, Owed { count: MAX_LINES, since });
         if let Some(park) = self.parks.get_mut(key) {
-            park.behind = Some(park.behind.unwrap_or(0).max(count));
+            park.behind = Some(Owed { count, since }.with(park.behind));
         }
         false
     }
@@ -205,7 +207,7 @@ impl Sequencer {
                 continue;
             }
             if self.parks.is_busy(key) {
-                self.parks.try_again(key, count);
+                self.parks.try_again(key, Owed { count, since });
                 return;
             }
             if !self.attempt_in_turn(key, since, count) {
@@ -226,9 +228,10 @@ impl Sequencer {
     }
 
     fn attempt_now(&mut self, key: ParkKey) {
+        let once = self.owed_once();
         let Some(park) = self.parks.get_mut(key) else { return };
         if park.in_flight {
-            park.again.get_or_insert(1);
+            park.again.get_or_insert(once);
             return;
         }
         let footprint = park.parking.footprint.clone();
@@ -254,7 +257,7 @@ impl Sequencer {
         }
         if let Some(park) = self.parks.get_mut(key) {
             park.in_flight = true;
-            park.again = park.behind.take().filter(|count| *count > 1);
+            park.again = park.behind.take().filter(|owed| owed.count > 1);
         }
         self.send_attempt(key, plan, command, context, &frame, way, &footprint);
         let position = self.lane(self.default_store()).appended();
@@ -264,10 +267,16 @@ impl Sequencer {
         self.note_write(&footprint);
     }
 
+    /// One attempt more than those that have been placed.
+    fn owed_once(&self) -> Owed {
+        Owed { count: 1, since: self.lane(self.default_store()).appended() }
+    }
+
     /// The attempt takes its place behind the fence that stands in its way.
     fn defer(&mut self, key: ParkKey) {
+        let once = self.owed_once();
         let Some(park) = self.parks.get_mut(key) else { return };
-        park.again.get_or_insert(1);
+        park.again.get_or_insert(once);
         if !std::mem::replace(&mut park.held, true) {
             let (client, footprint) = (park.parking.client, park.parking.footprint.clone());
             self.hold_attempt(client, key, footprint);
@@ -353,20 +362,23 @@ impl Sequencer {
         let Some(park) = self.parks.get_mut(key) else { return };
         park.held = false;
         let Some(first) = self.parks.held_before(key) else { return self.attempt_again(key) };
-        self.parks.try_again(first, MAX_LINES);
+        let owed = Owed { count: MAX_LINES, ..self.owed_once() };
+        self.parks.try_again(first, owed);
         if let Some(park) = self.parks.get_mut(key) {
-            park.behind = park.again.take().max(park.behind);
+            let (again, behind) = (park.again.take(), park.behind);
+            park.behind = again.map(|again| again.with(behind)).or(behind);
         }
     }
 
     /// The attempt that is owed, and those of the ones behind.
     fn attempt_again(&mut self, key: ParkKey) {
         let Some(park) = self.parks.get_mut(key) else { return };
-        let Some(count) = park.again.take() else { return };
+        let Some(owed) = park.again.take() else { return };
         let footprint = park.parking.footprint.clone();
-        let since = self.lane(self.default_store()).appended();
+        // Another store may be the default by now, whose lane counts for itself.
+        let since = owed.since.min(self.lane(self.default_store()).appended());
         self.attempt(key);
-        self.serve_parked_since(&footprint, count, since);
+        self.serve_parked_since(&footprint, owed.count, since);
     }
 
     /// The default store's answer to an attempt: EXEC's reply, or an error. True: it took something.
@@ -409,7 +421,7 @@ impl Sequencer {
         let Some(park) = self.parks.remove(key) else { return };
         self.clients.pay(park.parking.client, park.parking.seq, reply);
         self.clients.wake(park.parking.client);
-        self.serve_parked(&park.parking.footprint, park.again.unwrap_or(0).max(1));
+        self.serve_parked(&park.parking.footprint, park.again.map_or(1, |owed| owed.count.max(1)));
     }
 
     fn end_park(&mut self, key: ParkKey, how: Unblock) {

@@ -14,6 +14,26 @@ pub struct ParkKey {
     pub(super) id: u64,
 }
 
+/// An attempt that is owed, and those of the clients behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Owed {
+    /// So many in its lines are to be tried with it.
+    pub(super) count: usize,
+    /// What may have filled their keys came before this position of the default lane: whoever is tried behind it has had
+    /// his turn. Two who find nothing would else owe each other another attempt for ever.
+    pub(super) since: u64,
+}
+
+// === impl Owed ===
+
+impl Owed {
+    /// What two occasions leave owed together.
+    pub(super) fn with(self, other: Option<Owed>) -> Owed {
+        let other = other.unwrap_or(self);
+        Owed { count: self.count.max(other.count), since: self.since.max(other.since) }
+    }
+}
+
 pub(super) struct Park {
     pub(super) id: u64,
     pub(super) parking: Parking,
@@ -24,11 +44,11 @@ pub(super) struct Park {
     pub(super) tried: bool,
     /// To be tried again, and this many in its lines with it: something may have come while an
     /// attempt was in flight, or while a fence stood.
-    pub(super) again: Option<usize>,
+    pub(super) again: Option<Owed>,
     /// The attempt that is owed has its place among those that wait for a fence.
     pub(super) held: bool,
     /// So many in its lines are to be tried behind its next attempt, which somebody in front of it holds up.
-    pub(super) behind: Option<usize>,
+    pub(super) behind: Option<Owed>,
     pub(super) ended: Option<Unblock>,
 }
 
@@ -125,9 +145,9 @@ impl Parks {
     }
 
     /// A line is tried again from the front when this one's attempt is over.
-    pub(super) fn try_again(&mut self, key: ParkKey, count: usize) {
+    pub(super) fn try_again(&mut self, key: ParkKey, owed: Owed) {
         if let Some(park) = self.get_mut(key) {
-            park.again = Some(park.again.unwrap_or(0).max(count));
+            park.again = Some(owed.with(park.again));
         }
     }
 

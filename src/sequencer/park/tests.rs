@@ -134,3 +134,26 @@ fn whose_time_runs_out_behind_a_fence_is_tried_once() {
         assert_eq!(core.held(), 0);
     }
 }
+
+#[test]
+fn two_who_find_nothing_do_not_try_each_other_again_for_ever() {
+    let mut core = sequencer(Stage::DualSecondaryDefault, Sync::InSync);
+    for id in [1, 2] {
+        park(&mut core, id, ["a", "b"]);
+        answer_attempt(&mut core, StoreId::Secondary, "*-1\r\n");
+    }
+    let pusher = core.clients.insert(3);
+    // The second one comes while both are being tried for the first.
+    write(&mut core, pusher, &["RPUSH", "b", "1", "2"], 2);
+    write(&mut core, pusher, &["RPUSH", "b", "1", "2"], 2);
+    answer(&mut core, StoreId::Secondary, ":2\r\n");
+    answer_attempt(&mut core, StoreId::Secondary, "*-1\r\n");
+    answer_attempt(&mut core, StoreId::Secondary, "*-1\r\n");
+    answer(&mut core, StoreId::Secondary, ":2\r\n");
+    let mut tried = 0;
+    while core.lane(StoreId::Secondary).depth() > 0 && tried < 20 {
+        answer_attempt(&mut core, StoreId::Secondary, "*-1\r\n");
+        tried += 1;
+    }
+    assert!((2..=4).contains(&tried), "{tried} times");
+}

@@ -182,12 +182,21 @@ impl Lane {
         true
     }
 
-    /// Gives the place reserved for `op` up.
+    /// Gives the place reserved for `op` up. It counts as answered in its turn: what stands before it may not be.
     pub fn vacate(&mut self, op: OpKey, now: u64) {
         if let Some(place) = self.place_of(op) {
-            self.held.remove(place);
-            self.answered += 1;
+            self.held[place].become_empty();
             self.pump(now);
+        }
+    }
+
+    /// An empty place is at the front of what was held.
+    fn pass_empty(&mut self, at: u64) {
+        if self.awaited.is_empty() {
+            self.answered += 1;
+            self.late = self.late.saturating_sub(1);
+        } else {
+            self.awaited.push_back(Awaited { sink: Sink::Nobody, left: 0, seen: 0, bytes: 0, at });
         }
     }
 
@@ -205,6 +214,12 @@ impl Lane {
     pub fn pump(&mut self, now: u64) {
         while self.is_up() {
             let Some(front) = self.held.front() else { return };
+            if front.is_empty() {
+                let at = front.at;
+                self.held.pop_front();
+                self.pass_empty(at);
+                continue;
+            }
             if front.frame.is_none() {
                 return;
             }
@@ -311,6 +326,13 @@ impl Lane {
             if !own {
                 self.answered += 1;
             }
+            // Nothing is owed for the empty places behind it.
+            while self.awaited.front().is_some_and(|next| next.left == 0) {
+                self.awaited.pop_front();
+                self.answered += 1;
+                self.expired = self.expired.saturating_sub(1);
+                self.late = self.late.saturating_sub(1);
+            }
         }
         Some(arrived)
     }
@@ -385,12 +407,9 @@ impl Lane {
         }
         self.sent = None;
         self.entered = None;
-        let (refused, kept): (Vec<Held>, Vec<Held>) = std::mem::take(&mut self.held)
-            .into_iter()
-            .partition(|h| h.context.db + self.base_db == db && h.frame.is_some());
-        self.answered += refused.len() as u64;
-        self.held = kept.into();
-        self.late = self.late.min(self.awaited.len());
+        let base = self.base_db;
+        let of_it = |held: &Held| held.context.db + base == db && held.frame.is_some() && !held.is_empty();
+        let refused = self.held.iter_mut().filter(|held| of_it(held)).map(Held::take_out).collect();
         self.held_bytes = self.held.iter().map(|h| h.frame.as_ref().map_or(0, |f| f.len() as u64)).sum();
         self.pump(now);
         ContextOutcome::Refused(refused)

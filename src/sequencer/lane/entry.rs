@@ -59,6 +59,29 @@ pub struct Held {
     pub at: u64,
 }
 
+// === impl Held ===
+
+impl Held {
+    /// Takes what stands here out of the order and leaves an empty place behind.
+    pub fn take_out(&mut self) -> Held {
+        let Held { context, sink, replies, at, .. } = *self;
+        let frame = self.frame.take();
+        self.become_empty();
+        Held { context, frame, sink, replies, at }
+    }
+
+    /// Nothing is sent from this place, nor owed for it.
+    pub fn become_empty(&mut self) {
+        self.frame = Some(Box::default());
+        (self.sink, self.replies) = (Sink::Nobody, 0);
+    }
+
+    /// Is there nothing in this place?
+    pub fn is_empty(&self) -> bool {
+        self.replies == 0 && self.frame.as_ref().is_some_and(|frame| frame.is_empty())
+    }
+}
+
 /// The state of a lane's connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Link {

@@ -112,3 +112,42 @@ fn a_mark_that_answers_another_request_is_found_out() {
     let arrived = lane.arrived(3).expect("the mark");
     assert!(matches!(lane.context_reply(arrived.sink, frame.as_bytes(), 3), ContextOutcome::Fine));
 }
+
+#[test]
+fn a_place_that_was_given_up_counts_as_answered_in_its_turn() {
+    let mut lane = lane();
+    append(&mut lane, 0, 0);
+    lane.reserve(CONTEXT, OpKey(1), 0);
+    lane.vacate(OpKey(1), 1);
+    let first = lane.appended() - 1;
+    assert!(lane.answered() < first, "the store has not answered what stands before it");
+    reply(&mut lane, b"+x\r\n", 2);
+    assert_eq!(lane.answered(), lane.appended());
+    // Behind one that is still to be filled, too.
+    lane.reserve(CONTEXT, OpKey(2), 3);
+    lane.reserve(CONTEXT, OpKey(3), 3);
+    append(&mut lane, 4, 3);
+    lane.vacate(OpKey(3), 4);
+    assert_eq!(lane.answered(), lane.appended() - 3);
+    lane.vacate(OpKey(2), 5);
+    assert_eq!((lane.answered(), lane.depth()), (lane.appended() - 1, 1));
+    reply(&mut lane, b"+x\r\n", 6);
+    assert_eq!((lane.answered(), lane.depth()), (lane.appended(), 0));
+}
+
+#[test]
+fn requests_for_a_database_that_is_refused_count_as_answered_in_their_turn() {
+    let mut lane = lane();
+    let other = Context { db: 9, ..CONTEXT };
+    lane.append(other, b"request", Sink::Op(OpKey(0)), 1, 0);
+    append(&mut lane, 1, 0);
+    lane.append(other, b"request", Sink::Op(OpKey(2)), 1, 0);
+    let before = lane.answered();
+    let select = lane.arrived(1).expect("SELECT").sink;
+    let outcome = lane.context_reply(select, b"-ERR out of range\r\n", 1);
+    assert!(matches!(outcome, ContextOutcome::Refused(refused) if refused.len() == 2));
+    assert_eq!(lane.answered(), before + 1, "the first; before the last stands one that is not answered");
+    reply(&mut lane, encode::OK, 2);
+    reply(&mut lane, b"+x\r\n", 2);
+    assert_eq!((lane.answered(), lane.depth()), (lane.appended(), 0));
+}

@@ -263,8 +263,13 @@ impl Session {
             }
             if let Some(how) = unblock {
                 match self.unblock_on_store(loan, how).await? {
-                    // It did wait, or there is no telling: Redis ends such a client.
-                    Unblocked::Yes | Unblocked::Refused if leaving => return Err(Gone),
+                    // It did wait: Redis ends such a client.
+                    Unblocked::Yes if leaving => return Err(Gone),
+                    // There is no telling: the store may not even have read what it is to wait for.
+                    Unblocked::Refused if leaving => {
+                        give_up(&instance, loan.store, loan.id);
+                        return Err(Gone);
+                    }
                     Unblocked::Yes | Unblocked::Refused => unblock = None,
                     Unblocked::NotYet => {}
                 }

@@ -294,3 +294,20 @@ fn a_read_that_the_client_has_gone_on_behind_is_not_looked_up_later() {
     let (get, set) = (client.read_reply(), client.read_reply());
     assert!(get.is_error() && set.is_error(), "{get:?} {set:?}");
 }
+
+#[test]
+fn what_a_store_that_hangs_has_not_read_of_a_client_that_left_is_ended_before_newer_writes() {
+    let pair = Pair::eager_with(Stage::SecondaryOnly, &[r#"reply_timeout = "300ms""#]);
+    // A connection that is there already: none can be made to a store that hangs.
+    assert_eq!(pair.client().words("BLPOP nothing 0.01"), Value::Nil);
+    let kills = || pair.secondary.calls_of("client|kill");
+    let before = kills();
+    pair.secondary.stop_signal();
+    let mut client = pair.client();
+    client.send(&["BLPOP", "list", "0"]);
+    poll_until(SOON, "it waits", || pair.status()["under_way"]["dedicated"] == 1);
+    drop(client);
+    poll_until(SOON, "it has left", || pair.status()["under_way"]["dedicated"] == 0);
+    pair.secondary.cont();
+    poll_until(SOON, "its connection is ended", || kills() > before);
+}

@@ -29,7 +29,7 @@ mod table;
 pub use args::Args;
 pub use classify::{Effect, Timeout, TimeoutUnit, can_fill, classify, sets_whole_value, timeout};
 pub use flags::{CommandFlags, KeyFlags};
-pub use keys::{Access, Key, Keys, KeysError, OtherDb, first_key, keys, other_db};
+pub use keys::{Access, Key, Keys, KeysError, OtherDb, first_key, keys, lone_key, other_db};
 pub use live::{LiveCommand, Offered, Overlaid};
 pub use spec::{Begin, Find, KeySpec, Kind, LoneKey, Miss, Rule, Shape, Spec, Tick, Word};
 pub use table::{CommandId, Lookup, Table};

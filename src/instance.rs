@@ -32,6 +32,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 
+use crate::clock::Clock;
 use crate::command::{CommandId, LiveCommand, Offered, Table};
 use crate::config::{Config, InstanceConfig};
 use crate::metrics::{InstanceMetrics, Metrics};
@@ -51,9 +52,9 @@ use background::Background;
 pub use background::Proof;
 use clients::Sockets;
 pub use clients::{ClientInfo, ClientIo, TrackingInfo};
-pub use failure::{CoreMut, spawn_vital};
 #[cfg(test)]
-pub use failure::{spring_trap_of_writer, spring_traps};
+pub use failure::spring_traps;
+pub use failure::{CoreMut, spawn_vital};
 
 /// What is known about a store beside its lane.
 #[derive(Clone, Debug, Default)]
@@ -113,7 +114,7 @@ pub struct Instance {
     timer_sleeps: Cell<bool>,
     /// Clients that are not read while the other store lags (`on_lag = "block"`).
     slowed: RefCell<HashSet<ClientKey, foldhash::fast::RandomState>>,
-    epoch: Instant,
+    clock: Clock,
     dirty: RefCell<Vec<ClientKey>>,
     next_client: Cell<u64>,
     random: Cell<u64>,
@@ -195,7 +196,7 @@ impl Instance {
             timer: Notify::new(),
             timer_sleeps: Cell::new(false),
             slowed: RefCell::default(),
-            epoch: Instant::now(),
+            clock: Clock::start(),
             dirty: RefCell::default(),
             next_client: Cell::new(1),
             random: Cell::new(u64::from(std::process::id()) ^ 0x9e37_79b9_7f4a_7c15),
@@ -245,9 +246,9 @@ impl Instance {
     }
 
     /// A turn begins: the sequencer's clock is set, once for all that one client or one store has sent.
-    pub fn begin_turn(&self) -> Instant {
-        let now = Instant::now();
-        self.core_in_turn().set_now((now - self.epoch).as_micros() as u64);
+    pub fn begin_turn(&self) -> u64 {
+        let now = self.micros();
+        self.core_in_turn().set_now(now);
         now
     }
 
@@ -291,7 +292,7 @@ impl Instance {
     }
 
     pub(crate) fn micros(&self) -> u64 {
-        self.epoch.elapsed().as_micros() as u64
+        self.clock.micros()
     }
 
     /// A number in 0..1 for jitter; nothing secret depends on it.
@@ -319,19 +320,15 @@ impl Instance {
         self.record();
         self.notice_stage();
         self.limit_replies();
-        let mut keys = std::mem::take(&mut *self.dirty.borrow_mut());
         let mut core = self.core_in_turn();
-        core.clients.take_dirty(&mut keys);
-        for key in keys.drain(..) {
-            self.flush(&mut core, key);
-        }
-        core.clients.take_woken(&mut keys);
-        for key in keys.drain(..) {
-            self.wake(key);
+        if core.clients.has_news() {
+            self.tell_clients(&mut core);
         }
         self.ears.settle(&mut core);
         let mut busy = false;
-        for store in StoreId::ALL {
+        // The default store's writer first: it is its reply that clients wait for, and each write takes a while.
+        let default = core.default_store();
+        for store in [default, default.other()] {
             let lane = core.lane(store);
             if !lane.out.is_empty() && !self.lane_woken[store.index()].replace(true) {
                 self.lane_output[store.index()].notify_one();
@@ -342,8 +339,33 @@ impl Instance {
             self.timer.notify_one();
         }
         self.let_go_on(&core);
+    }
+
+    /// The same at the end of a client's turn. Most only append to lanes whose writers have been told already, and those
+    /// settle before anything leaves: then it is left to them.
+    pub fn settle_turn(&self) {
+        let core = self.core();
+        let told = |store: StoreId| self.lane_woken[store.index()].get();
+        let comes = StoreId::ALL.iter().any(|store| told(*store) && core.lane(*store).is_up());
+        let all_told = StoreId::ALL.iter().all(|store| told(*store) || core.lane(*store).out.is_empty());
+        if comes && all_told && !core.clients.has_news() {
+            return;
+        }
         drop(core);
-        *self.dirty.borrow_mut() = keys;
+        self.settle();
+    }
+
+    /// Sends clients what they have got, and wakes those that wait for something.
+    fn tell_clients(&self, core: &mut Sequencer) {
+        let mut keys = self.dirty.borrow_mut();
+        core.clients.take_dirty(&mut keys);
+        for key in keys.drain(..) {
+            self.flush(core, key);
+        }
+        core.clients.take_woken(&mut keys);
+        for key in keys.drain(..) {
+            self.wake(key);
+        }
     }
 
     /// Wakes a client when it may be read further: it is owed less, or nothing holds it up any more.
@@ -382,6 +404,8 @@ impl Instance {
 
     /// Takes what the lane of `store` wants to send; `into` is empty and its capacity is reused.
     pub fn take_lane_output(&self, store: StoreId, into: &mut Vec<u8>) {
+        // What clients have left to the writers.
+        self.settle();
         self.lane_woken[store.index()].set(false);
         if self.has_failed() {
             return;

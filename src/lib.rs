@@ -4,7 +4,7 @@
 //!
 //! - [`cli`], [`config`]: the command line; `proxy.toml` → a validated snapshot;
 //! - [`server`], [`instance`]: threads and listeners; one pair of stores at run time;
-//! - [`net`], [`tls`], [`session`]: one client: reads requests, owes replies in order;
+//! - [`clock`], [`net`], [`tls`], [`session`]: one client: reads requests, owes replies in order;
 //! - [`resp`]: frames of the Redis protocol, found and made;
 //! - [`command`]: what a command is: its keys, whether it writes, what counts as a miss;
 //! - [`stage`], [`route`]: pure: command + session state + stage → what to do;
@@ -23,6 +23,7 @@
 
 pub mod admin;
 pub mod cli;
+pub mod clock;
 pub mod command;
 pub mod compare;
 pub mod config;

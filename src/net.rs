@@ -6,10 +6,13 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::Shutdown;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use rustix::io::Errno;
+use rustix::net::SendFlags;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
@@ -93,16 +96,32 @@ impl ReadHalf {
     }
 }
 
+/// Sends at once what the socket takes: nearly always it does. The runtime, which keeps count of which sockets do, is asked
+/// where it does not (`or_wait`): it must know before it is waited for.
+#[inline]
+fn send(socket: impl AsFd, bytes: &[u8], or_wait: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
+    match rustix::net::send(socket, bytes, SendFlags::NOSIGNAL) {
+        Err(Errno::WOULDBLOCK) => or_wait(),
+        sent => Ok(sent?),
+    }
+}
+
 // === impl WriteHalf ===
 
 impl WriteHalf {
     /// Writes what the socket takes now.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            WriteHalf::Tcp(half) => half.try_write(bytes),
-            WriteHalf::Unix(half) => half.try_write(bytes),
+            WriteHalf::Tcp(half) => send(half.as_ref(), bytes, || half.try_write(bytes)),
+            WriteHalf::Unix(half) => send(half.as_ref(), bytes, || half.try_write(bytes)),
             WriteHalf::Tls(stream) => stream.try_write(bytes),
         }
+    }
+
+    /// May what was written still wait on this side?
+    #[inline]
+    pub fn holds_back(&self) -> bool {
+        matches!(self, WriteHalf::Tls(_))
     }
 
     /// Sends what was written and still waits on this side, as under TLS it may; `WouldBlock` while it must wait on.

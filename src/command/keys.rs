@@ -1,8 +1,5 @@
 //! Which keys a request names, and what it does to each.
 
-// How many keys there are, the client says, and a store where they stand: nothing may wrap.
-#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
-
 use super::classify::options;
 use super::{Args, Begin, CommandFlags, Find, KeyFlags, KeySpec, Kind, LoneKey, Shape, Spec};
 
@@ -175,7 +172,7 @@ impl<'a> IntoIterator for &'a Keys {
 }
 
 /// The only key of a command with these specifications, if every request has it at the same place.
-pub(super) fn lone_key(keys: &[KeySpec], shape: Shape) -> Option<LoneKey> {
+pub(super) fn always_lone(keys: &[KeySpec], shape: Shape) -> Option<LoneKey> {
     if matches!(shape, Shape::Sort | Shape::GeoRadius | Shape::Migrate | Shape::Move) {
         return None;
     }
@@ -189,15 +186,18 @@ pub(super) fn lone_key(keys: &[KeySpec], shape: Shape) -> Option<LoneKey> {
     }
 }
 
+/// The only key of a request, if its command always has one at the same place.
+#[inline]
+pub fn lone_key<A: Args + ?Sized>(spec: &Spec, args: &A) -> Option<Key> {
+    let LoneKey { arg, access } = spec.lone_key.filter(|key| usize::from(key.arg) < args.argc())?;
+    Some(Key { arg: u32::from(arg), access: softened(spec, access, args), other_db: false })
+}
+
 /// Puts the keys of a request into `out`, which is emptied first. After an error `out` is empty.
 pub fn keys<A: Args + ?Sized>(spec: &Spec, args: &A, out: &mut Keys) -> Result<(), KeysError> {
     out.clear();
-    if let Some(LoneKey { arg, access }) = spec.lone_key {
-        if usize::from(arg) >= args.argc() {
-            return Err(KeysError::Missing);
-        }
-        let access = softened(spec, access, args);
-        out.list.push(Key { arg: u32::from(arg), access, other_db: false });
+    if spec.lone_key.is_some() {
+        out.list.push(lone_key(spec, args).ok_or(KeysError::Missing)?);
         return Ok(());
     }
     let list = &mut out.list;
@@ -332,7 +332,7 @@ impl Iterator for Run {
     fn next(&mut self) -> Option<usize> {
         self.count = self.count.checked_sub(1)?;
         let at = self.first;
-        self.first = at.saturating_add(self.step);
+        self.first += self.step;
         Some(at)
     }
 }
@@ -365,24 +365,20 @@ fn behind_keyword<A: Args + ?Sized>(keyword: &[u8], from: i16, args: &A) -> Opti
             (1..=from.min(end.checked_sub(1)?)).rev().find(is_keyword)
         }
     };
-    found.map(|at| at.saturating_add(1))
+    found.map(|at| at + 1)
 }
 
 fn range(first: usize, last: i16, step: u16, limit: u16, argc: usize) -> Result<Run, KeysError> {
     let step = step.max(1) as usize;
     let back = last.unsigned_abs() as usize;
     let last = match (last >= 0, limit) {
-        (true, _) => first.checked_add(back),
+        (true, _) => Some(first + back),
         (false, 0 | 1) => argc.checked_sub(back),
-        (false, limit) => {
-            let part = argc.saturating_sub(first).checked_div(limit as usize);
-            part.and_then(|part| first.checked_add(part)?.checked_sub(back))
-        }
+        (false, limit) => (first + argc.saturating_sub(first) / limit as usize).checked_sub(back),
     };
     match last {
         Some(last) if first <= last && last < argc => {
-            let count = last.saturating_sub(first).saturating_add(1).div_ceil(step);
-            Ok(Run { first, count, step })
+            Ok(Run { first, count: (last - first) / step + 1, step })
         }
         _ => Err(KeysError::Missing),
     }
@@ -395,13 +391,13 @@ fn counted<A: Args + ?Sized>(
     step: u16,
     args: &A,
 ) -> Result<Run, KeysError> {
-    let number = begin.saturating_add(number as usize);
+    let number = begin + number as usize;
     if number >= args.argc() {
         return Err(KeysError::Missing);
     }
     let count =
         args.int(number).and_then(|count| usize::try_from(count).ok()).ok_or(KeysError::NotANumber)?;
-    let (first, step) = (begin.saturating_add(first as usize), step.max(1) as usize);
+    let (first, step) = (begin + first as usize, step.max(1) as usize);
     let room = args.argc().saturating_sub(first).div_ceil(step);
     if count > room { Err(KeysError::Missing) } else { Ok(Run { first, count, step }) }
 }

@@ -1,6 +1,6 @@
 //! What a store's own `COMMAND` tells, and how a table takes it in.
 
-use super::keys::lone_key;
+use super::keys::always_lone;
 use super::spec::arity_ok;
 use super::{Begin, CommandFlags, CommandId, Find, KeyFlags, KeySpec, Kind, Miss, Shape, Spec, annotations};
 
@@ -105,7 +105,7 @@ pub(super) fn spec(container: Option<&str>, command: LiveCommand) -> Spec {
     Spec {
         arity: command.arity,
         flags,
-        lone_key: lone_key(&keys, Shape::Plain),
+        lone_key: always_lone(&keys, Shape::Plain),
         keys: keys.into(),
         kind,
         miss: annotations::miss(&name).unwrap_or(miss),

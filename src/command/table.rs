@@ -1,6 +1,6 @@
 //! The one table of commands, and how a request finds its row.
 
-use super::keys::lone_key;
+use super::keys::always_lone;
 use super::spec::row::Row;
 use super::{Args, CommandFlags, Find, KeySpec, LiveCommand, Miss, Offered, Overlaid, Spec};
 use super::{annotations, builtin, extra, live};
@@ -271,7 +271,7 @@ fn spec(row: &Row) -> Spec {
         rule: annotations::rule(row.name, kind),
         shape,
         container: false,
-        lone_key: lone_key(row.keys, shape),
+        lone_key: always_lone(row.keys, shape),
     }
 }
 

@@ -93,6 +93,12 @@ impl Instance {
         said.as_ref().filter(|said| said.holds(core.lane(store))).map(|said| text_of(&said.frame).to_vec())
     }
 
+    /// Has no store said that it works on a script?
+    #[inline]
+    pub(super) fn is_heard_to_be_idle(&self) -> bool {
+        self.busy.iter().all(|busy| busy.said.borrow().is_none())
+    }
+
     /// Is the store that this lane leads to alive, and busy with a script?
     pub(super) fn is_busy(&self, store: StoreId, lane: &Lane) -> bool {
         self.busy[store.index()].said.borrow().as_ref().is_some_and(|said| said.holds(lane))

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Instance;
 use crate::command::CommandId;
@@ -76,8 +76,8 @@ pub struct ClientIo {
     pub info: RefCell<ClientInfo>,
     /// When it connected.
     pub since: Instant,
-    /// When it last sent something.
-    pub active: Cell<Instant>,
+    /// When it last sent something, on the instance's clock.
+    pub active: Cell<u64>,
     /// May it run commands?
     pub authenticated: Cell<bool>,
     /// Its last command.
@@ -148,7 +148,7 @@ impl ClientIo {
             writer,
             info: RefCell::new(info),
             since: Instant::now(),
-            active: Cell::new(Instant::now()),
+            active: Cell::new(0),
             authenticated: Cell::new(true),
             last: Cell::new(None),
             killed: Cell::new(false),
@@ -193,6 +193,7 @@ impl Instance {
         let id = self.next_client.get();
         self.next_client.set(id + 1);
         let key = self.core_mut().clients.insert(id);
+        io.active.set(self.micros());
         let io = Rc::new(io);
         self.io.borrow_mut().insert(key, io.clone());
         self.metrics.connections.inc();
@@ -270,15 +271,20 @@ impl Instance {
             })
     }
 
+    /// For how long a client has sent nothing.
+    pub fn idle(&self, io: &ClientIo) -> Duration {
+        Duration::from_micros(self.micros().saturating_sub(io.active.get()))
+    }
+
     /// Ends clients that have said nothing for `limit`; not those that wait for something.
-    pub fn end_idle(&self, limit: std::time::Duration) {
+    pub fn end_idle(&self, limit: Duration) {
         for (key, io) in self.all_clients() {
             let owed = self.core().clients.get(key).is_some_and(|client| client.owed() > 0);
             let info = io.info.borrow();
             let subscribed = info.subscriptions.iter().any(|count| *count > 0);
             let waits = owed || info.blocked || info.monitor || subscribed;
             drop(info);
-            if !waits && io.active.get().elapsed() > limit {
+            if !waits && self.idle(&io) > limit {
                 self.metrics.client_errors[crate::metrics::ClientErrorKind::Idle].inc();
                 io.killed.set(true);
                 io.wake();
@@ -304,7 +310,7 @@ impl Instance {
     }
 
     /// Ends clients that have not given their password in time.
-    pub fn end_unauthenticated(&self, limit: std::time::Duration) {
+    pub fn end_unauthenticated(&self, limit: Duration) {
         for (_, io) in self.all_clients() {
             if !io.authenticated.get() && io.since.elapsed() > limit {
                 self.metrics.client_errors[crate::metrics::ClientErrorKind::Idle].inc();
@@ -350,6 +356,9 @@ impl Instance {
                     self.metrics.client_bytes_sent.inc_by(n as u64);
                     client.took(n);
                     share = share.saturating_sub(n);
+                    if client.unsent().is_empty() && !io.writer.holds_back() {
+                        return;
+                    }
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                     io.stuck.set(true);

@@ -32,6 +32,13 @@ impl Instance {
         }
     }
 
+    /// Does nothing about the instance or its stores hold its clients' commands up, or keep them from a store? What is
+    /// asked first for every request; true only where it is so.
+    #[inline]
+    pub fn is_usual(&self) -> bool {
+        !self.single_db.get() && self.pause.get().is_none() && self.is_heard_to_be_idle()
+    }
+
     /// The pause in effect.
     pub fn paused(&self) -> Option<Pause> {
         let pause = self.pause.get()?;

@@ -214,6 +214,8 @@ const TABLE: &[(&str, Recipe)] = {
 #[derive(Clone, Debug)]
 pub struct Recipes {
     by_id: Box<[Recipe]>,
+    /// Those that write keys, and are mirrored verbatim whenever they write.
+    plain: Box<[bool]>,
 }
 
 /// How this request may be mirrored. Searches by name: [`Recipes`] answers faster.
@@ -226,7 +228,19 @@ pub fn way<A: Args + ?Sized>(spec: &Spec, args: &A) -> Way {
 impl Recipes {
     /// The recipes of all commands of a table.
     pub fn new(table: &Table) -> Self {
-        Self { by_id: table.iter().map(|(_, spec)| Recipe::of(spec)).collect() }
+        let by_id: Box<[Recipe]> = table.iter().map(|(_, spec)| Recipe::of(spec)).collect();
+        let recipes = table.iter().zip(&by_id);
+        let plain = |((_, spec), recipe): ((_, &Spec), &Recipe)| {
+            spec.kind == Kind::Write && *recipe == Recipe::Verbatim
+        };
+        let plain = recipes.map(plain).collect();
+        Self { by_id, plain }
+    }
+
+    /// Does this command write keys, and is it mirrored verbatim whenever it writes? What most writes are.
+    #[inline]
+    pub fn is_plain(&self, id: CommandId) -> bool {
+        self.plain.get(id.index()).copied().unwrap_or_default()
     }
 
     /// A command's recipe. An id that came later is not known to be harmless.

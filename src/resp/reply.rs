@@ -149,7 +149,7 @@ impl ReplyScanner {
     ///
     /// After [`Scanned::Complete`] the caller drops `len` bytes before it asks again. After
     /// [`Scanned::Incomplete`] the buffer keeps what it holds, save for what is [forgotten](Self::forget).
-    #[inline]
+    #[inline(always)]
     pub fn scan(&mut self, buf: &[u8], limits: &ReplyLimits) -> Result<Scanned, ReplyError> {
         if self.is_idle()
             && let Some(len) = small(buf, limits)
@@ -212,17 +212,11 @@ impl ReplyScanner {
         }
     }
 
-    /// The next `bytes` are understood.
-    #[inline(always)]
-    fn pass(&mut self, bytes: usize) {
-        self.pos = self.pos.saturating_add(bytes);
-    }
-
     /// Counts a complete value, and every aggregate that it completes. Whether the frame ends with it.
     fn value_ends_frame(&mut self) -> bool {
         self.phase = Phase::Head;
         while let Some(level) = self.stack.last_mut() {
-            level.left = level.left.saturating_sub(1);
+            level.left -= 1;
             if level.left > 0 {
                 return false;
             }
@@ -249,7 +243,7 @@ impl ReplyScanner {
         let Some(marker) = buf.get(self.pos).copied() else { return Ok(Step::Wait) };
         match marker {
             b'+' | b'-' | b',' | b'(' => {
-                self.pass(1);
+                self.pos += 1;
                 self.phase = Phase::Text { seen: 0 };
                 Ok(Step::On)
             }
@@ -276,7 +270,7 @@ impl ReplyScanner {
                 ReplyError::Malformed(marker)
             });
         }
-        self.pass(line.len().saturating_add(3));
+        self.pos += line.len() + 3;
         Ok(Step::Value)
     }
 
@@ -334,16 +328,16 @@ impl ReplyScanner {
                 .map(Length::Known)
                 .ok_or(ReplyError::InvalidNumber(marker))?,
         };
-        self.pass(line.len().saturating_add(3));
+        self.pos += line.len() + 3;
         Ok(length)
     }
 
     /// The short line at `pos` without its type byte and its end, once it is all there.
     fn short_line<'a>(&mut self, buf: &'a [u8], marker: u8) -> Result<Option<&'a [u8]>, ReplyError> {
-        let rest = buf.get(self.pos.saturating_add(1)..).unwrap_or_default();
+        let rest = buf.get(self.pos + 1..).unwrap_or_default();
         let window = rest.get(..MAX_SHORT_LINE).unwrap_or(rest);
         let end = memchr::memchr(b'\r', window);
-        match end.map(|end| (end, rest.get(end.saturating_add(1)))) {
+        match end.map(|end| (end, rest.get(end + 1))) {
             Some((end, Some(b'\n'))) => Ok(rest.get(..end)),
             Some((_, Some(_))) => Err(ReplyError::InvalidNumber(marker)),
             None if window.len() == MAX_SHORT_LINE => Err(ReplyError::InvalidNumber(marker)),
@@ -359,12 +353,12 @@ impl ReplyScanner {
             // A last `\r` may be the first half of the end.
             None => (rest.strip_suffix(b"\r").unwrap_or(rest).len(), Step::Wait),
         };
-        self.count_steps((passed as u64).saturating_add(1));
+        self.count_steps(passed as u64 + 1);
         let seen = seen.saturating_add(passed as u64);
         if seen > limits.max_bulk {
             return Err(ReplyError::TooLong(limits.max_bulk));
         }
-        self.pass(passed.saturating_add(if matches!(step, Step::Value) { 2 } else { 0 }));
+        self.pos += passed + if matches!(step, Step::Value) { 2 } else { 0 };
         self.phase = Phase::Text { seen };
         Ok(step)
     }
@@ -373,8 +367,8 @@ impl ReplyScanner {
         self.count_steps(1);
         let there = buf.len().saturating_sub(self.pos);
         let passed = usize::try_from(left).map_or(there, |left| left.min(there));
-        self.pass(passed);
-        let left = left.saturating_sub(passed as u64);
+        self.pos += passed;
+        let left = left - passed as u64;
         if left > 0 {
             self.phase = Phase::Bulk { left };
             return Step::Wait;
@@ -386,7 +380,7 @@ impl ReplyScanner {
     fn bulk_end(&mut self, buf: &[u8]) -> Result<Step, ReplyError> {
         match buf.get(self.pos..).unwrap_or_default() {
             [b'\r', b'\n', ..] => {
-                self.pass(2);
+                self.pos += 2;
                 Ok(Step::Value)
             }
             [] | [b'\r'] => Ok(Step::Wait),
@@ -396,7 +390,7 @@ impl ReplyScanner {
 
     #[cfg(test)]
     fn count_steps(&mut self, steps: u64) {
-        self.steps = self.steps.saturating_add(steps);
+        self.steps += steps;
     }
 
     #[cfg(not(test))]
@@ -415,12 +409,14 @@ enum Length {
 }
 
 /// The length of a small frame that is all there: what most replies are.
-// The ends of lines that are added to lie within `buf`.
-#[allow(clippy::arithmetic_side_effects)]
-#[inline]
+#[inline(always)]
 fn small(buf: &[u8], limits: &ReplyLimits) -> Option<usize> {
+    // What nearly all writes are answered.
+    if buf.starts_with(encode::OK) { Some(encode::OK.len()) } else { small_value(buf, limits) }
+}
+
+fn small_value(buf: &[u8], limits: &ReplyLimits) -> Option<usize> {
     let len = match buf.first()? {
-        b'+' if buf.starts_with(encode::OK) => encode::OK.len(),
         b'+' => line_end(buf)? + 2,
         b':' => {
             let end = line_end(buf.get(..MAX_SHORT_LINE).unwrap_or(buf))?;
@@ -430,8 +426,8 @@ fn small(buf: &[u8], limits: &ReplyLimits) -> Option<usize> {
         b'$' => {
             let (length, start) = number::quick_line(buf, 0, b'$')?;
             let end = start.checked_add(length)?;
-            let len = end.checked_add(2)?;
-            (buf.get(end..len)? == b"\r\n" && length as u64 <= limits.max_bulk).then_some(len)?
+            let line_end = buf.get(end..end.checked_add(2)?)?;
+            (line_end == b"\r\n" && length as u64 <= limits.max_bulk).then_some(end + 2)?
         }
         _ => return None,
     };
@@ -439,8 +435,6 @@ fn small(buf: &[u8], limits: &ReplyLimits) -> Option<usize> {
 }
 
 /// The offset of the first `\r\n`.
-// What was found lies within `text`.
-#[allow(clippy::arithmetic_side_effects)]
 #[inline]
 fn line_end(text: &[u8]) -> Option<usize> {
     memchr::memchr_iter(b'\r', text).find(|end| text.get(end + 1) == Some(&b'\n'))

@@ -219,7 +219,11 @@ impl Clients {
             Some(Slot::Waiting | Slot::Ready(_)) => client.push(reply, *output_max),
         }
         client.base += 1;
-        client.settle_front(*output_max);
+        match client.slots.front() {
+            Some(Slot::Waiting) => {}
+            None => client.batch = None,
+            Some(_) => client.settle_front(*output_max),
+        }
         client.touch(key, dirty, woken);
     }
 
@@ -325,6 +329,12 @@ impl Clients {
         }
     }
 
+    /// Has any client got something, or is it to be woken?
+    #[inline]
+    pub fn has_news(&self) -> bool {
+        !(self.dirty.is_empty() && self.woken.is_empty())
+    }
+
     /// The clients whose `out` has grown since the last call.
     pub fn take_dirty(&mut self, into: &mut Vec<ClientKey>) {
         std::mem::swap(&mut self.dirty, into);
@@ -350,6 +360,7 @@ impl Clients {
 
 impl Client {
     /// It has something to send, and its session is woken if it waits for that.
+    #[inline]
     fn touch(&mut self, key: ClientKey, dirty: &mut Vec<ClientKey>, woken: &mut Vec<ClientKey>) {
         if !std::mem::replace(&mut self.dirty, true) {
             dirty.push(key);
@@ -453,7 +464,6 @@ impl Client {
         }
     }
 
-    #[inline]
     fn settle_front(&mut self, output_max: usize) {
         loop {
             match self.slots.front_mut() {

@@ -55,11 +55,8 @@ struct Hydrating {
     fence: FenceKey,
     left: usize,
     /// Keys that the default store could not take over, with the error that tells why.
-    refused: RefusedCopies,
+    refused: Vec<(u64, Box<[u8]>)>,
 }
-
-/// Keys, and the error frames that tell why the default store could not take them over.
-pub(super) type RefusedCopies = HashMap<u64, Box<[u8]>, foldhash::fast::RandomState>;
 
 // === impl What ===
 
@@ -324,7 +321,7 @@ impl Sequencer {
     /// has looked.
     pub(super) fn raise_hydration(&mut self, id: u64, footprint: Footprint, copies: usize) {
         let fence = self.holds.fences.raise(footprint);
-        self.holds.hydrating.push(Hydrating { id, fence, left: copies, refused: HashMap::default() });
+        self.holds.hydrating.push(Hydrating { id, fence, left: copies, refused: Vec::new() });
     }
 
     /// One copy of a hydration is done, one way or the other. `refused`: the key, and why the default store cannot

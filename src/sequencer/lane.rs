@@ -42,7 +42,8 @@ pub struct Lane {
     held_bytes: u64,
     awaited_bytes: u64,
     sent: Option<Context>,
-    /// Requests of this context can be appended as they are: what [`Lane::enter`] found out last.
+    /// Requests of this context can go out as they are, for the lane is up and holds nothing: what [`Lane::opens`] found
+    /// out last.
     entered: Option<Context>,
     usable: HashSet<u32, foldhash::fast::RandomState>,
     selecting: Option<u32>,
@@ -157,12 +158,19 @@ impl Lane {
     #[inline]
     pub fn append(&mut self, context: Context, frame: &[u8], sink: Sink, replies: u32, now: u64) {
         self.appended += 1;
-        if self.held.is_empty() && self.is_up() && (self.entered == Some(context) || self.enter(context, now))
-        {
+        if self.entered == Some(context) || self.opens(context, now) {
             self.emit(frame, sink, replies, now);
             return;
         }
         self.hold(Held { context, frame: Some(frame.into()), sink, replies, at: now });
+    }
+
+    /// May a request of this context go out now, behind all that was appended before it?
+    #[cold]
+    fn opens(&mut self, context: Context, now: u64) -> bool {
+        let opens = self.held.is_empty() && self.is_up() && self.enter(context, now);
+        self.entered = opens.then_some(context);
+        opens
     }
 
     /// Reserves a place that [`Lane::fill`] or [`Lane::vacate`] decides about later. Whatever is
@@ -206,6 +214,7 @@ impl Lane {
 
     #[cold]
     fn hold(&mut self, held: Held) {
+        self.entered = None;
         self.held_bytes += held.frame.as_ref().map_or(0, |f| f.len() as u64);
         self.held.push_back(held);
     }
@@ -277,7 +286,6 @@ impl Lane {
         if self.selecting.is_some() {
             return false;
         }
-        self.entered = Some(context);
         if self.sent == Some(wanted) {
             return true;
         }
@@ -294,7 +302,6 @@ impl Lane {
             ready = self.usable.contains(&wanted.db);
             if !ready {
                 self.selecting = Some(wanted.db);
-                self.entered = None;
             }
         }
         self.sent = Some(wanted);
@@ -314,27 +321,32 @@ impl Lane {
         self.in_reply = false;
         let front = self.awaited.front_mut()?;
         let arrived = Arrived { sink: front.sink, index: front.seen, last: front.left <= 1, at: front.at };
-        front.seen += 1;
-        front.left = front.left.saturating_sub(1);
-        if arrived.last {
-            self.round_trip = Some(now.saturating_sub(front.at));
-            self.awaited_bytes -= u64::from(front.bytes);
-            let own = matches!(front.sink, Sink::Select(_) | Sink::Hello(_) | Sink::Mark(_));
-            self.awaited.pop_front();
-            self.expired = self.expired.saturating_sub(1);
-            self.late = self.late.saturating_sub(1);
-            if !own {
-                self.answered += 1;
-            }
-            // Nothing is owed for the empty places behind it.
-            while self.awaited.front().is_some_and(|next| next.left == 0) {
-                self.awaited.pop_front();
-                self.answered += 1;
-                self.expired = self.expired.saturating_sub(1);
-                self.late = self.late.saturating_sub(1);
-            }
+        if !arrived.last {
+            front.seen += 1;
+            front.left -= 1;
+            return Some(arrived);
+        }
+        self.round_trip = Some(now.saturating_sub(front.at));
+        self.awaited_bytes -= u64::from(front.bytes);
+        let own = matches!(front.sink, Sink::Select(_) | Sink::Hello(_) | Sink::Mark(_));
+        self.forget_front();
+        self.answered += u64::from(!own);
+        // Nothing is owed for the empty places behind it.
+        while self.awaited.front().is_some_and(|next| next.left == 0) {
+            self.forget_front();
+            self.answered += 1;
         }
         Some(arrived)
+    }
+
+    /// Nothing is owed for the first request any more.
+    #[inline]
+    fn forget_front(&mut self) {
+        self.awaited.pop_front();
+        if self.expired | self.late > 0 {
+            self.expired = self.expired.saturating_sub(1);
+            self.late = self.late.saturating_sub(1);
+        }
     }
 
     /// Has the store answered OK to SELECT of this database on this connection?

@@ -294,6 +294,7 @@ impl Kept {
     }
 
     /// Keeps `frame`, or its digest when it is longer than `max` bytes.
+    #[inline]
     pub fn new(frame: &[u8], max: usize) -> Kept {
         if frame.len() <= KEPT_INLINE {
             let mut bytes = [0; KEPT_INLINE];
@@ -337,11 +338,14 @@ impl Kept {
 // === impl Op ===
 
 impl Op {
-    /// Does its last reply need nothing but to be answered and compared? What most operations are.
+    /// Does its last reply, if it comes in time, need nothing but to be answered and compared? What most operations are.
     #[inline]
     pub fn is_plain(&self) -> bool {
         let settles = self.write && self.blind;
-        matches!(self.owner, Owner::Client { .. }) && !(self.derived || self.relative || settles)
+        let may_be_asked_elsewhere = !self.request.is_empty();
+        self.extra.is_none()
+            && self.end == 0
+            && !(self.derived | self.relative | settles | may_be_asked_elsewhere)
     }
 
     /// Is this one command that only the default store gets?

@@ -50,25 +50,29 @@ impl Ops {
         self.get(key).is_some()
     }
 
-    /// A place for an operation, in which `write` makes it from what another one has left.
+    /// A place for an operation, to be made from what another one has left there (`Op::begin`).
     #[inline]
-    pub fn open(&mut self, write: impl FnOnce(&mut Op)) -> OpKey {
-        if let Some(key) = self.free.pop()
-            && let Some(place) = self.places.get_mut(key as usize)
-        {
-            place.taken = true;
-            write(&mut place.op);
-            return OpKey(key);
-        }
-        let mut op = Op::idle();
-        write(&mut op);
-        self.places.push(Place { taken: true, op });
-        OpKey(self.places.len() as u32 - 1)
+    pub fn open(&mut self) -> (OpKey, &mut Op) {
+        let key = match self.free.pop() {
+            Some(key) => key,
+            None => self.more(),
+        };
+        let place = &mut self.places[key as usize];
+        place.taken = true;
+        (OpKey(key), &mut place.op)
+    }
+
+    #[cold]
+    fn more(&mut self) -> u32 {
+        self.places.push(Place { taken: false, op: Op::idle() });
+        self.places.len() as u32 - 1
     }
 
     /// Takes an operation in.
     pub fn insert(&mut self, op: Op) -> OpKey {
-        self.open(|place| *place = op)
+        let (key, place) = self.open();
+        *place = op;
+        key
     }
 
     /// An operation is over: what it held is let go.
@@ -90,7 +94,11 @@ mod tests {
     #[test]
     fn a_place_that_is_closed_is_nobodys_until_it_is_used_again() {
         let mut ops = Ops::default();
-        let [first, second] = [1, 2].map(|ticket| ops.open(|op| op.owner = Owner::Ticket(ticket)));
+        let [first, second] = [1, 2].map(|ticket| {
+            let (key, op) = ops.open();
+            op.owner = Owner::Ticket(ticket);
+            key
+        });
         assert_eq!(ops.len(), 2);
         ops.close(first);
         ops.close(first);

@@ -108,8 +108,8 @@ impl Sequencer {
     }
 
     fn place_on(&mut self, submission: &Submission<'_>, store: StoreId) {
-        let key = self.open(submission, Policy::Single(store), |_| ());
-        self.send_op(key, &submission.frame, &[store], 1);
+        let (key, _) = self.open(submission, Policy::Single(store));
+        self.send_op(key, &submission.frame, [store], 1);
     }
 
     /// Must a lone read go to the default store although the primary would be asked first?
@@ -128,16 +128,15 @@ impl Sequencer {
 
     fn place_lookup(&mut self, submission: &Submission<'_>, miss: Miss, default: StoreId) {
         let policy = Policy::Lookup { default, impatient: false };
-        let key = self.open(submission, policy, |op| {
-            op.miss = miss;
-            op.request = SmallVec::from_slice(&submission.frame);
-            op.touched = Touched::of(&submission.footprint, &submission.frame, false);
-            if let Some((scan, _)) = submission.scan() {
-                op.extra_mut().cursor = Some(b"0".as_slice().into());
-                op.extra_mut().scan = Some(scan);
-            }
-        });
-        self.send_op(key, &submission.frame, &[StoreId::Primary], 1);
+        let (key, op) = self.open(submission, policy);
+        op.miss = miss;
+        op.request = SmallVec::from_slice(&submission.frame);
+        op.touched = Touched::of(&submission.footprint, &submission.frame, false);
+        if let Some((scan, _)) = submission.scan() {
+            op.extra_mut().cursor = Some(b"0".as_slice().into());
+            op.extra_mut().scan = Some(scan);
+        }
+        self.send_op(key, &submission.frame, [StoreId::Primary], 1);
         if self.ops.contains(key)
             && let Some(client) = self.clients.get_mut(submission.client)
         {
@@ -151,12 +150,11 @@ impl Sequencer {
             self.place_single(submission);
             return;
         }
-        let key = self.open(submission, Policy::Single(StoreId::Primary), |op| {
-            op.miss = miss;
-            op.request = SmallVec::from_slice(&submission.frame);
-            op.touched = Touched::of(&submission.footprint, &submission.frame, false);
-        });
-        self.send_op(key, &submission.frame, &[StoreId::Primary], 1);
+        let (key, op) = self.open(submission, Policy::Single(StoreId::Primary));
+        op.miss = miss;
+        op.request = SmallVec::from_slice(&submission.frame);
+        op.touched = Touched::of(&submission.footprint, &submission.frame, false);
+        self.send_op(key, &submission.frame, [StoreId::Primary], 1);
         if self.ops.contains(key)
             && let Some(client) = self.clients.get_mut(submission.client)
         {
@@ -203,12 +201,11 @@ impl Sequencer {
     }
 
     fn place_pair(&mut self, submission: &Submission<'_>, miss: Miss, policy: Policy, compare: bool) {
-        let key = self.open(submission, policy, |op| {
-            op.miss = miss;
-            op.compare = compare;
-            op.touched = Touched::of(&submission.footprint, &submission.frame, false);
-        });
-        self.send_op(key, &submission.frame, &StoreId::ALL, 1);
+        let (key, op) = self.open(submission, policy);
+        op.miss = miss;
+        op.compare = compare;
+        op.touched = Touched::of(&submission.footprint, &submission.frame, false);
+        self.send_op(key, &submission.frame, StoreId::ALL, 1);
     }
 
     /// The client goes on: what it reads must not be read behind what comes now.

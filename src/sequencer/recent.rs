@@ -9,14 +9,14 @@ const BUCKETS: usize = 4096;
 /// Positions in the default lane of the last write per bucket.
 #[derive(Debug)]
 pub(super) struct Recent {
-    positions: Box<[u64]>,
+    positions: Box<[u64; BUCKETS]>,
     floor: u64,
     newest: u64,
 }
 
 impl Default for Recent {
     fn default() -> Recent {
-        Recent { positions: vec![0; BUCKETS].into(), floor: 0, newest: 0 }
+        Recent { positions: Box::new([0; BUCKETS]), floor: 0, newest: 0 }
     }
 }
 

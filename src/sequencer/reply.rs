@@ -23,11 +23,13 @@ impl Sequencer {
     /// Takes one complete reply of `store`.
     pub fn on_frame(&mut self, store: StoreId, frame: &[u8]) -> Result<(), OutOfStep> {
         let now = self.now;
-        if self.lanes[store.index()].is_stray_mark(frame) {
+        let lane = &mut self.lanes[store.index()];
+        if lane.is_stray_mark(frame) {
             return Err(OutOfStep);
         }
-        let arrived = self.lanes[store.index()].arrived(now).ok_or(OutOfStep)?;
+        let arrived = lane.arrived(now).ok_or(OutOfStep)?;
         match arrived.sink {
+            Sink::Op(key) if arrived.last && self.plain_reply(key, store, frame) => {}
             Sink::Op(key) => self.op_reply(key, store, arrived, frame),
             Sink::Nobody => {}
             sink => {
@@ -68,21 +70,12 @@ impl Sequencer {
         self.after_progress();
     }
 
-    #[inline]
     fn op_reply(&mut self, key: OpKey, store: StoreId, arrived: Arrived, frame: &[u8]) {
         if arrived.last {
             self.pass_doubt_on(key);
             self.warm_keys(key, store, frame);
             self.note_ends(key, store, frame);
         }
-        match self.ops.get(key) {
-            Some(op) if arrived.last && op.is_plain() => self.resolve(key, store, frame),
-            Some(_) => self.special_reply(key, store, arrived, frame),
-            None => {}
-        }
-    }
-
-    fn special_reply(&mut self, key: OpKey, store: StoreId, arrived: Arrived, frame: &[u8]) {
         let Some(op) = self.ops.get(key) else { return };
         match op.owner {
             Owner::Bulk(id) => return self.bulk_reply(key, id, store, arrived.last, frame),
@@ -267,7 +260,7 @@ impl Sequencer {
     }
 
     /// A reply that is not needed as an answer, or not any more: compared, or let go.
-    fn late_reply(&mut self, key: OpKey, store: StoreId, frame: &[u8]) {
+    pub(super) fn late_reply(&mut self, key: OpKey, store: StoreId, frame: &[u8]) {
         let Some(op) = self.ops.get_mut(key) else { return };
         let other = &op.replies[store.other().index()];
         let pending = other.is_pending();

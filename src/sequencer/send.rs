@@ -15,21 +15,15 @@ use super::{OnLag, Sequencer};
 // === impl Sequencer ===
 
 impl Sequencer {
-    /// An operation for what a client has submitted, in its place; `more` says what else it is. It must be sent at once.
+    /// An operation for what a client has submitted, in its place. It must be sent at once.
     #[inline]
-    pub(super) fn open(
-        &mut self,
-        submission: &Submission<'_>,
-        policy: Policy,
-        more: impl FnOnce(&mut Op),
-    ) -> OpKey {
+    pub(super) fn open(&mut self, submission: &Submission<'_>, policy: Policy) -> (OpKey, &mut Op) {
         let batch = self.batch_of(submission);
         let (default, now) = (self.default_store(), self.now);
-        self.ops.open(|op| {
-            begin(op, submission, policy, default, now);
-            op.batch = batch;
-            more(op);
-        })
+        let (key, op) = self.ops.open();
+        begin(op, submission, policy, default, now);
+        op.batch = batch;
+        (key, op)
     }
 
     /// The same, not in its place yet.
@@ -55,14 +49,25 @@ impl Sequencer {
     /// Takes an operation in and appends its request to the lanes of `stores`.
     pub(super) fn send_counted(&mut self, op: Op, frame: &[u8], stores: &[StoreId], replies: u32) -> OpKey {
         let key = self.ops.insert(op);
-        self.send_op(key, frame, stores, replies);
+        match stores {
+            [] => {}
+            [store] => self.send_op(key, frame, [*store], replies),
+            _ => self.send_op(key, frame, StoreId::ALL, replies),
+        }
         key
     }
 
     /// Appends a request to the lanes of `stores` in one step.
-    pub(super) fn send_op(&mut self, key: OpKey, frame: &[u8], stores: &[StoreId], replies: u32) {
+    #[inline]
+    pub(super) fn send_op<const N: usize>(
+        &mut self,
+        key: OpKey,
+        frame: &[u8],
+        stores: [StoreId; N],
+        replies: u32,
+    ) {
         if stores.iter().any(|store| self.refusal(*store, frame.len()).is_some()) {
-            self.send_where_taken(key, frame, stores, replies);
+            self.send_where_taken(key, frame, &stores, replies);
             return;
         }
         let Some(op) = self.ops.get_mut(key) else { return };
@@ -71,7 +76,7 @@ impl Sequencer {
             op.replies[store.index()] = Reply::Pending;
         }
         for store in stores {
-            self.append(*store, context, frame, key, replies);
+            self.append(store, context, frame, key, replies);
         }
     }
 

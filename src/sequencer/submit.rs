@@ -11,6 +11,7 @@ use super::{Reads, Sequencer};
 impl Sequencer {
     /// Puts a request into the order, or holds it behind a fence: then the client is to be read
     /// no further until it is woken ([`Sequencer::is_held`]).
+    #[inline]
     pub fn submit(&mut self, submission: &Submission<'_>) {
         if !self.holds.is_open() && self.holds.blocks(&submission.footprint) {
             self.hold_submission(submission);
@@ -19,6 +20,7 @@ impl Sequencer {
         self.place(submission);
     }
 
+    #[inline]
     pub(super) fn place(&mut self, submission: &Submission<'_>) {
         if !self.stage().is_dual() {
             self.place_single(submission);
@@ -40,12 +42,11 @@ impl Sequencer {
         let scan = submission.scan();
         let issuer = scan.and_then(|(scan, cursor)| self.cursors.issuer(scan, cursor));
         let store = issuer.unwrap_or(self.default_store());
-        let key = self.open(submission, Policy::Single(store), |op| {
-            if let Some((scan, _)) = scan {
-                op.extra_mut().scan = Some(scan);
-            }
-        });
-        self.send_op(key, &submission.frame, &[store], 1);
+        let (key, op) = self.open(submission, Policy::Single(store));
+        if let Some((scan, _)) = scan {
+            op.extra_mut().scan = Some(scan);
+        }
+        self.send_op(key, &submission.frame, [store], 1);
     }
 
     fn place_scan(&mut self, submission: &Submission<'_>, cursor: u64, miss: Option<Miss>) {

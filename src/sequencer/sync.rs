@@ -74,6 +74,16 @@ impl Sequencer {
         }
     }
 
+    /// Is a write to these keys, and to no others, one of keys in sync? The usual case, told by one look at each.
+    #[inline]
+    pub(super) fn are_in_sync(&self, footprint: &Footprint, scope: Scope) -> bool {
+        let Footprint::Keys(keys) = footprint else { return false };
+        scope == Scope::Keys
+            && self.settings.hydrate
+            && !self.is_deaf()
+            && keys.iter().all(|key| self.known.of(key.hash) == Sync::InSync)
+    }
+
     /// Is every key in sync, also those that nobody has named?
     fn is_everything_known(&self) -> bool {
         self.known.is_all_in_sync() && !self.is_deaf()
@@ -323,6 +333,13 @@ impl Sequencer {
     /// How a command may be mirrored. `writes`: whether this request does.
     #[inline]
     pub fn way<A: Args + ?Sized>(&mut self, id: CommandId, writes: bool, args: &A) -> ScriptWay {
+        match writes && self.recipes.is_plain(id) {
+            true => ScriptWay::plain(Way::Verbatim),
+            false => self.way_of(id, writes, args),
+        }
+    }
+
+    fn way_of<A: Args + ?Sized>(&mut self, id: CommandId, writes: bool, args: &A) -> ScriptWay {
         let spec = self.table.spec(id);
         if spec.kind == Kind::Script || (spec.kind == Kind::ServerWrite && spec.name == "script|load") {
             return self.scripts.way(&spec.name, args);

@@ -7,7 +7,7 @@ use crate::stage::StoreId;
 use super::copy::Hydration;
 use super::fence::Footprint;
 use super::op::{Op, Policy, Reply};
-use super::plan::Plan;
+use super::plan::{self, Plan};
 use super::submission::{Expiry, Scope, Submission};
 use super::touched::Touched;
 use super::{Ack, Sequencer};
@@ -22,8 +22,13 @@ impl Sequencer {
             return;
         }
         self.note_functions(submission.scope);
-        match self.plan_of(submission.way, &submission.footprint, submission.scope) {
-            Plan::Verbatim => self.write_verbatim(submission),
+        let in_sync = self.are_in_sync(&submission.footprint, submission.scope);
+        let plan = match in_sync {
+            true => plan::of_keys_in_sync(submission.way),
+            false => self.plan_of(submission.way, &submission.footprint, submission.scope),
+        };
+        match plan {
+            Plan::Verbatim => self.write_verbatim(submission, in_sync),
             Plan::Accepted => self.write_derived(submission, ACCEPTED),
             Plan::Derived => self.write_derived(submission, submission.way),
             Plan::Copied => self.write_copied(submission),
@@ -39,22 +44,21 @@ impl Sequencer {
         }
     }
 
-    /// The same bytes to both stores, in one step.
+    /// The same bytes to both stores, in one step. `in_sync`: so are its keys, and nothing is to be noted about them.
     #[inline]
-    fn write_verbatim(&mut self, submission: &Submission<'_>) {
+    fn write_verbatim(&mut self, submission: &Submission<'_>, in_sync: bool) {
         let Submission { footprint, frame, scope, expiry, .. } = submission;
         let policy = self.write_policy(footprint, *scope, *expiry);
         let (due, end) = self.mind_ends(footprint, *expiry);
-        let blind = self.settle_keys(footprint, frame, *scope);
-        let key = self.open(submission, policy, |op| {
-            op.write = true;
-            op.compare = true;
-            op.relative = expiry.is_relative();
-            (op.due, op.end, op.blind) = (due, end, blind);
-            op.touched = touched(footprint, frame, *scope);
-            note_sources(op, footprint);
-        });
-        self.send_op(key, frame, &StoreId::ALL, 1);
+        let blind = !in_sync && self.settle_keys(footprint, frame, *scope);
+        let (key, op) = self.open(submission, policy);
+        op.write = true;
+        op.compare = true;
+        op.relative = expiry.is_relative();
+        (op.due, op.end, op.blind) = (due, end, blind);
+        op.touched = touched(footprint, frame, *scope);
+        note_sources(op, footprint);
+        self.send_op(key, frame, StoreId::ALL, 1);
         self.learn_ends(submission);
         self.wrote(submission);
     }
@@ -138,6 +142,7 @@ impl Sequencer {
         }
     }
 
+    #[inline]
     pub(super) fn wrote(&mut self, submission: &Submission<'_>) {
         self.note_write(&submission.footprint);
         if submission.fills > 0 && !self.parks.is_empty() {
@@ -170,6 +175,7 @@ impl Sequencer {
     }
 
     /// Who must have answered before the client is.
+    #[inline]
     pub(super) fn write_policy(&self, footprint: &Footprint, scope: Scope, expiry: Expiry) -> Policy {
         let default = self.default_store();
         match self.settings.ack {
@@ -181,17 +187,20 @@ impl Sequencer {
     /// Remembers what was written last, for reads that would otherwise overtake it.
     #[inline]
     pub(super) fn note_write(&mut self, footprint: &Footprint) {
+        let [primary, secondary] = StoreId::ALL.map(|store| self.lane(store).appended());
         match footprint {
-            Footprint::Everything => self.dirty_all_copies(),
-            _ => footprint.keys().iter().for_each(|key| self.dirty_copy(key.hash)),
-        }
-        for store in StoreId::ALL {
-            let position = self.lane(store).appended();
-            let recent = &mut self.recent[store.index()];
-            match footprint {
-                Footprint::Nothing => {}
-                Footprint::Everything => recent.wrote_everything(position),
-                Footprint::Keys(keys) => keys.iter().for_each(|key| recent.wrote(key.hash, position)),
+            Footprint::Nothing => {}
+            Footprint::Everything => {
+                self.dirty_all_copies();
+                self.recent[0].wrote_everything(primary);
+                self.recent[1].wrote_everything(secondary);
+            }
+            Footprint::Keys(keys) => {
+                for key in keys {
+                    self.dirty_copy(key.hash);
+                    self.recent[0].wrote(key.hash, primary);
+                    self.recent[1].wrote(key.hash, secondary);
+                }
             }
         }
     }

@@ -1,6 +1,5 @@
 //! CLIENT …: about the proxy's own clients, never about the connections behind it.
 
-use std::collections::HashSet;
 use std::rc::Rc;
 
 use crate::command::Args;
@@ -28,7 +27,7 @@ pub(super) fn valid_name(name: &[u8]) -> bool {
 /// Which clients CLIENT KILL and CLIENT LIST mean.
 #[derive(Debug)]
 struct Filter {
-    ids: Option<HashSet<u64>>,
+    ids: Option<Vec<u64>>,
     kind: Option<ClientKind>,
     addr: Option<Vec<u8>>,
     laddr: Option<Vec<u8>>,
@@ -77,7 +76,7 @@ impl Filter {
             };
             match word.to_ascii_uppercase().as_slice() {
                 b"ID" => match args.int(at + 1).and_then(|id| u64::try_from(id).ok()).filter(|id| *id > 0) {
-                    Some(id) => filter.ids = Some(HashSet::from([id])),
+                    Some(id) => filter.ids = Some(vec![id]),
                     None => return Err("ERR client-id should be greater than 0".to_owned()),
                 },
                 b"TYPE" => filter.kind = Some(parse_kind(value)?),
@@ -108,10 +107,9 @@ impl Filter {
                 filter.kind = Some(parse_kind(args.get(3).map_or(&[][..], Vec::as_slice))?);
             }
             Some(word) if word == b"ID" && args.len() > 3 => {
-                let ids: Option<Vec<i64>> = (3..args.len()).map(|at| args.int(at)).collect();
-                // Nobody has a negative one.
-                let ids = ids.ok_or("ERR Invalid client ID")?.into_iter();
-                filter.ids = Some(ids.filter_map(|id| u64::try_from(id).ok()).collect());
+                let ids: Option<Vec<u64>> =
+                    (3..args.len()).map(|at| args.int(at).and_then(|id| u64::try_from(id).ok())).collect();
+                filter.ids = Some(ids.ok_or("ERR Invalid client ID")?);
             }
             Some(_) => return Err(SYNTAX.to_owned()),
         }
@@ -377,7 +375,8 @@ impl Session {
             encode::command(&mut request, asked);
         }
         let command = command.as_deref().unwrap_or("NULL");
-        describe(key, io, command, request.len(), self.instance.has_client_info())
+        let idle = self.instance.idle(io).as_secs();
+        describe(key, io, idle, command, request.len(), self.instance.has_client_info())
     }
 }
 
@@ -400,7 +399,14 @@ fn redirection(info: &ClientInfo) -> i64 {
 }
 
 /// A client's line in CLIENT LIST.
-fn describe(key: ClientKey, io: &ClientIo, command: &str, request: usize, with_library: bool) -> String {
+fn describe(
+    key: ClientKey,
+    io: &ClientIo,
+    idle: u64,
+    command: &str,
+    request: usize,
+    with_library: bool,
+) -> String {
     let info = io.info.borrow();
     let mut flags = String::new();
     for (set, flag) in [
@@ -430,7 +436,7 @@ fn describe(key: ClientKey, io: &ClientIo, command: &str, request: usize, with_l
         info.laddr,
         String::from_utf8_lossy(&info.name),
         io.since.elapsed().as_secs(),
-        io.active.get().elapsed().as_secs(),
+        idle,
         info.db,
         info.subscriptions[0],
         info.subscriptions[1],

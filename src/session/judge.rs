@@ -17,8 +17,13 @@ use super::asked::Asked;
 impl Session {
     /// Does the proxy judge a request before a store sees it?
     pub(super) fn is_special(&self, route: Route) -> bool {
-        !matches!(route, Route::Order(_))
-            || self.multi.is_some()
+        !matches!(route, Route::Order(_)) || self.is_special_client()
+    }
+
+    /// Is there anything about the client for which its requests are judged?
+    #[inline]
+    pub(super) fn is_special_client(&self) -> bool {
+        self.multi.is_some()
             || self.subscriber.is_some()
             || self.pinned.is_some()
             || !self.state.authenticated

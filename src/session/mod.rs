@@ -136,6 +136,8 @@ struct Session {
     last_read: LastRead,
     /// Bytes read in this turn.
     share: usize,
+    /// How many requests may be taken before too much is owed. Each owes one reply at most.
+    room: usize,
     tracking: Option<Box<Tracking>>,
     /// The client has closed its half.
     eof: bool,
@@ -194,6 +196,7 @@ pub fn serve(
         subscriber: None,
         last_read: LastRead::default(),
         share: 0,
+        room: 0,
         tracking: None,
         eof: false,
         looked: false,

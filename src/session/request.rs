@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::command::errors::{unknown_command_error, unknown_subcommand_error};
 use crate::command::{
     Args, CommandFlags, Effect, Key, Keys, Kind, Lookup, Shape, Spec, Table, can_fill, classify, keys,
-    other_db,
+    lone_key, other_db,
 };
 use crate::metrics::{ClientErrorKind, RequestKind};
 use crate::mirror::Way;
@@ -40,7 +40,7 @@ impl Session {
         let mut at = 0;
         let mut count = 0;
         self.io.active.set(self.instance.begin_turn());
-        let room = self.room();
+        let room = self.room;
         let mut decoder = std::mem::take(&mut self.decoder);
         let task = loop {
             let rest = data.get(at..).unwrap_or_default();
@@ -51,13 +51,10 @@ impl Session {
                 break Some(Task::Yield);
             }
             let (len, task) = self.one(rest, &mut decoder);
-            match task {
-                Some(Task::Paused(_)) => break task,
-                Some(task) => {
-                    at += len;
-                    break Some(task);
-                }
-                None => {}
+            if let Some(task) = task {
+                let taken = !matches!(task, Task::Paused(_));
+                at += if taken { len } else { 0 };
+                break Some(task);
             }
             at += len;
             count += 1;
@@ -69,16 +66,12 @@ impl Session {
             }
         };
         self.decoder = decoder;
-        self.answer_queued();
-        self.instance.settle();
+        self.room = room.saturating_sub(count);
+        if self.multi.is_some() {
+            self.answer_queued();
+        }
+        self.instance.settle_turn();
         (at, task)
-    }
-
-    /// How many requests may be taken before too much is owed. Each owes one reply at most.
-    fn room(&self) -> usize {
-        let core = self.instance.core();
-        let max = self.instance.config_ref().client_pipeline_max;
-        core.clients.get(self.key).map_or(0, |client| max.saturating_sub(client.owed()))
     }
 
     /// A client that goes no further than a queued command gets its QUEUED.
@@ -161,6 +154,11 @@ impl Session {
         let route = route::route(spec, &effect, request, self.instance.refuses(id));
         let asked = Asked { request: *request, id, spec, effect, route };
         self.io.last.set(Some(id));
+        if let Route::Order(path) = route
+            && self.is_usual()
+        {
+            return self.order(&asked, path, more);
+        }
         if self.is_special(route)
             && let Some(error) = self.rejection(&asked)
         {
@@ -200,14 +198,26 @@ impl Session {
         if self.is_restricted() && spec.name == "ping" {
             return self.dispatch(&Asked { route: Route::Subscribe, ..asked });
         }
-        if self.is_heavy(request.frame.len()) {
-            return Some(self.begin_heavy(&asked));
+        self.order(&asked, path, more)
+    }
+
+    /// Does nothing about the client, the instance or its stores keep a command from its place in the order?
+    #[inline]
+    fn is_usual(&self) -> bool {
+        !self.is_special_client() && !self.passes_pause && self.instance.is_usual()
+    }
+
+    /// Nothing stands in the way of a command that goes into a lane, unless it is too large for it.
+    #[inline(always)]
+    fn order(&mut self, asked: &Asked<'_>, path: Path, more: bool) -> Option<Task> {
+        if self.is_heavy(asked.request.frame.len()) {
+            return Some(self.begin_heavy(asked));
         }
-        if effect.kind == Kind::Read && self.reads_large(&asked) {
+        if asked.effect.kind == Kind::Read && self.reads_large(asked) {
             let seq = self.owe();
             return Some(Task::ReadLarge(asked.keep(seq)));
         }
-        self.submit(&asked, path, more)
+        self.submit(asked, path, more)
     }
 
     /// What a request names. Most clients say the same thing again and again.
@@ -235,14 +245,11 @@ impl Session {
         let mut core = instance.core_in_turn();
         let seq = core.clients.owe(self.key, muted);
         let dual = core.stage().is_dual();
-        let (footprint, fills) = match (dual, path) {
-            (true, _) => {
-                let footprint = self.footprint(spec, effect, request);
-                (footprint, fills(spec, effect, &self.keys, request))
-            }
+        let (footprint, fills) = match path {
+            _ if dual => self.touches(spec, effect, request),
             // A cursor is one of its key, in every stage.
-            (false, Path::Scan(..)) => (self.footprint(spec, effect, request), 0),
-            (false, _) => (Footprint::Nothing, 0),
+            Path::Scan(..) => (self.footprint(spec, effect, request), 0),
+            _ => (Footprint::Nothing, 0),
         };
         let alone = !more && core.clients.get(self.key).is_some_and(|client| client.owed() == 1);
         if alone && effect.kind == Kind::Read {
@@ -273,7 +280,18 @@ impl Session {
             alone,
             fills,
         });
-        core.is_held(self.key).then_some(Task::Held(request.frame.len()))
+        if core.is_held(self.key) { Some(Task::Held(request.frame.len())) } else { None }
+    }
+
+    /// What a request touches, and how many parked clients it may serve.
+    #[inline]
+    fn touches(&mut self, spec: &Spec, effect: &Effect, request: &Request<'_>) -> (Footprint, usize) {
+        if let Some(key) = lone_key_ref(spec, effect, request, self.state.db) {
+            let fills = if effect.writes && key.access.fills() { request.argc() } else { 0 };
+            return (Footprint::of_key(key), fills);
+        }
+        let footprint = self.footprint(spec, effect, request);
+        (footprint, fills(spec, effect, &self.keys, request))
     }
 
     /// What a request touches. Leaves its keys in `self.keys`.
@@ -385,6 +403,18 @@ impl Session {
             ),
         }
     }
+}
+
+/// The key of a request that names one and touches nothing else, as most do: told without a list.
+#[inline]
+fn lone_key_ref(spec: &Spec, effect: &Effect, request: &Request<'_>, db: u32) -> Option<KeyRef> {
+    if !matches!(effect.kind, Kind::Read | Kind::Write) {
+        return None;
+    }
+    let key = lone_key(spec, request)?;
+    let span = request.args.get(key.arg as usize)?;
+    let hash = hash_key(db, request.arg(key.arg as usize));
+    Some(KeyRef { hash, access: key.access, start: span.start, end: span.end })
 }
 
 /// What a request touches, its keys having been listed.

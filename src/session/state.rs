@@ -77,7 +77,12 @@ impl State {
     }
 
     /// A command begins. True: its reply is not sent.
+    #[inline]
     pub fn begin_command(&mut self) -> bool {
+        self.replies != Replies::On && self.begin_unusual()
+    }
+
+    fn begin_unusual(&mut self) -> bool {
         match self.replies {
             Replies::On => false,
             Replies::Off => true,

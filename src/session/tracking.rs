@@ -174,10 +174,12 @@ impl Session {
     }
 
     /// Relays what the store says of changed keys. Ready: see [`Retrack`].
+    #[inline]
     pub(super) fn poll_invalidations(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<Retrack, Gone>> {
-        if self.tracking.is_none() {
-            return Poll::Pending;
-        }
+        if self.tracking.is_some() { self.relay_invalidations(cx) } else { Poll::Pending }
+    }
+
+    fn relay_invalidations(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<Retrack, Gone>> {
         let store = self.instance.core().default_store();
         let limits = self.instance.reply_limits();
         let proto = self.state.proto;

@@ -44,23 +44,23 @@ impl Session {
     #[inline]
     pub(super) fn weigh(&self) {
         let queued = self.multi.as_ref().map_or(0, |multi| multi.bytes());
-        let begun = self.buf.capacity().saturating_add(self.decoder.bytes());
-        let bytes = begun.saturating_add(queued).saturating_add(self.waiting);
+        let bytes = self.buf.capacity() + queued + self.waiting;
         if bytes != self.io.requests.get() {
             self.instance.weigh(&self.io, bytes);
         }
     }
 
-    /// May more requests of this client be taken? Not while too much is owed or unread, nor when the proxy has ended it.
+    /// May more requests of this client be taken, and how many (`room`)? Not while too much is owed or unread, nor when the
+    /// proxy has ended it.
     #[inline]
-    fn may_read(&self) -> Result<bool, Gone> {
+    fn may_read(&mut self) -> Result<bool, Gone> {
         let core = self.instance.core();
         match core.clients.get(self.key) {
             Some(client) if client.doomed.is_none() => {
                 let config = self.instance.config_ref();
-                Ok(client.owed() < config.client_pipeline_max
-                    && client.backlog() <= config.client_output_soft.bytes()
-                    && !core.must_slow_down())
+                self.room = config.client_pipeline_max.saturating_sub(client.owed());
+                let soft = config.client_output_soft.bytes();
+                Ok(self.room > 0 && client.backlog() <= soft && !core.must_slow_down())
             }
             _ => self.check().map(|()| false),
         }
@@ -106,17 +106,38 @@ impl Session {
             }
             // What has arrived by now is still served.
             self.looked |= draining;
-            match self.poll_read(cx) {
-                Poll::Ready(Ok(task)) if task.is_some() || self.closing => return Poll::Ready(Ok(task)),
-                Poll::Ready(Ok(_)) if self.share >= SHARE => return Poll::Ready(Ok(Some(Task::Yield))),
-                Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(gone)) => return Poll::Ready(Err(gone)),
+            match self.poll_requests(cx) {
+                Poll::Ready(Ok(None)) => {}
+                Poll::Ready(ended) => return Poll::Ready(ended),
                 Poll::Pending if draining => {}
                 Poll::Pending => {
                     if self.stay_asleep(cx) {
                         return Poll::Pending;
                     }
                 }
+            }
+        }
+    }
+
+    /// Reads and processes what comes, as long as nothing but that is to be done. `None`: something may be.
+    #[inline]
+    fn poll_requests(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<Option<Task>, Gone>> {
+        loop {
+            let task = match self.poll_read(cx) {
+                Poll::Ready(Ok(task)) => task,
+                other => return other,
+            };
+            if task.is_some() || self.closing {
+                return Poll::Ready(Ok(task));
+            }
+            if self.share >= SHARE {
+                return Poll::Ready(Ok(Some(Task::Yield)));
+            }
+            // Most have said all that they had to say. They are read once more, to be woken by what they say next. What they
+            // may owe is looked at once a turn, in which a client has but its share.
+            self.is_ended()?;
+            if self.eof || !self.buf.is_empty() || self.is_special_client() || self.room == 0 {
+                return Poll::Ready(Ok(None));
             }
         }
     }
@@ -225,10 +246,12 @@ impl Session {
     }
 
     /// Sends a share of what is unsent, if the socket takes it.
+    #[inline]
     pub(super) fn poll_unstick(&self, cx: &mut TaskContext<'_>) -> Result<(), Gone> {
-        if !self.io.stuck.get() {
-            return Ok(());
-        }
+        if self.io.stuck.get() { self.poll_stuck(cx) } else { Ok(()) }
+    }
+
+    fn poll_stuck(&self, cx: &mut TaskContext<'_>) -> Result<(), Gone> {
         match self.io.writer.poll_write_ready(cx) {
             Poll::Ready(Ok(())) if !self.instance.unstick(self.key, &self.io) => Err(Gone),
             Poll::Ready(Ok(())) => {

@@ -46,9 +46,10 @@ impl Sequencer {
 
     #[inline]
     fn due_since(&self, footprint: &Footprint, placed: u64) -> u64 {
-        if self.ends.is_empty() {
-            return NEVER;
-        }
+        if self.ends.is_empty() { NEVER } else { self.due_of_some(footprint, placed) }
+    }
+
+    fn due_of_some(&self, footprint: &Footprint, placed: u64) -> u64 {
         let keys = footprint.keys().iter().filter(|key| key.access.depends());
         keys.map(|key| self.ends.due(key.hash, placed)).min().unwrap_or(NEVER)
     }

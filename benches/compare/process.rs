@@ -53,10 +53,20 @@ impl Process {
 
     /// CPU time used so far, user and system, all threads.
     pub fn cpu(&self) -> Duration {
+        self.scheduled(1)
+    }
+
+    /// The same, and for how long its threads have waited for a core: on a busy machine, who does little may have much to do.
+    pub fn wanted(&self) -> Duration {
+        self.scheduled(2)
+    }
+
+    /// The first so many of what the scheduler counts of each thread: time on a core, time spent waiting for one.
+    fn scheduled(&self, fields: usize) -> Duration {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).into_iter().flatten().flatten();
         let nanos = |task: fs::DirEntry| -> Option<u64> {
             let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
-            text.split(' ').next()?.parse().ok()
+            text.split(' ').take(fields).map(|count| count.parse::<u64>().ok()).sum()
         };
         Duration::from_nanos(tasks.filter_map(nanos).sum())
     }

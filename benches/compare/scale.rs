@@ -166,9 +166,9 @@ pub fn instances(stores: &Stores, time: Duration) -> io::Result<Table> {
 fn set_up(process: &Process) {
     const LOOK: Duration = Duration::from_millis(200);
     for _ in 0..100 {
-        let before = process.cpu();
+        let before = process.wanted();
         thread::sleep(LOOK);
-        if process.cpu() - before < LOOK / 10 {
+        if process.wanted() - before < LOOK / 10 {
             return;
         }
     }

@@ -16,7 +16,6 @@ mod framing;
 mod generated;
 mod grammar;
 mod normal;
-mod numbers;
 mod pubsub;
 mod transactions;
 mod unsupported;

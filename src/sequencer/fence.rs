@@ -101,6 +101,15 @@ impl Footprint {
         Footprint::Keys(KeyRefs::from_buf([key]))
     }
 
+    /// May this key be touched?
+    pub fn includes(&self, hash: u64) -> bool {
+        match self {
+            Footprint::Nothing => false,
+            Footprint::Everything => true,
+            Footprint::Keys(keys) => keys.iter().any(|key| key.hash == hash),
+        }
+    }
+
     /// Adds the footprint of a request whose frame is appended at `offset` of this one's.
     pub fn join(&mut self, other: Footprint, offset: usize) {
         match (&mut *self, other) {
@@ -162,11 +171,7 @@ impl Fences {
 
     /// Does a fence stand around this key, whoever else waits for it?
     pub fn stands_around(&self, hash: u64) -> bool {
-        self.standing.values().any(|footprint| match footprint {
-            Footprint::Nothing => false,
-            Footprint::Everything => true,
-            Footprint::Keys(keys) => keys.iter().any(|key| key.hash == hash),
-        })
+        self.standing.values().any(|footprint| footprint.includes(hash))
     }
 
     /// Puts a fence up around `footprint`. The caller has checked that nothing blocks it.

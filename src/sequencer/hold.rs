@@ -96,11 +96,7 @@ impl Holds {
 
     /// Waits somebody who needs this key?
     pub fn is_waited_for(&self, hash: u64) -> bool {
-        self.waiting.iter().any(|waiting| match &waiting.footprint {
-            Footprint::Everything => true,
-            Footprint::Nothing => false,
-            Footprint::Keys(keys) => keys.iter().any(|key| key.hash == hash),
-        })
+        self.waiting.iter().any(|waiting| waiting.footprint.includes(hash))
     }
 
     /// Does no fence stand, whatever waits?
@@ -301,7 +297,7 @@ impl Sequencer {
                 self.release(entry);
             }
         }
-        for client in std::mem::take(&mut self.hydration_waiters) {
+        for (client, _) in std::mem::take(&mut self.hydration_waiters) {
             self.clients.wake(client);
         }
     }
@@ -343,6 +339,7 @@ impl Sequencer {
 
     pub(super) fn drop_holds_of(&mut self, client: ClientKey) {
         self.holds.asides.remove(&client);
+        self.hydration_waiters.retain(|(waiter, _)| *waiter != client);
         if self.holds.waiting.is_empty() && self.holds.standing.is_empty() {
             return;
         }

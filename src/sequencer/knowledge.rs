@@ -65,8 +65,9 @@ pub struct Knowledge {
     order: VecDeque<u64>,
     /// How often a key was listed as suspect on a store, or came off the list.
     listings: [u64; 2],
-    /// Keys in which the secondary is behind, too many to be named, while `base` is unknown.
-    left_behind: HashSet<u64, foldhash::fast::RandomState>,
+    /// Keys in which the secondary is behind, too many to be named, while `base` is unknown; and whether the primary may
+    /// never have held them.
+    left_behind: HashMap<u64, bool, foldhash::fast::RandomState>,
     /// While `base` is unknown: in whatever the primary has, the secondary may be behind.
     stale: bool,
     limits: Limits,
@@ -100,7 +101,7 @@ impl Knowledge {
             suspects: HashMap::default(),
             order: VecDeque::new(),
             listings: [0, 0],
-            left_behind: HashSet::default(),
+            left_behind: HashMap::default(),
             stale: false,
             limits,
             spread: 0,
@@ -120,7 +121,7 @@ impl Knowledge {
     /// A walk has copied to the secondary whatever the primary has.
     pub fn refreshed(&mut self) {
         self.stale = false;
-        self.left_behind = HashSet::default();
+        self.left_behind = HashMap::default();
     }
 
     /// How many listed keys could not be copied to `store` in several attempts?
@@ -144,7 +145,7 @@ impl Knowledge {
         if self.base == Sync::InSync || self.in_sync.contains(&hash) {
             return Sync::InSync;
         }
-        if self.left_behind.contains(&hash) { Sync::Suspect(StoreId::Secondary) } else { self.base }
+        if self.left_behind.contains_key(&hash) { Sync::Suspect(StoreId::Secondary) } else { self.base }
     }
 
     /// What is known of keys that are not listed.
@@ -164,7 +165,6 @@ impl Knowledge {
         if self.base == Sync::InSync {
             return;
         }
-        self.left_behind.remove(&hash);
         if self.in_sync.len() >= self.limits.in_sync {
             // In sync may become unknown: it costs a copy, never a wrong answer.
             self.in_sync.retain(|hash| awaits(*hash));
@@ -175,7 +175,7 @@ impl Knowledge {
     /// `behind` may not hold what the other store holds for this key. Where the other store is known to be behind
     /// in it, that stands: what this one was told meanwhile was built upon less.
     pub fn doubt(&mut self, hash: u64, db: u32, key: &[u8], behind: StoreId, now: u64) {
-        let cold = behind == StoreId::Secondary && self.of(hash) == Sync::Unknown;
+        let cold = behind == StoreId::Secondary && (self.of(hash) == Sync::Unknown || self.is_cold(hash));
         self.in_sync.remove(&hash);
         if self.suspects.contains_key(&hash) {
             return;
@@ -190,10 +190,7 @@ impl Knowledge {
             if self.keeps_cold_keys(behind) {
                 self.spread += 1;
                 self.stale = true;
-                // What the primary may never have had stays unknown: it is not behind in what only the other one has.
-                if !cold {
-                    self.left_behind.insert(hash);
-                }
+                self.left_behind.entry(hash).or_insert(cold);
             } else {
                 self.doubt_everything(behind);
             }
@@ -243,6 +240,7 @@ impl Knowledge {
 
     /// What was said of a key counts no more: the default store has gone on without what the other one held.
     pub fn forget(&mut self, hash: u64) {
+        self.left_behind.remove(&hash);
         if let Some(suspect) = self.suspects.remove(&hash) {
             self.listings[suspect.behind.index()] += 1;
         }
@@ -253,11 +251,15 @@ impl Knowledge {
         if let Some(suspect) = self.suspects.get_mut(&hash) {
             suspect.cold = false;
         }
+        if let Some(cold) = self.left_behind.get_mut(&hash) {
+            *cold = false;
+        }
     }
 
     /// May the store that is right about a suspect key never have held it?
     pub fn is_cold(&self, hash: u64) -> bool {
-        self.suspects.get(&hash).is_some_and(|suspect| suspect.cold)
+        let listed = self.suspects.get(&hash).map(|suspect| suspect.cold);
+        listed.or_else(|| self.left_behind.get(&hash).copied()).unwrap_or(false)
     }
 
     /// Whether a write to a suspect key has run is not known.
@@ -298,7 +300,7 @@ impl Knowledge {
         self.spread += 1;
         self.stale = true;
         let in_sync = std::mem::take(&mut self.in_sync);
-        self.left_behind.extend(in_sync);
+        self.left_behind.extend(in_sync.into_iter().map(|hash| (hash, false)));
     }
 
     /// Does doubt about `behind` leave keys unknown that only it has?

@@ -142,7 +142,7 @@ pub struct Sequencer {
     /// When a command last changed keys that it did not name.
     unnamed_at: Option<u64>,
     /// Clients that wait for a copy before they take a fence.
-    hydration_waiters: Vec<clients::ClientKey>,
+    hydration_waiters: Vec<(clients::ClientKey, fence::Footprint)>,
     /// While those are let go that have waited for copies: the keys that could not be copied, and why.
     refused_copies: Vec<(u64, Box<[u8]>)>,
     /// A store that may itself have lost writes: nothing is deleted elsewhere on its word.

@@ -77,7 +77,7 @@ mod tests {
     use super::super::plan::Plan;
     use super::super::testing::{answer, footprint, sequencer, set, write};
     use super::super::touched::Touched;
-    use super::super::{Expiry, Path, Scope, Submission};
+    use super::super::{Expiry, Path, Scope, Submission, TakeOver};
     use super::*;
     use crate::command::{Access, Miss, Rule};
     use crate::metrics::RequestKind;
@@ -175,6 +175,29 @@ mod tests {
             "it cannot be had"
         );
         assert_eq!(core.standing(hash_key(0, b"k")), Standing::Alone);
+    }
+
+    /// What is known of `k`, which the secondary does not tell in time, while a client waits for `waited`, or has gone away.
+    fn not_told_in_time(waited: &str, leaves: bool) -> Sync {
+        let mut core = sequencer(Stage::DualPrimaryDefault, Sync::Unknown);
+        let client = core.clients.insert(1);
+        assert_eq!(core.hydrate_for(&modified("k"), b"", 0), TakeOver::Begun);
+        assert_eq!(core.hydrate_for(&modified("j"), b"", 0), TakeOver::Begun);
+        assert!(core.awaits_hydration(client, &modified(waited)));
+        if leaves {
+            core.disconnect(client);
+        }
+        let late = core.now + 2 * core.settings.reply_timeout.as_micros() as u64;
+        core.set_now(late);
+        core.tick();
+        core.known.of(hash_key(0, b"k"))
+    }
+
+    #[test]
+    fn the_primary_goes_on_alone_only_with_what_somebody_still_waits_for() {
+        assert_eq!(not_told_in_time("k", false), Sync::Suspect(StoreId::Secondary));
+        assert_eq!(not_told_in_time("k", true), Sync::Unknown);
+        assert_eq!(not_told_in_time("j", false), Sync::Unknown);
     }
 
     #[test]

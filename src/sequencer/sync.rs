@@ -408,8 +408,8 @@ impl Sequencer {
     /// Does a fence stand around these keys, of a copy or of somebody else? Then the client is woken when one comes down.
     pub fn awaits_hydration(&mut self, client: ClientKey, footprint: &Footprint) -> bool {
         let awaits = self.holds.blocks(footprint);
-        if awaits && !self.hydration_waiters.contains(&client) {
-            self.hydration_waiters.push(client);
+        if awaits && !self.hydration_waiters.iter().any(|(waiter, _)| *waiter == client) {
+            self.hydration_waiters.push((client, footprint.clone()));
         }
         awaits
     }

@@ -249,7 +249,7 @@ impl Sequencer {
     /// Does a client wait until this key is copied?
     fn is_waited_for(&self, hash: u64) -> bool {
         self.holds.is_waited_for(hash)
-            || !self.hydration_waiters.is_empty()
+            || self.hydration_waiters.iter().any(|(_, footprint)| footprint.includes(hash))
             || !self.parks.first_in_line(hash, 1).is_empty()
     }
 

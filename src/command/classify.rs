@@ -1,5 +1,8 @@
 //! What one request does, its arguments considered.
 
+// Options are found by counting words that a client has sent: nothing may wrap.
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 use super::keys::walk;
 use super::{Args, CommandFlags, Keys, Kind, Miss, Rule, Shape, Spec};
 

@@ -1,5 +1,8 @@
 //! Which keys a request names, and what it does to each.
 
+// How many keys there are, the client says, and a store where they stand: nothing may wrap.
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 use super::classify::options;
 use super::{Args, Begin, CommandFlags, Find, KeyFlags, KeySpec, Kind, LoneKey, Shape, Spec};
 
@@ -332,7 +335,7 @@ impl Iterator for Run {
     fn next(&mut self) -> Option<usize> {
         self.count = self.count.checked_sub(1)?;
         let at = self.first;
-        self.first += self.step;
+        self.first = at.saturating_add(self.step);
         Some(at)
     }
 }
@@ -365,20 +368,24 @@ fn behind_keyword<A: Args + ?Sized>(keyword: &[u8], from: i16, args: &A) -> Opti
             (1..=from.min(end.checked_sub(1)?)).rev().find(is_keyword)
         }
     };
-    found.map(|at| at + 1)
+    found.map(|at| at.saturating_add(1))
 }
 
 fn range(first: usize, last: i16, step: u16, limit: u16, argc: usize) -> Result<Run, KeysError> {
     let step = step.max(1) as usize;
     let back = last.unsigned_abs() as usize;
     let last = match (last >= 0, limit) {
-        (true, _) => Some(first + back),
+        (true, _) => first.checked_add(back),
         (false, 0 | 1) => argc.checked_sub(back),
-        (false, limit) => (first + argc.saturating_sub(first) / limit as usize).checked_sub(back),
+        (false, limit) => {
+            let part = argc.saturating_sub(first).checked_div(limit as usize);
+            part.and_then(|part| first.checked_add(part)?.checked_sub(back))
+        }
     };
     match last {
         Some(last) if first <= last && last < argc => {
-            Ok(Run { first, count: (last - first) / step + 1, step })
+            let count = last.saturating_sub(first).saturating_add(1).div_ceil(step);
+            Ok(Run { first, count, step })
         }
         _ => Err(KeysError::Missing),
     }
@@ -391,13 +398,13 @@ fn counted<A: Args + ?Sized>(
     step: u16,
     args: &A,
 ) -> Result<Run, KeysError> {
-    let number = begin + number as usize;
+    let number = begin.saturating_add(number as usize);
     if number >= args.argc() {
         return Err(KeysError::Missing);
     }
     let count =
         args.int(number).and_then(|count| usize::try_from(count).ok()).ok_or(KeysError::NotANumber)?;
-    let (first, step) = (begin + first as usize, step.max(1) as usize);
+    let (first, step) = (begin.saturating_add(first as usize), step.max(1) as usize);
     let room = args.argc().saturating_sub(first).div_ceil(step);
     if count > room { Err(KeysError::Missing) } else { Ok(Run { first, count, step }) }
 }

@@ -182,9 +182,9 @@ section! {
         client_pipeline_max: usize = default(10000) from 1 to 1000000, Reloads;
 
         /// The largest request. The limits of this group close the client as Redis would.
-        max_request: ByteSize = default("1gb") from "64kb" to "64gb", Reloads;
+        max_request: ByteSize = default("1gb") from "64kb" to "4095mb", Reloads;
         /// The longest argument of a request (proto-max-bulk-len of Redis).
-        max_bulk: ByteSize = default("512mb") from "1kb" to "64gb", Reloads;
+        max_bulk: ByteSize = default("512mb") from "1kb" to "4095mb", Reloads;
         /// The most arguments of a request.
         max_args: usize = default(1048576) from 16 to 2147483647, Reloads;
         /// The longest inline request, and the longest line that announces a length.

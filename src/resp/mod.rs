@@ -8,6 +8,9 @@
 //! Boundaries are found over raw bytes, in linear time whatever the chunks in which they arrive, and every
 //! length, count and depth has a limit. Nothing in here does I/O.
 
+// Lengths, counts and positions come from the network: none may wrap.
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 pub mod encode;
 mod number;
 pub mod reply;

@@ -51,7 +51,7 @@ pub(super) fn quick_line(buf: &[u8], at: usize, marker: u8) -> Option<(usize, us
         if start & TWO_DIGITS.0 == TWO_DIGITS.1 | u64::from(marker)
             && let (Some(tens @ 1..), Some(ones)) = (first, digit((start >> 16) as u8))
         {
-            return Some((usize::from(tens) * 10 + usize::from(ones), at + 5));
+            return Some((appended(usize::from(tens), ones), at.saturating_add(5)));
         }
     }
     let [first, lead, rest @ ..] = line else { return None };
@@ -62,15 +62,21 @@ pub(super) fn quick_line(buf: &[u8], at: usize, marker: u8) -> Option<(usize, us
     let mut rest = rest;
     for used in 1..=QUICK_DIGITS {
         match rest {
-            [b'\r', b'\n', ..] => return Some((value, at + used + 3)),
+            [b'\r', b'\n', ..] => return Some((value, at.saturating_add(used).saturating_add(3))),
             [byte, tail @ ..] if value != 0 => {
-                value = value * 10 + usize::from(digit(*byte)?);
+                value = appended(value, digit(*byte)?);
                 rest = tail;
             }
             _ => return None,
         }
     }
     None
+}
+
+/// The number with one more digit.
+#[inline(always)]
+fn appended(number: usize, digit: u8) -> usize {
+    number.saturating_mul(10).saturating_add(usize::from(digit))
 }
 
 #[inline(always)]

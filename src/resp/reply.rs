@@ -212,11 +212,17 @@ impl ReplyScanner {
         }
     }
 
+    /// The next `bytes` are understood.
+    #[inline(always)]
+    fn pass(&mut self, bytes: usize) {
+        self.pos = self.pos.saturating_add(bytes);
+    }
+
     /// Counts a complete value, and every aggregate that it completes. Whether the frame ends with it.
     fn value_ends_frame(&mut self) -> bool {
         self.phase = Phase::Head;
         while let Some(level) = self.stack.last_mut() {
-            level.left -= 1;
+            level.left = level.left.saturating_sub(1);
             if level.left > 0 {
                 return false;
             }
@@ -243,7 +249,7 @@ impl ReplyScanner {
         let Some(marker) = buf.get(self.pos).copied() else { return Ok(Step::Wait) };
         match marker {
             b'+' | b'-' | b',' | b'(' => {
-                self.pos += 1;
+                self.pass(1);
                 self.phase = Phase::Text { seen: 0 };
                 Ok(Step::On)
             }
@@ -270,7 +276,7 @@ impl ReplyScanner {
                 ReplyError::Malformed(marker)
             });
         }
-        self.pos += line.len() + 3;
+        self.pass(line.len().saturating_add(3));
         Ok(Step::Value)
     }
 
@@ -328,16 +334,16 @@ impl ReplyScanner {
                 .map(Length::Known)
                 .ok_or(ReplyError::InvalidNumber(marker))?,
         };
-        self.pos += line.len() + 3;
+        self.pass(line.len().saturating_add(3));
         Ok(length)
     }
 
     /// The short line at `pos` without its type byte and its end, once it is all there.
     fn short_line<'a>(&mut self, buf: &'a [u8], marker: u8) -> Result<Option<&'a [u8]>, ReplyError> {
-        let rest = buf.get(self.pos + 1..).unwrap_or_default();
+        let rest = buf.get(self.pos.saturating_add(1)..).unwrap_or_default();
         let window = rest.get(..MAX_SHORT_LINE).unwrap_or(rest);
         let end = memchr::memchr(b'\r', window);
-        match end.map(|end| (end, rest.get(end + 1))) {
+        match end.map(|end| (end, rest.get(end.saturating_add(1)))) {
             Some((end, Some(b'\n'))) => Ok(rest.get(..end)),
             Some((_, Some(_))) => Err(ReplyError::InvalidNumber(marker)),
             None if window.len() == MAX_SHORT_LINE => Err(ReplyError::InvalidNumber(marker)),
@@ -353,12 +359,12 @@ impl ReplyScanner {
             // A last `\r` may be the first half of the end.
             None => (rest.strip_suffix(b"\r").unwrap_or(rest).len(), Step::Wait),
         };
-        self.count_steps(passed as u64 + 1);
+        self.count_steps((passed as u64).saturating_add(1));
         let seen = seen.saturating_add(passed as u64);
         if seen > limits.max_bulk {
             return Err(ReplyError::TooLong(limits.max_bulk));
         }
-        self.pos += passed + if matches!(step, Step::Value) { 2 } else { 0 };
+        self.pass(passed.saturating_add(if matches!(step, Step::Value) { 2 } else { 0 }));
         self.phase = Phase::Text { seen };
         Ok(step)
     }
@@ -367,8 +373,8 @@ impl ReplyScanner {
         self.count_steps(1);
         let there = buf.len().saturating_sub(self.pos);
         let passed = usize::try_from(left).map_or(there, |left| left.min(there));
-        self.pos += passed;
-        let left = left - passed as u64;
+        self.pass(passed);
+        let left = left.saturating_sub(passed as u64);
         if left > 0 {
             self.phase = Phase::Bulk { left };
             return Step::Wait;
@@ -380,7 +386,7 @@ impl ReplyScanner {
     fn bulk_end(&mut self, buf: &[u8]) -> Result<Step, ReplyError> {
         match buf.get(self.pos..).unwrap_or_default() {
             [b'\r', b'\n', ..] => {
-                self.pos += 2;
+                self.pass(2);
                 Ok(Step::Value)
             }
             [] | [b'\r'] => Ok(Step::Wait),
@@ -390,7 +396,7 @@ impl ReplyScanner {
 
     #[cfg(test)]
     fn count_steps(&mut self, steps: u64) {
-        self.steps += steps;
+        self.steps = self.steps.saturating_add(steps);
     }
 
     #[cfg(not(test))]
@@ -420,14 +426,14 @@ fn small_value(buf: &[u8], limits: &ReplyLimits) -> Option<usize> {
         b'+' => line_end(buf)? + 2,
         b':' => {
             let end = line_end(buf.get(..MAX_SHORT_LINE).unwrap_or(buf))?;
-            is_integer(buf.get(1..end)?).then_some(end + 2)?
+            is_integer(buf.get(1..end)?).then_some(end.checked_add(2)?)?
         }
         b'$' if buf.starts_with(NIL) => NIL.len(),
         b'$' => {
             let (length, start) = number::quick_line(buf, 0, b'$')?;
             let end = start.checked_add(length)?;
-            let line_end = buf.get(end..end.checked_add(2)?)?;
-            (line_end == b"\r\n" && length as u64 <= limits.max_bulk).then_some(end + 2)?
+            let len = end.checked_add(2)?;
+            (buf.get(end..len)? == b"\r\n" && length as u64 <= limits.max_bulk).then_some(len)?
         }
         _ => return None,
     };
@@ -437,7 +443,7 @@ fn small_value(buf: &[u8], limits: &ReplyLimits) -> Option<usize> {
 /// The offset of the first `\r\n`.
 #[inline]
 fn line_end(text: &[u8]) -> Option<usize> {
-    memchr::memchr_iter(b'\r', text).find(|end| text.get(end + 1) == Some(&b'\n'))
+    memchr::memchr_iter(b'\r', text).find(|end| text.get(end.saturating_add(1)) == Some(&b'\n'))
 }
 
 /// Digits, with a sign at most.

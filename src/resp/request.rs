@@ -28,6 +28,9 @@ const KEPT_SPANS: usize = 4;
 /// Places for arguments that a busy decoder keeps from one frame to the next.
 const BUSY_SPANS: usize = 256;
 
+/// Bytes of `\r\n`.
+const LINE_END: usize = 2;
+
 /// How large a request may become.
 #[derive(Clone, Debug)]
 pub struct RequestLimits {
@@ -265,7 +268,7 @@ impl Decoder {
     ///
     /// The client has only announced them: reserve in steps, or for clients that are trusted.
     pub fn needed(&self) -> Option<usize> {
-        (self.state == State::Bulk).then(|| self.pos as usize + self.bulk as usize + 2)
+        (self.state == State::Bulk).then(|| self.bulk_end().saturating_add(LINE_END))
     }
 
     /// Gives back the memory that a request with many arguments took. For a client that falls idle.
@@ -306,6 +309,12 @@ impl Decoder {
         }
     }
 
+    /// Where the argument at `pos` ends.
+    #[inline]
+    fn bulk_end(&self) -> usize {
+        (self.pos as usize).saturating_add(self.bulk as usize)
+    }
+
     fn begin(&mut self, count: u32) {
         self.forget_spans();
         self.args_left = count;
@@ -330,17 +339,18 @@ impl Decoder {
                 return Ok(Decoded::Incomplete);
             }
             let start = self.pos as usize;
-            let end = start + self.bulk as usize;
-            if end + 2 > max_frame {
+            let end = self.bulk_end();
+            let next = end.saturating_add(LINE_END);
+            if next > max_frame {
                 return Err(ProtocolError::TooBigRequest);
             }
-            match buf.get(end..end + 2) {
+            match buf.get(end..next) {
                 None => return Ok(Decoded::Incomplete),
                 Some(line_end) => self.canonical &= line_end == b"\r\n",
             }
             self.spans.push(Span { start: start as u32, end: end as u32 });
-            self.pos = end as u32 + 2;
-            self.args_left -= 1;
+            self.pos = next as u32;
+            self.args_left = self.args_left.saturating_sub(1);
             self.state = State::Length;
         }
         let len = self.finish(self.pos as usize);
@@ -369,7 +379,7 @@ impl Decoder {
             line.get(1..).and_then(number::strict_i64).ok_or(ProtocolError::InvalidMultibulkLength)?;
         let count = judge_count(count, limits)?;
         self.canonical = canonical;
-        self.pos = line.len() as u32 + 2;
+        self.pos = line.len().saturating_add(LINE_END) as u32;
         self.searched = 0;
         Ok(Some(count))
     }
@@ -397,7 +407,8 @@ impl Decoder {
         let length = number::strict_i64(digits).ok_or(ProtocolError::InvalidBulkLength)?;
         self.bulk = judge_length(length, limits)?;
         self.canonical &= canonical;
-        self.begin_bulk(self.pos as usize + line.len() + 2, limits)
+        let start = (self.pos as usize).saturating_add(line.len()).saturating_add(LINE_END);
+        self.begin_bulk(start, limits)
     }
 
     #[inline]
@@ -422,7 +433,7 @@ impl Decoder {
         let Some(length) = self.line_end(rest, b'\r', limits.line_bytes(), endless)? else {
             return Ok(None);
         };
-        match rest.get(length + 1) {
+        match rest.get(length.saturating_add(1)) {
             None => Ok(None),
             Some(second) => Ok(rest.get(..length).map(|line| (line, *second == b'\n'))),
         }
@@ -439,7 +450,8 @@ impl Decoder {
         endless: ProtocolError,
     ) -> Result<Option<usize>, ProtocolError> {
         let from = self.searched as usize;
-        let found = memchr::memchr2(end, 0, rest.get(from..).unwrap_or_default()).map(|offset| from + offset);
+        let found = memchr::memchr2(end, 0, rest.get(from..).unwrap_or_default())
+            .map(|offset| from.saturating_add(offset));
         let ends = found.is_some_and(|offset| rest.get(offset) == Some(&end));
         let length = if ends { found.unwrap_or_default() } else { rest.len() };
         if length > max_line {
@@ -457,7 +469,7 @@ impl Decoder {
         let line = buf.get(..end).unwrap_or_default();
         let words = inline::split(line.strip_suffix(b"\r").unwrap_or(line));
         self.inline = words.ok_or(ProtocolError::UnbalancedQuotes)?.into_boxed_slice();
-        let len = self.finish(end + 1);
+        let len = self.finish(end.saturating_add(1));
         if self.inline.is_empty() { Ok(Decoded::Nothing { len }) } else { Ok(Decoded::Inline { len }) }
     }
 }

@@ -18,6 +18,9 @@ pub const MAX_DEPTH: usize = 128;
 /// Elements for which room is made before they have been seen.
 const MAX_RESERVED: usize = 1024;
 
+/// Bytes of `\r\n`.
+const LINE_END: usize = 2;
+
 /// The parts of a frame, borrowed from it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value<'a> {
@@ -84,7 +87,7 @@ impl<'a> Value<'a> {
     pub fn parse(frame: &'a [u8]) -> Result<Self, ValueError> {
         let mut parser = Parser { frame, pos: 0 };
         let value = parser.value(0)?;
-        match frame.len() - parser.pos {
+        match frame.len().saturating_sub(parser.pos) {
             0 => Ok(value),
             more => Err(ValueError::Trailing(more)),
         }
@@ -150,11 +153,11 @@ impl<'a> Parser<'a> {
     fn line(&mut self) -> Result<(u8, &'a [u8]), ValueError> {
         let rest = self.frame.get(self.pos..).unwrap_or_default();
         let end = memchr::memchr_iter(b'\r', rest)
-            .find(|end| rest.get(end + 1) == Some(&b'\n'))
+            .find(|end| rest.get(end.saturating_add(1)) == Some(&b'\n'))
             .ok_or(ValueError::Truncated)?;
         let (marker, line) =
             rest.get(..end).and_then(|line| line.split_first()).ok_or(ValueError::Malformed(self.pos))?;
-        self.pos += end + 2;
+        self.pass(end);
         Ok((*marker, line))
     }
 
@@ -165,10 +168,15 @@ impl<'a> Parser<'a> {
         match behind {
             [b'\r', b'\n', ..] => {}
             [] | [b'\r'] => return Err(ValueError::Truncated),
-            _ => return Err(ValueError::Malformed(self.pos + length)),
+            _ => return Err(ValueError::Malformed(self.pos.saturating_add(length))),
         }
-        self.pos += length + 2;
+        self.pass(length);
         Ok(data)
+    }
+
+    /// Goes on behind the line end that follows these bytes.
+    fn pass(&mut self, bytes: usize) {
+        self.pos = self.pos.saturating_add(bytes).saturating_add(LINE_END);
     }
 
     fn verbatim(&mut self, start: usize, length: &[u8]) -> Result<Value<'a>, ValueError> {
@@ -205,7 +213,7 @@ impl<'a> Parser<'a> {
         if depth >= MAX_DEPTH {
             return Err(ValueError::TooDeep);
         }
-        Ok((count(length).ok_or(ValueError::Malformed(start))?, depth + 1))
+        Ok((count(length).ok_or(ValueError::Malformed(start))?, depth.saturating_add(1)))
     }
 }
 

@@ -19,21 +19,23 @@ pub(in crate::command) fn sort<A: Args + ?Sized>(args: &A) -> Sort {
     let mut sort = Sort::default();
     let mut at = 2;
     while at < args.argc() {
-        at += if args.is(at, "STORE") && at + 1 < args.argc() {
-            sort.store = Some(at + 1);
+        let next = at.saturating_add(1);
+        let words = if args.is(at, "STORE") && next < args.argc() {
+            sort.store = Some(next);
             2
         } else if args.is(at, "BY") {
-            sort.patterns |= star(at + 1);
-            sort.unordered |= !star(at + 1);
+            sort.patterns |= star(next);
+            sort.unordered |= !star(next);
             2
         } else if args.is(at, "GET") {
-            sort.patterns |= star(at + 1);
+            sort.patterns |= star(next);
             2
         } else if args.is(at, "LIMIT") {
             3
         } else {
             1
         };
+        at = at.saturating_add(words);
     }
     sort
 }
@@ -43,11 +45,12 @@ pub(in crate::command) fn copy_db<A: Args + ?Sized>(args: &A) -> Option<usize> {
     let mut db = None;
     let mut at = 3;
     while at < args.argc() {
-        if args.is(at, "DB") && at + 1 < args.argc() {
-            db = Some(at + 1);
-            at += 1;
+        let next = at.saturating_add(1);
+        if args.is(at, "DB") && next < args.argc() {
+            db = Some(next);
+            at = next;
         }
-        at += 1;
+        at = at.saturating_add(1);
     }
     db
 }
@@ -55,13 +58,13 @@ pub(in crate::command) fn copy_db<A: Args + ?Sized>(args: &A) -> Option<usize> {
 /// GEORADIUS … [STORE key | STOREDIST key]; the last one counts.
 pub(in crate::command) fn geo_store<A: Args + ?Sized>(args: &A) -> Option<usize> {
     let mut store = None;
-    let mut at = 5;
-    while at + 1 < args.argc() {
+    let mut at = 5usize;
+    while at.saturating_add(1) < args.argc() {
         if args.is(at, "STORE") || args.is(at, "STOREDIST") {
-            at += 1;
+            at = at.saturating_add(1);
             store = Some(at);
         }
-        at += 1;
+        at = at.saturating_add(1);
     }
     store
 }
@@ -70,11 +73,11 @@ pub(in crate::command) fn geo_store<A: Args + ?Sized>(args: &A) -> Option<usize>
 pub(in crate::command) fn bitfield_reads<A: Args + ?Sized>(args: &A) -> bool {
     let mut at = 2;
     while at < args.argc() {
-        at += match () {
+        at = at.saturating_add(match () {
             () if args.is(at, "GET") => 3,
             () if args.is(at, "OVERFLOW") => 2,
             () => return false,
-        };
+        });
     }
     true
 }
@@ -93,7 +96,7 @@ pub(in crate::command) fn overwrites<A: Args + ?Sized>(args: &A, mut at: usize) 
         if !expiry(at) {
             return false;
         }
-        at += 2;
+        at = at.saturating_add(2);
     }
     true
 }
@@ -110,8 +113,8 @@ pub(in crate::command) fn block<A: Args + ?Sized>(args: &A) -> Option<usize> {
     let mut block = None;
     let mut at = 1;
     while at < args.argc() {
-        at += if args.is(at, "BLOCK") {
-            block = Some(at + 1).filter(|&at| at < args.argc());
+        let words = if args.is(at, "BLOCK") {
+            block = Some(at.saturating_add(1)).filter(|&at| at < args.argc());
             2
         } else if args.is(at, "COUNT") || args.is(at, "CLAIM") {
             2
@@ -122,6 +125,7 @@ pub(in crate::command) fn block<A: Args + ?Sized>(args: &A) -> Option<usize> {
         } else {
             break;
         };
+        at = at.saturating_add(words);
     }
     block
 }

@@ -110,9 +110,9 @@ fn unescape(byte: u8) -> u8 {
 
 fn hex(digit: u8) -> u8 {
     match digit {
-        b'0'..=b'9' => digit - b'0',
-        b'a'..=b'f' => digit - b'a' + 10,
-        b'A'..=b'F' => digit - b'A' + 10,
+        b'0'..=b'9' => digit.wrapping_sub(b'0'),
+        b'a'..=b'f' => digit.wrapping_sub(b'a' - 10),
+        b'A'..=b'F' => digit.wrapping_sub(b'A' - 10),
         _ => 0,
     }
 }

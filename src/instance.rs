@@ -52,9 +52,9 @@ use background::Background;
 pub use background::Proof;
 use clients::Sockets;
 pub use clients::{ClientInfo, ClientIo, TrackingInfo};
-#[cfg(test)]
-pub use failure::spring_traps;
 pub use failure::{CoreMut, spawn_vital};
+#[cfg(test)]
+pub use failure::{spring_trap_of_writer, spring_traps};
 
 /// What is known about a store beside its lane.
 #[derive(Clone, Debug, Default)]

@@ -114,6 +114,19 @@ pub fn spring_traps(instance: &Rc<Instance>, command: &[u8]) {
             panic!("a test asked for it");
         }
         b"PANICOFTASK" => drop(spawn_vital(instance, async { panic!("a test asked for it") })),
+        b"PANICOFWRITER" => WRITER_PANICS.set(true),
         _ => {}
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// The next task of this worker that writes to a store panics.
+    static WRITER_PANICS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Panics in a lane's writer where a test has asked for it.
+#[cfg(test)]
+pub fn spring_trap_of_writer() {
+    assert!(!WRITER_PANICS.take(), "a test asked for it");
 }

@@ -41,6 +41,8 @@ enum Ended {
     Silent,
     #[error("the sentinels name another master")]
     Moved,
+    #[error("internal error: the task that writes to the store has panicked")]
+    Panicked,
 }
 
 /// Keeps the lane of `store` connected until the task is dropped.
@@ -123,16 +125,17 @@ impl Driver {
         let writer = Rc::new(writer);
         let writing = tokio::task::spawn_local(write(self.instance.clone(), self.store, writer.clone()));
         // Two writers would tear the lane apart: this one ends with its connection, come what may.
-        let _writing = AbortOnDrop(writing);
+        let mut writing = AbortOnDrop(writing);
         let answered = || self.instance.core().lane(self.store).answered();
         let before = answered();
         let ended = tokio::select! {
             ended = Reading::new(self.instance.clone(), self.store, reader).run() => ended,
             () = self.instance.lane_drop(self.store) => Ended::Silent,
             () = self.moved(ready.endpoint) => Ended::Moved,
+            () = writing.panicked() => Ended::Panicked,
         };
         let kind = match ended {
-            Ended::Closed | Ended::Io(_) => StoreErrorKind::Lost,
+            Ended::Closed | Ended::Io(_) | Ended::Panicked => StoreErrorKind::Lost,
             Ended::Protocol(_) => StoreErrorKind::Protocol,
             Ended::OutOfStep(_) => StoreErrorKind::OutOfStep,
             Ended::Silent => StoreErrorKind::Timeout,
@@ -169,6 +172,17 @@ impl Driver {
 
 struct AbortOnDrop(tokio::task::JoinHandle<()>);
 
+// === impl AbortOnDrop ===
+
+impl AbortOnDrop {
+    /// Returns if the task panics. Where it ends otherwise, the reader finds out why, behind the last reply.
+    async fn panicked(&mut self) {
+        if !(&mut self.0).await.is_err_and(|error| error.is_panic()) {
+            std::future::pending().await
+        }
+    }
+}
+
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
@@ -188,6 +202,8 @@ async fn write(instance: Rc<Instance>, store: StoreId, writer: Rc<WriteHalf>) {
             instance.lane_output(store).await;
             continue;
         }
+        #[cfg(test)]
+        crate::instance::spring_trap_of_writer();
         if writer.write_all(&bytes).await.is_err() {
             // The reader finds out why, and ends the lane.
             return;

@@ -68,15 +68,16 @@ pub fn derive_exec<A: Args + ?Sized>(parts: &[Part<'_, A>], reply: &[u8], extra:
         return everything();
     };
     let trimmed = trimmed(parts);
-    let lengths: Vec<_> = trimmed
+    let lengths: Vec<(&[u8], _)> = trimmed
         .iter()
         .zip(extra.replies)
         .filter_map(|(key, reply)| Some((*key, super::effects::length(reply)?)))
         .collect();
+    let known: HashSet<&[u8]> = lengths.iter().map(|(key, _)| *key).collect();
     let mut walk =
         Walk { frames: Frames::default(), copy: Vec::new(), behind: HashSet::new(), all_behind: false };
     for (at, (part, reply)) in parts.iter().zip(replies).enumerate() {
-        let known = part.args.arg(1).is_some_and(|key| lengths.iter().any(|(known, _)| *known == key));
+        let known = part.args.arg(1).is_some_and(|key| known.contains(key));
         walk.step(at, part, reply, known, extra.dialect);
     }
     for (key, length) in &lengths {
@@ -214,13 +215,17 @@ fn trimmed<'a, A: Args + ?Sized>(parts: &[Part<'a, A>]) -> Vec<&'a [u8]> {
     let approximate = |part: &&Part<'a, A>| {
         matches!(part.way, Way::Derived(Derivation::XaddApprox | Derivation::XtrimApprox))
     };
-    let mut found: Vec<&[u8]> = Vec::new();
-    for key in parts.iter().filter(approximate).filter_map(|part| part.args.arg(1)) {
-        if !found.contains(&key) && parts.iter().all(|part| leaves_length(part, key)) {
-            found.push(key);
-        }
+    let streams: Vec<&[u8]> = parts.iter().filter(approximate).filter_map(|part| part.args.arg(1)).collect();
+    if streams.is_empty() {
+        return streams;
     }
-    found
+    // Neither may cost more than one look at each part: a transaction may have a million.
+    let mut touched = HashSet::new();
+    if !parts.iter().all(|part| lists_what_it_touches(part, &mut touched)) {
+        return Vec::new();
+    }
+    let mut seen = HashSet::new();
+    streams.into_iter().filter(|key| !touched.contains(key) && seen.insert(*key)).collect()
 }
 
 /// Groups that were read from: how far they are afterwards is set once, at the end.
@@ -230,16 +235,13 @@ fn read_groups<'a, A: Args + ?Sized>(parts: &[Part<'a, A>], dialect: Dialect) ->
         return Vec::new();
     }
     let reads = parts.iter().filter(|part| part.way == Way::Derived(Derivation::XReadGroup));
-    let mut found: Vec<(&[u8], &[u8])> = Vec::new();
-    for one in reads.flat_map(|part| super::effects::read_new_from(part.args)) {
-        if !found.contains(&one) {
-            found.push(one);
-        }
-    }
-    found
+    let mut seen = HashSet::new();
+    let groups = reads.flat_map(|part| super::effects::read_new_from(part.args));
+    groups.filter(|group| seen.insert(*group)).collect()
 }
 
-fn leaves_length<A: Args + ?Sized>(part: &Part<'_, A>, stream: &[u8]) -> bool {
+/// Lists the keys that a part other than XADD and XTRIM may change. False: it may change any stream.
+fn lists_what_it_touches<'a, A: Args + ?Sized>(part: &Part<'a, A>, touched: &mut HashSet<&'a [u8]>) -> bool {
     if matches!(&*part.spec.name, "xadd" | "xtrim") {
         return part.way != Way::Copied;
     }
@@ -249,5 +251,6 @@ fn leaves_length<A: Args + ?Sized>(part: &Part<'_, A>, stream: &[u8]) -> bool {
     let mut named = Keys::new();
     let listed = keys(part.spec, part.args, &mut named).is_ok() && !named.unlisted();
     let flushes = matches!(part.spec.kind, Kind::KeyspaceWrite | Kind::Script | Kind::Connection);
-    listed && !flushes && named.iter().all(|key| part.args.arg(key.arg as usize) != Some(stream))
+    touched.extend(named.iter().filter_map(|key| part.args.arg(key.arg as usize)));
+    listed && !flushes
 }

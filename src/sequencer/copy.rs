@@ -15,7 +15,7 @@ mod payload;
 mod rounds;
 mod typed;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 
 use slab::Slab;
@@ -329,25 +329,20 @@ impl Sequencer {
 
     /// Copies what the default store lacks of these keys; until it has answered that it has them a fence holds them.
     pub(super) fn hydrate(&mut self, footprint: &Footprint, frame: &[u8], db: u32) -> Hydration {
-        if let Some((_, error)) = self
-            .refused_copies
-            .iter()
-            .find(|(refused, _)| footprint.keys().iter().any(|key| key.hash == *refused))
-        {
+        if let Some(error) = footprint.keys().iter().find_map(|key| self.refused_copies.get(&key.hash)) {
             return Hydration::Refused(error.clone());
         }
         let default = self.default_store();
         let mut wanted: Vec<(KeyRef, StoreId, bool)> = Vec::new();
+        let mut seen: HashSet<u64, foldhash::fast::RandomState> = HashSet::default();
         for key in footprint.keys() {
-            let seen = wanted.iter().any(|(other, ..)| other.hash == key.hash);
-            match self.held_of(key.hash) {
-                Sync::Unknown if default == StoreId::Primary && !seen => {
-                    wanted.push((*key, StoreId::Secondary, false));
-                }
-                Sync::Suspect(behind) if behind == default && !seen => {
-                    wanted.push((*key, behind.other(), true));
-                }
-                _ => {}
+            let (from, replace) = match self.held_of(key.hash) {
+                Sync::Unknown if default == StoreId::Primary => (StoreId::Secondary, false),
+                Sync::Suspect(behind) if behind == default => (behind.other(), true),
+                _ => continue,
+            };
+            if seen.insert(key.hash) {
+                wanted.push((*key, from, replace));
             }
         }
         if wanted.is_empty() || !self.lanes.iter().all(super::lane::Lane::accepts) {

@@ -55,8 +55,11 @@ struct Hydrating {
     fence: FenceKey,
     left: usize,
     /// Keys that the default store could not take over, with the error that tells why.
-    refused: Vec<(u64, Box<[u8]>)>,
+    refused: RefusedCopies,
 }
+
+/// Keys, and the error frames that tell why the default store could not take them over.
+pub(super) type RefusedCopies = HashMap<u64, Box<[u8]>, foldhash::fast::RandomState>;
 
 // === impl What ===
 
@@ -317,7 +320,7 @@ impl Sequencer {
     /// has looked.
     pub(super) fn raise_hydration(&mut self, id: u64, footprint: Footprint, copies: usize) {
         let fence = self.holds.fences.raise(footprint);
-        self.holds.hydrating.push(Hydrating { id, fence, left: copies, refused: Vec::new() });
+        self.holds.hydrating.push(Hydrating { id, fence, left: copies, refused: HashMap::default() });
     }
 
     /// One copy of a hydration is done, one way or the other. `refused`: the key, and why the default store cannot

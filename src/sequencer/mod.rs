@@ -144,7 +144,7 @@ pub struct Sequencer {
     /// Clients that wait for a copy before they take a fence.
     hydration_waiters: Vec<(clients::ClientKey, fence::Footprint)>,
     /// While those are let go that have waited for copies: the keys that could not be copied, and why.
-    refused_copies: Vec<(u64, Box<[u8]>)>,
+    refused_copies: hold::RefusedCopies,
     /// A store that may itself have lost writes: nothing is deleted elsewhere on its word.
     doubted_source: Option<StoreId>,
     /// Repairs are held back (a test, an operator).
@@ -218,7 +218,7 @@ impl Sequencer {
             ears: Default::default(),
             unnamed_at: None,
             hydration_waiters: Vec::new(),
-            refused_copies: Vec::new(),
+            refused_copies: Default::default(),
             doubted_source: None,
             repairs_held: false,
             tickets: HashMap::new(),

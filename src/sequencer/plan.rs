@@ -1,5 +1,7 @@
 //! Pure: how a write reaches the other store, given what is known of its keys.
 
+use std::collections::HashSet;
+
 use crate::command::Access;
 use crate::mirror::Way;
 
@@ -25,26 +27,23 @@ pub enum Plan {
 /// Decides. Keys in the order of the command (of a transaction: of its commands).
 #[inline]
 pub fn plan(way: Way, keys: &[KeyRef], standing: impl Fn(u64) -> Standing) -> Plan {
-    let mut settled: Vec<u64> = Vec::new();
+    let mut settled = Settled::default();
     let (mut behind, mut replaces, mut alone) = (false, false, false);
-    for key in keys {
+    for (at, key) in keys.iter().enumerate() {
         let stands = standing(key.hash);
         let lacks = stands == Standing::Lacking;
         if !key.access.depends() {
             replaces |= lacks;
             alone |= stands == Standing::Alone;
-            if keys.len() > 1 {
-                settled.push(key.hash);
-            }
             continue;
         }
-        if settled.contains(&key.hash) {
+        if stands == Standing::Level || settled.holds(key.hash, keys, at) {
             continue;
         }
         if lacks {
             return Plan::Hydrate;
         }
-        behind |= stands != Standing::Level;
+        behind = true;
     }
     match way {
         // What the default store does not take after all must not be lost with what it was to replace.
@@ -63,6 +62,26 @@ pub fn of_keys_in_sync(way: Way) -> Plan {
         Way::Nothing | Way::Verbatim => Plan::Verbatim,
         Way::Derived(_) => Plan::Derived,
         Way::Copied => Plan::Copied,
+    }
+}
+
+/// The keys that a transaction has set before. Listed only for one that asks, and once.
+#[derive(Default)]
+struct Settled {
+    hashes: HashSet<u64, foldhash::fast::RandomState>,
+    /// How many of the transaction's keys have been looked at.
+    listed: usize,
+}
+
+// === impl Settled ===
+
+impl Settled {
+    /// Has one of the first `before` keys set this one, whatever it was?
+    fn holds(&mut self, hash: u64, keys: &[KeyRef], before: usize) -> bool {
+        let news = keys.get(self.listed..before).unwrap_or_default();
+        self.hashes.extend(news.iter().filter(|key| !key.access.depends()).map(|key| key.hash));
+        self.listed = before;
+        self.hashes.contains(&hash)
     }
 }
 

@@ -126,15 +126,15 @@ impl Sequencer {
     /// The keys that each command writes, MULTI's first, as far as its reply may tell whether it has found them.
     fn written_by_each(&self, transaction: &Transaction<'_>) -> Box<[Touched]> {
         let mut start = 0;
+        // They are in the order of the commands: each is looked at once.
+        let mut keys = transaction.footprint.keys().iter().copied().peekable();
         let each = split(&transaction.frame).into_iter().map(|(frame, args)| {
-            let place = start..start + frame.len();
-            start = place.end;
+            start += frame.len();
+            let own = std::iter::from_fn(|| keys.next_if(|key| (key.start as usize) < start)).collect();
             let command = self.table.find(&Request { frame, args: &args });
             if command.is_none_or(|command| self.table.spec(command).kind == Kind::Script) {
                 return Touched::Nothing;
             }
-            let keys = transaction.footprint.keys().iter();
-            let own = keys.filter(|key| place.contains(&(key.start as usize))).copied().collect();
             Touched::of(&Footprint::Keys(own), &transaction.frame, true)
         });
         each.collect()

@@ -1,5 +1,6 @@
 //! CLIENT …: about the proxy's own clients, never about the connections behind it.
 
+use std::collections::HashSet;
 use std::rc::Rc;
 
 use crate::command::Args;
@@ -27,7 +28,7 @@ pub(super) fn valid_name(name: &[u8]) -> bool {
 /// Which clients CLIENT KILL and CLIENT LIST mean.
 #[derive(Debug)]
 struct Filter {
-    ids: Option<Vec<u64>>,
+    ids: Option<HashSet<u64>>,
     kind: Option<ClientKind>,
     addr: Option<Vec<u8>>,
     laddr: Option<Vec<u8>>,
@@ -76,7 +77,7 @@ impl Filter {
             };
             match word.to_ascii_uppercase().as_slice() {
                 b"ID" => match args.int(at + 1).and_then(|id| u64::try_from(id).ok()).filter(|id| *id > 0) {
-                    Some(id) => filter.ids = Some(vec![id]),
+                    Some(id) => filter.ids = Some(HashSet::from([id])),
                     None => return Err("ERR client-id should be greater than 0".to_owned()),
                 },
                 b"TYPE" => filter.kind = Some(parse_kind(value)?),
@@ -107,9 +108,10 @@ impl Filter {
                 filter.kind = Some(parse_kind(args.get(3).map_or(&[][..], Vec::as_slice))?);
             }
             Some(word) if word == b"ID" && args.len() > 3 => {
-                let ids: Option<Vec<u64>> =
-                    (3..args.len()).map(|at| args.int(at).and_then(|id| u64::try_from(id).ok())).collect();
-                filter.ids = Some(ids.ok_or("ERR Invalid client ID")?);
+                let ids: Option<Vec<i64>> = (3..args.len()).map(|at| args.int(at)).collect();
+                // Nobody has a negative one.
+                let ids = ids.ok_or("ERR Invalid client ID")?.into_iter();
+                filter.ids = Some(ids.filter_map(|id| u64::try_from(id).ok()).collect());
             }
             Some(_) => return Err(SYNTAX.to_owned()),
         }

@@ -146,3 +146,48 @@ fn a_blocking_command_s_time_may_be_absurd() {
         assert_eq!(pair.proxy.metric("multistore_panics_total", &[]), 0.0);
     }
 }
+
+/// What is done with a transaction takes as long as it has commands, not as their square: with that, these would take
+/// minutes, and everybody would wait.
+#[test]
+fn long_transactions_take_no_longer_for_each_command() {
+    const COMMANDS: usize = 20_000;
+    let words: [fn(usize) -> Vec<String>; 4] = [
+        |at| {
+            vec![
+                "XADD".into(),
+                format!("stream{at}"),
+                "MAXLEN".into(),
+                "~".into(),
+                "9".into(),
+                "*".into(),
+                "f".into(),
+                "v".into(),
+            ]
+        },
+        |at| vec!["INCR".into(), format!("count{at}")],
+        |at| match at < COMMANDS / 2 {
+            true => vec!["SET".into(), format!("both{at}"), "1".into()],
+            false => vec!["APPEND".into(), format!("other{at}"), "1".into()],
+        },
+        |at| vec!["SPOP".into(), format!("set{at}")],
+    ];
+    let mut pair = Pair::start_with(
+        Stage::DualSecondaryDefault,
+        &["client_pipeline_max = 100000", "reply_timeout = \"60s\"", "lane_timeout = \"60s\""],
+    );
+    for stage in [Stage::DualSecondaryDefault, Stage::DualPrimaryDefault] {
+        pair.stage(stage);
+        for words in words {
+            let mut bytes = encode(&["MULTI"]);
+            (0..COMMANDS).for_each(|at| bytes.extend(encode(&words(at))));
+            bytes.extend(encode(&["EXEC"]));
+            let mut client = pair.client().with_patience(Duration::from_secs(60));
+            client.send_raw(&bytes);
+            let replies = client.read_replies(COMMANDS + 2);
+            assert!(matches!(replies.last(), Some(Value::Array(all)) if all.len() == COMMANDS), "{stage}");
+            client.words("FLUSHALL");
+        }
+    }
+    pair.assert_equal_stores();
+}

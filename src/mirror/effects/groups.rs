@@ -209,10 +209,8 @@ impl<'a> Read<'a> {
             .map(|at| Some((args.arg(at)?, args.arg(at + count)?)))
             .collect::<Option<_>>()?;
         // Which of two equal keys the reply means cannot be told.
-        let twice = streams
-            .iter()
-            .enumerate()
-            .any(|(at, (key, _))| streams.iter().skip(at + 1).any(|(other, _)| other == key));
+        let mut seen = HashSet::new();
+        let twice = !streams.iter().all(|(key, _)| seen.insert(*key));
         let (group, consumer) = owner.filter(|_| !twice)?;
         Some(Self { group, consumer, no_ack, streams })
     }

@@ -66,11 +66,13 @@ impl Sequencer {
             Ok(Value::Int(size)) => u64::try_from(size).unwrap_or(0),
             _ => 0,
         };
-        let busy = self.copies.by_pieces() >= MAX_BY_PIECES;
-        let Some(copy) = self.copies.get_mut(key) else { return };
         if size <= self.settings.heavy_bytes.min(self.settings.copy_max_bytes) {
             self.read_whole(key);
-        } else if busy && copy.hydration.is_none() {
+            return;
+        }
+        let busy = self.copies.by_pieces() >= MAX_BY_PIECES;
+        let Some(copy) = self.copies.get_mut(key) else { return };
+        if busy && copy.hydration.is_none() {
             copy.means = Means::Queued(size);
             self.copies.queue.push_back(key);
         } else {
@@ -92,7 +94,9 @@ impl Sequencer {
 
     /// One copy by pieces has come to its end: the next one begins.
     pub(super) fn next_by_pieces(&mut self) {
-        while self.copies.by_pieces() < MAX_BY_PIECES
+        // Most often nobody waits: then nobody is counted.
+        while !self.copies.queue.is_empty()
+            && self.copies.by_pieces() < MAX_BY_PIECES
             && let Some(key) = self.copies.queue.pop_front()
         {
             if let Some(Means::Queued(size)) = self.copies.get(key).map(|copy| &copy.means) {

@@ -47,12 +47,7 @@ impl Session {
         let table = self.instance.core().table.clone();
         let spec = table.spec(request.command);
         let wait = timeout(spec, request.args.as_slice());
-        let limit = wait.and_then(|wait| {
-            let text = std::str::from_utf8(request.args.get(wait.arg)?).ok()?;
-            let units: f64 = text.parse().ok()?;
-            let seconds = if wait.unit == TimeoutUnit::Millis { units / 1000.0 } else { units };
-            Duration::try_from_secs_f64(seconds).ok().filter(|limit| !limit.is_zero())
-        });
+        let limit = wait.and_then(|wait| limit_of(request.args.get(wait.arg)?, wait.unit));
         let has_keys = !self.footprint_of(&request).keys().is_empty();
         self.io.unblock.set(None);
         let outcome = loop {
@@ -332,6 +327,19 @@ impl Owned {
     }
 }
 
+/// How long a client is to wait. `None`: until there is something (or the store says what is wrong with it). As in Redis
+/// every begun millisecond is waited, so that a wait too short to measure does not become an endless one.
+fn limit_of(text: &[u8], unit: TimeoutUnit) -> Option<Duration> {
+    let text = std::str::from_utf8(text).ok()?;
+    let units = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(hex) => u64::from_str_radix(hex, 16).ok()? as f64,
+        None => text.parse::<f64>().ok()?,
+    };
+    let millis = if unit == TimeoutUnit::Millis { units } else { (units * 1000.0).ceil() };
+    let least = if units > 0.0 { 1.0 } else { 0.0 };
+    Duration::try_from_secs_f64(millis.max(least) / 1000.0).ok().filter(|limit| !limit.is_zero())
+}
+
 fn shorten(request: &mut Owned, arg: usize, unit: TimeoutUnit, left: Duration) {
     let text = match unit {
         TimeoutUnit::Millis => left.as_millis().max(1).to_string(),
@@ -340,5 +348,25 @@ fn shorten(request: &mut Owned, arg: usize, unit: TimeoutUnit, left: Duration) {
     if let Some(slot) = request.args.get_mut(arg) {
         *slot = text.into_bytes();
         request.encode();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_are_read_as_the_store_reads_them() {
+        let seconds = |text: &str| limit_of(text.as_bytes(), TimeoutUnit::Seconds);
+        for (text, millis) in
+            [("1", 1000), ("0.0001", 1), ("1e-320", 1), ("0x2", 2000), ("0.5", 500), ("1e3", 1_000_000)]
+        {
+            assert_eq!(seconds(text), Some(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["0", "-1", "-0", "nan", "inf", "1e308", "", "x", "0x"] {
+            assert_eq!(seconds(text), None, "{text}");
+        }
+        assert_eq!(limit_of(b"60", TimeoutUnit::Millis), Some(Duration::from_millis(60)));
+        assert!(limit_of(b"9223372036854775807", TimeoutUnit::Millis).is_some());
     }
 }

@@ -16,6 +16,7 @@ mod framing;
 mod generated;
 mod grammar;
 mod normal;
+mod numbers;
 mod pubsub;
 mod transactions;
 mod unsupported;

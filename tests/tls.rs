@@ -119,6 +119,70 @@ fn a_client_certificate_can_be_demanded() {
 }
 
 #[test]
+fn a_certificate_that_is_not_for_this_lets_nobody_in() {
+    let authority = Authority::new();
+    let ca = format!(", client_ca = \"{}\", client_cert = \"required\"", authority.ca().display());
+    let pair = serve(&authority, &ca, Stage::SecondaryOnly);
+    let expired = authority.sign_with("expired", &["somebody"], |params| {
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+    });
+    let early = authority.sign_with("early", &["somebody"], |params| {
+        params.not_before = rcgen::date_time_ymd(2090, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2091, 1, 1);
+    });
+    let of_server = authority.sign_with("of_server", &["somebody"], |params| {
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
+    });
+    for identity in [&expired, &early, &of_server] {
+        for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+            let config = authority.client_speaking(Some(identity), &[version]);
+            let answer = Client::try_connect_tls(pair.proxy.port(), config)
+                .and_then(|mut client| client.try_call(&["PING"]));
+            assert!(answer.is_err(), "{:?}: {answer:?}", identity.cert);
+        }
+    }
+    assert_eq!(pair.proxy.metric("multistore_requests_total", &[]), 0.0);
+}
+
+/// A session that is resumed shows no certificate: it must not outlive the CA, nor the certificate, that it began with.
+#[test]
+fn a_session_does_not_outlive_the_certificate_that_it_began_with() {
+    let (authority, successor) = (Authority::new(), Authority::new());
+    let list = authority.sign("list", &["unused"]).cert.with_file_name("client-ca.pem");
+    std::fs::copy(authority.ca(), &list).expect("a list of authorities");
+    let ca = format!(", client_ca = \"{}\", client_cert = \"required\"", list.display());
+    let pair = serve(&authority, &ca, Stage::SecondaryOnly);
+    let known = authority.sign("client", &["somebody"]);
+    let configs = [&rustls::version::TLS12, &rustls::version::TLS13]
+        .map(|version| authority.client_speaking(Some(&known), &[version]));
+    for config in &configs {
+        for _ in 0..3 {
+            let mut client = connect(&pair, config);
+            assert_eq!(client.words("PING"), Value::simple("PONG"));
+            assert!(!client.is_resumed());
+        }
+    }
+    std::fs::copy(successor.ca(), &list).expect("another list");
+    let reaches = |config: &Arc<ClientConfig>| {
+        let answer = Client::try_connect_tls(pair.proxy.port(), config.clone());
+        answer.and_then(|mut client| client.try_call(&["PING"])).is_ok()
+    };
+    let trusted = authority.client(Some(&successor.sign("client", &["somebody"])));
+    poll_until(SOON, "the new list", || reaches(&trusted));
+    assert!(configs.iter().all(|config| !reaches(config)));
+    // Where nobody shows a certificate, sessions are resumed.
+    let open = serve(&authority, "", Stage::SecondaryOnly);
+    let config = authority.client(None);
+    let resumed = || {
+        let mut client = connect(&open, &config);
+        assert_eq!(client.words("PING"), Value::simple("PONG"));
+        client.is_resumed()
+    };
+    poll_until(SOON, "a session that goes on", resumed);
+}
+
+#[test]
 fn the_oldest_version_is_a_setting() {
     let authority = Authority::new();
     let pair = serve(&authority, ", min_version = \"1.3\"", Stage::SecondaryOnly);

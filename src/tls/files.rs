@@ -9,8 +9,8 @@ use std::time::SystemTime;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::version::TLS13;
 use rustls::{ALL_VERSIONS, ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 
@@ -123,9 +123,14 @@ impl ServerFiles {
             Some(verifier) => builder.with_client_cert_verifier(verifier),
             None => builder.with_no_client_auth(),
         };
-        let config = builder
+        let mut config = builder
             .with_single_cert(certificates(&self.cert)?, key(&self.key)?)
             .map_err(|error| format!("{} and {}: {error}", self.cert.display(), self.key.display()))?;
+        if self.client_cert != ClientCert::None {
+            // A session that is resumed shows no certificate: it would outlive the one that it began with.
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+        }
         Ok(Arc::new(config))
     }
 

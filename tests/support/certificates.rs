@@ -47,10 +47,21 @@ impl Authority {
 
     /// A certificate for these names, in files called `name`. Existing ones are replaced, the key first.
     pub fn sign(&self, name: &str, names: &[&str]) -> Identity {
+        self.sign_with(name, names, |_| ())
+    }
+
+    /// The same, with something about it changed.
+    pub fn sign_with(
+        &self,
+        name: &str,
+        names: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Identity {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(names).expect("valid names");
         params.distinguished_name.push(DnType::CommonName, name);
+        change(&mut params);
         let cert = params.signed_by(&key, &self.issuer).expect("a certificate");
         let files = Identity {
             cert: self.dir.join(&format!("{name}.pem")),

@@ -64,6 +64,12 @@ impl Client {
         Client::over(Socket::Tls(Box::new(RefCell::new(stream))))
     }
 
+    /// Did a TLS session go on that had begun on another connection?
+    pub fn is_resumed(&self) -> bool {
+        let Socket::Tls(stream) = self.socket() else { return false };
+        stream.borrow().conn.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
+    }
+
     fn over(socket: Socket) -> io::Result<Client> {
         let client = Client { replies: Reader::new(socket), patience: SOON };
         client.socket().set_timeouts(SOON)?;

@@ -36,6 +36,9 @@ pub(super) fn strict_i64(text: &[u8]) -> Option<i64> {
 /// Reads `<marker><length>\r\n` at `at` if it stands there whole, exactly as an encoder writes it.
 ///
 /// Gives the length and the offset behind the line. `None` says nothing about why: the careful path decides.
+// Offsets end within `buf`, and ten digits within a `usize`: nothing can wrap, and this is what every request and reply
+// passes.
+#[allow(clippy::arithmetic_side_effects)]
 #[inline(always)]
 pub(super) fn quick_line(buf: &[u8], at: usize, marker: u8) -> Option<(usize, usize)> {
     let line = buf.get(at..)?;
@@ -51,7 +54,7 @@ pub(super) fn quick_line(buf: &[u8], at: usize, marker: u8) -> Option<(usize, us
         if start & TWO_DIGITS.0 == TWO_DIGITS.1 | u64::from(marker)
             && let (Some(tens @ 1..), Some(ones)) = (first, digit((start >> 16) as u8))
         {
-            return Some((appended(usize::from(tens), ones), at.saturating_add(5)));
+            return Some((usize::from(tens) * 10 + usize::from(ones), at + 5));
         }
     }
     let [first, lead, rest @ ..] = line else { return None };
@@ -62,21 +65,15 @@ pub(super) fn quick_line(buf: &[u8], at: usize, marker: u8) -> Option<(usize, us
     let mut rest = rest;
     for used in 1..=QUICK_DIGITS {
         match rest {
-            [b'\r', b'\n', ..] => return Some((value, at.saturating_add(used).saturating_add(3))),
+            [b'\r', b'\n', ..] => return Some((value, at + used + 3)),
             [byte, tail @ ..] if value != 0 => {
-                value = appended(value, digit(*byte)?);
+                value = value * 10 + usize::from(digit(*byte)?);
                 rest = tail;
             }
             _ => return None,
         }
     }
     None
-}
-
-/// The number with one more digit.
-#[inline(always)]
-fn appended(number: usize, digit: u8) -> usize {
-    number.saturating_mul(10).saturating_add(usize::from(digit))
 }
 
 #[inline(always)]

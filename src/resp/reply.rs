@@ -426,7 +426,7 @@ fn small_value(buf: &[u8], limits: &ReplyLimits) -> Option<usize> {
         b'+' => line_end(buf)? + 2,
         b':' => {
             let end = line_end(buf.get(..MAX_SHORT_LINE).unwrap_or(buf))?;
-            is_integer(buf.get(1..end)?).then_some(end.checked_add(2)?)?
+            is_integer(buf.get(1..end)?).then_some(end + 2)?
         }
         b'$' if buf.starts_with(NIL) => NIL.len(),
         b'$' => {
@@ -441,9 +441,11 @@ fn small_value(buf: &[u8], limits: &ReplyLimits) -> Option<usize> {
 }
 
 /// The offset of the first `\r\n`.
+// What was found lies within `text`.
+#[allow(clippy::arithmetic_side_effects)]
 #[inline]
 fn line_end(text: &[u8]) -> Option<usize> {
-    memchr::memchr_iter(b'\r', text).find(|end| text.get(end.saturating_add(1)) == Some(&b'\n'))
+    memchr::memchr_iter(b'\r', text).find(|end| text.get(end + 1) == Some(&b'\n'))
 }
 
 /// Digits, with a sign at most.

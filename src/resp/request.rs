@@ -271,6 +271,16 @@ impl Decoder {
         (self.state == State::Bulk).then(|| self.bulk_end().saturating_add(LINE_END))
     }
 
+    /// What the places of arguments take, beside the buffer: of tiny ones more than they have bytes.
+    #[inline]
+    pub fn bytes(&self) -> usize {
+        match self.spans.capacity() {
+            // A few are kept by every client.
+            ..=BUSY_SPANS => 0,
+            many => many.saturating_mul(size_of::<Span>()),
+        }
+    }
+
     /// Gives back the memory that a request with many arguments took. For a client that falls idle.
     pub fn rest(&mut self) {
         if self.state == State::Start {

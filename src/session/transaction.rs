@@ -10,7 +10,7 @@ use crate::mirror::Way;
 use crate::resp::request::RequestLimits;
 use crate::resp::{Proto, encode};
 use crate::route::ClientCommand;
-use crate::sequencer::fence::Footprint;
+use crate::sequencer::fence::{Footprint, KeyRef};
 use crate::sequencer::op::Part;
 use crate::sequencer::{Expiry, Scope};
 
@@ -63,6 +63,8 @@ pub struct Multi {
     private_frames: Vec<(Range<usize>, Vec<u8>)>,
     /// Bytes kept beside `frames`.
     kept: usize,
+    /// Keys in the footprints.
+    keys: usize,
 }
 
 /// A change of connection state that a transaction may bring about.
@@ -116,6 +118,7 @@ impl Multi {
     /// Notes what the next command touches, in the database that it will run in.
     pub fn touch(&mut self, footprint: Footprint) {
         let offset = self.frames.len();
+        self.keys += footprint.keys().len();
         match self.selects {
             None => self.touch_here(footprint, offset),
             Some(db) => match self.reach.last_mut() {
@@ -173,7 +176,13 @@ impl Multi {
 
     /// What it takes, about.
     pub fn bytes(&self) -> usize {
-        self.frames.capacity() + self.kept + self.parts.capacity() * size_of::<Part>()
+        let lists = self.parts.capacity() * size_of::<Part>()
+            + self.ways.capacity() * size_of::<Way>()
+            + self.own.capacity() * size_of::<(usize, Own)>()
+            + self.private_frames.capacity() * size_of::<(Range<usize>, Vec<u8>)>()
+            + self.reach.capacity() * size_of::<(u32, Footprint)>()
+            + self.keys * size_of::<KeyRef>();
+        self.frames.capacity() + self.kept + lists
     }
 
     /// How many commands are queued.

@@ -44,7 +44,8 @@ impl Session {
     #[inline]
     pub(super) fn weigh(&self) {
         let queued = self.multi.as_ref().map_or(0, |multi| multi.bytes());
-        let bytes = self.buf.capacity() + queued + self.waiting;
+        let begun = self.buf.capacity().saturating_add(self.decoder.bytes());
+        let bytes = begun.saturating_add(queued).saturating_add(self.waiting);
         if bytes != self.io.requests.get() {
             self.instance.weigh(&self.io, bytes);
         }

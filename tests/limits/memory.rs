@@ -165,6 +165,22 @@ fn many_requests_that_never_end_cannot_take_the_memory_of_all() {
     pair.proxy.wait_for_log("passed clients_query_total");
 }
 
+/// Where the arguments of a request are takes more than they do, if they are tiny.
+#[test]
+fn what_is_noted_of_requests_counts_as_well() {
+    let pair = Pair::start_with(Stage::SecondaryOnly, &["clients_query_total = \"4mb\""]);
+    let mut tiny = pair.client();
+    let bytes = [b"*1000000\r\n".to_vec(), b"$1\r\na\r\n".repeat(280_000)].concat();
+    assert!(bytes.len() < 2 * MB as usize);
+    let _ = tiny.try_send_raw(&bytes);
+    poll_until(SOON, "it is closed", || evicted(&pair) == 1.0);
+    let mut queued = pair.client().with_patience(Duration::from_secs(60));
+    let commands = [encode(&["MULTI"]), encode(&["GET", "k"]).repeat(60_000)].concat();
+    assert!(commands.len() < 2 * MB as usize);
+    let _ = queued.try_send_raw(&commands);
+    poll_until(SOON, "so is it", || evicted(&pair) == 2.0);
+}
+
 #[test]
 fn a_client_that_reads_slowly_is_read_slowly() {
     let pair = Pair::start_with(

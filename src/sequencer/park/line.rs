@@ -62,6 +62,8 @@ pub(in crate::sequencer) struct Parks {
     pub(super) deadlines: BTreeSet<(u64, ParkKey)>,
     /// When those that wait are tried for the sake of writers that don't pass here.
     pub(super) next_poll: u64,
+    /// The last of those who were named as standing first in a line, where they were too many.
+    pub(super) last_named: u64,
     /// Whose turn it is to try; worked off in a loop, for one attempt that ends at once begets the next.
     pub(super) turns: VecDeque<ParkKey>,
     pub(super) taking_turns: bool,
@@ -182,11 +184,19 @@ impl Parks {
         parks.map(|park| park.parking.frame.len() as u64).sum()
     }
 
-    pub(super) fn fronts(&self) -> Vec<ParkKey> {
+    /// Those who stand first in a line, so many at once that their turns stay short: of more than that the next ones, until
+    /// all have been named. (Nobody crowds others out, neither many nor one who waits for many keys.)
+    pub(super) fn fronts(&mut self) -> Vec<ParkKey> {
         let mut fronts: Vec<ParkKey> =
-            self.by_key.values().take(MAX_LINES).filter_map(|line| line.front().copied()).collect();
+            self.by_key.values().filter_map(|line| line.front().copied()).collect();
         fronts.sort_unstable_by_key(|key| key.id);
         fronts.dedup();
+        if fronts.len() > MAX_LINES {
+            let behind = fronts.partition_point(|key| key.id <= self.last_named);
+            fronts.rotate_left(behind);
+            fronts.truncate(MAX_LINES);
+            self.last_named = fronts.last().map_or(0, |key| key.id);
+        }
         fronts
     }
 }

@@ -157,3 +157,21 @@ fn two_who_find_nothing_do_not_try_each_other_again_for_ever() {
     }
     assert!((2..=4).contains(&tried), "{tried} times");
 }
+
+/// A worker that waits for one key is not crowded out by those who wait for more keys than are looked at in one go.
+#[test]
+fn everybody_who_stands_first_in_a_line_has_his_turn() {
+    let mut core = sequencer(Stage::DualSecondaryDefault, Sync::InSync);
+    let many = MAX_LINES * 2 + 100;
+    for id in 0..many {
+        let [one, two] = [format!("one{id}"), format!("two{id}")];
+        park(&mut core, id as u64, [&one, &two]);
+    }
+    let mut named = std::collections::HashSet::new();
+    for _ in 0..3 {
+        let fronts = core.parks.fronts();
+        assert!(fronts.len() <= MAX_LINES);
+        named.extend(fronts.into_iter().map(|key| key.id));
+    }
+    assert_eq!(named.len(), many);
+}

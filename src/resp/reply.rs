@@ -421,6 +421,8 @@ fn small(buf: &[u8], limits: &ReplyLimits) -> Option<usize> {
     if buf.starts_with(encode::OK) { Some(encode::OK.len()) } else { small_value(buf, limits) }
 }
 
+// The ends of lines that are added to lie within `buf`.
+#[allow(clippy::arithmetic_side_effects)]
 fn small_value(buf: &[u8], limits: &ReplyLimits) -> Option<usize> {
     let len = match buf.first()? {
         b'+' => line_end(buf)? + 2,

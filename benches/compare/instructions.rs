@@ -21,15 +21,12 @@ const TOLERANCE: f64 = 1.05;
 const RUNS: [u64; 2] = [8_000, 24_000];
 const CLIENTS: usize = 50;
 
-const CASES: [(&str, Peer, Work, usize); 9] = [
+const CASES: [(&str, Peer, Work, usize); 7] = [
     ("set_mirrored", Peer::DualSecondary, Work::Set, 1),
     ("set_mirrored_pipelined", Peer::DualSecondary, Work::Set, 16),
     ("get_looked_up", Peer::DualSecondary, Work::Get, 1),
     ("set_single", Peer::SecondaryOnly, Work::Set, 1),
     ("set_single_pipelined", Peer::SecondaryOnly, Work::Set, 16),
-    // Most of these keys are written for the first time: the secondary gets them when the cold primary has them.
-    ("set_cold_key", Peer::DualPrimary, Work::Set, 1),
-    ("set_cold_key_pipelined", Peer::DualPrimary, Work::Set, 16),
     ("set_primary_only", Peer::PrimaryOnly, Work::Set, 1),
     ("set_primary_only_pipelined", Peer::PrimaryOnly, Work::Set, 16),
 ];

@@ -108,7 +108,8 @@ impl Session {
             // What has arrived by now is still served.
             self.looked |= draining;
             match self.poll_requests(cx) {
-                Poll::Ready(Ok(None)) => {}
+                // Behind QUIT, and behind what is no request, nothing is read.
+                Poll::Ready(Ok(None)) if !self.closing => {}
                 Poll::Ready(ended) => return Poll::Ready(ended),
                 Poll::Pending if draining => {}
                 Poll::Pending => {

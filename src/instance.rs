@@ -172,7 +172,11 @@ impl Instance {
             known,
         );
         core.doubt_source(recorded.as_ref().and_then(Entry::doubted));
-        core.set_stage(stage);
+        if config.allow_stage_jump.contains(name) {
+            core.set_stage(stage);
+        } else {
+            core.begin_towards(stage);
+        }
         let began = core.flags().stage();
         let servers = recorded.as_ref().map(Entry::mirrored_between).unwrap_or_default();
         let background = Background::new(recorded.and_then(|entry| entry.backfill), &counters);

@@ -157,8 +157,9 @@ impl Entry {
     pub fn believed(&self, now: Stage) -> Believed {
         let before = self.stage().unwrap_or(now);
         let interrupted = before.is_dual() && !self.clean;
+        let turns = !before.is_dual() && before.default_store() != now.default_store();
         // A change of stage that nobody has seen through is one like any other, and may have to wait.
-        let stage = if interrupted { before } else { now };
+        let stage = if interrupted || turns { before } else { now };
         let left = before.is_dual() && !stage.is_dual();
         let cold = before.default_store() == StoreId::Primary && !self.in_sync;
         let base = match self.behind() {
@@ -288,7 +289,6 @@ mod tests {
             (entry(DualPrimaryDefault, false, true), DualPrimaryDefault, Suspect(Secondary)),
             (entry(DualPrimaryDefault, true, true), PrimaryOnly, Suspect(Secondary)),
             (entry(SecondaryOnly, false, false), DualSecondaryDefault, Unknown),
-            (entry(SecondaryOnly, false, false), PrimaryOnly, Suspect(Secondary)),
             (Entry::running(PrimaryOnly, Some(Secondary)), DualPrimaryDefault, Suspect(Secondary)),
             (Entry::running(DualPrimaryDefault, Some(Primary)), DualPrimaryDefault, Suspect(Primary)),
         ] {
@@ -311,6 +311,13 @@ mod tests {
             let stage = Stage::DualSecondaryDefault;
             let base = Sync::Suspect(StoreId::Primary);
             assert_eq!(crashed.believed(now), Believed { stage, base, stale: false }, "{now}");
+        }
+        // Nor does the store change that counts because nobody was there when the file said so.
+        for now in [Stage::DualPrimaryDefault, Stage::PrimaryOnly] {
+            let behind = Some(StoreId::Primary);
+            let entry = Entry { clean: true, ..Entry::running(Stage::SecondaryOnly, behind) };
+            let (stage, base) = (Stage::SecondaryOnly, Sync::Suspect(StoreId::Primary));
+            assert_eq!(entry.believed(now), Believed { stage, base, stale: false }, "{now}");
         }
     }
 

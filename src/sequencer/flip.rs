@@ -45,8 +45,17 @@ impl Sequencer {
     /// Changes the stage at this point of the order, or as soon as nothing stands in the way.
     /// True: it has changed.
     pub fn set_stage(&mut self, stage: Stage) -> bool {
+        self.want_stage(stage, self.wanted.may_become(stage))
+    }
+
+    /// The same at a start, by all steps in between: what was done to the flags meanwhile nobody has judged.
+    pub fn begin_towards(&mut self, stage: Stage) {
+        self.want_stage(stage, true);
+    }
+
+    fn want_stage(&mut self, stage: Stage, stepwise: bool) -> bool {
         self.drop_pending();
-        self.stepwise = self.wanted.may_become(stage);
+        self.stepwise = stepwise;
         self.wanted = stage;
         self.flip_not_before = 0;
         let changed = stage != self.flagged && self.try_flip();

@@ -92,6 +92,30 @@ fn a_store_that_was_left_is_remembered_over_restarts() {
 }
 
 #[test]
+fn flags_that_were_set_while_nobody_was_there_leave_out_no_step() {
+    for (before, after) in
+        [(Stage::SecondaryOnly, Stage::PrimaryOnly), (Stage::PrimaryOnly, Stage::SecondaryOnly)]
+    {
+        let mut pair = Pair::eager(Stage::DualSecondaryDefault);
+        pair.client().words("FLUSHALL");
+        pair.client().words("SET key old");
+        pair.assert_converges();
+        if before == Stage::PrimaryOnly {
+            pair.stage(Stage::DualPrimaryDefault);
+        }
+        pair.stage(before);
+        pair.client().words("SET key new");
+        pair.proxy.kill();
+        pair.proxy.write_stage_of(INSTANCE, after);
+        pair.proxy.start_again();
+        // Whichever stage it is in by now: the store that was left had to take over first what it had missed.
+        assert_eq!(pair.client().words("GET key"), "new".into(), "{before}");
+        pair.proxy.wait_for_stage(INSTANCE, after);
+        assert_eq!(pair.client().words("GET key"), "new".into(), "{after}");
+    }
+}
+
+#[test]
 fn a_damaged_state_file_is_not_ignored() {
     let mut pair = Pair::eager(Stage::DualSecondaryDefault);
     assert_eq!(pair.proxy.terminate(), Some(0));

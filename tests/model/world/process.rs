@@ -136,7 +136,7 @@ impl World {
         self.core = sequencer(&self.kit, &self.settings, stage, known);
         self.core.set_now(self.now);
         self.core.doubt_source(entry.as_ref().and_then(Entry::doubted));
-        self.core.set_stage(self.flags);
+        self.core.begin_towards(self.flags);
         self.books.lossy |= self.core.flags().stage() == Stage::PrimaryOnly
             && stage != Stage::PrimaryOnly
             && base == Sync::Unknown

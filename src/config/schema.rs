@@ -172,7 +172,8 @@ section! {
         client_idle_timeout: Duration = default("0s") from "0s" to "30d", Reloads;
         /// A client with more unread replies than this is closed.
         client_output_max: ByteSize = default("1gb") from "64kb" to "64gb", Reloads;
-        /// From a client with more unread replies than this no further requests are read.
+        /// From a client with more unread replies than this no further requests are read, unless it has read nothing for half a
+        /// second: it may have to send all its requests first.
         client_output_soft: ByteSize = default("1mb") from "1kb" to "64gb", Reloads;
         /// When the unread replies of all clients together take more than this, those with the most are closed.
         clients_output_total: ByteSize = default("2gb") from "1mb" to "1024gb", Reloads;

@@ -86,6 +86,8 @@ pub struct ClientIo {
     pub killed: Cell<bool>,
     /// The socket takes no more for now, or others are to have their turn: the session sends the rest.
     pub stuck: Cell<bool>,
+    /// Since when it is, on the instance's clock: until then the socket took something.
+    pub stuck_since: Cell<u64>,
     /// The socket is broken.
     pub broken: Cell<bool>,
     /// Bytes of its requests that are not complete, or that wait.
@@ -153,6 +155,7 @@ impl ClientIo {
             last: Cell::new(None),
             killed: Cell::new(false),
             stuck: Cell::new(false),
+            stuck_since: Cell::new(0),
             broken: Cell::new(false),
             requests: Cell::new(0),
             evicted: Cell::new(false),
@@ -271,6 +274,12 @@ impl Instance {
             })
     }
 
+    /// Has a client read nothing of what it was sent for so long?
+    pub fn reads_nothing(&self, io: &ClientIo, patience: Duration) -> bool {
+        let since = Duration::from_micros(self.micros().saturating_sub(io.stuck_since.get()));
+        io.stuck.get() && since >= patience
+    }
+
     /// For how long a client has sent nothing.
     pub fn idle(&self, io: &ClientIo) -> Duration {
         Duration::from_micros(self.micros().saturating_sub(io.active.get()))
@@ -329,6 +338,7 @@ impl Instance {
 
     /// Sends a client what the socket takes now; the session does the rest.
     pub(super) fn flush(&self, core: &mut Sequencer, key: ClientKey) {
+        let now = core.now();
         let io = self.io.borrow();
         let (Some(io), Some(client)) = (io.get(key), core.clients.get_mut(key)) else { return };
         if client.doomed.is_some() {
@@ -344,6 +354,7 @@ impl Instance {
                 // One client's large reply is not to keep all others waiting.
                 unsent if share == 0 && !unsent.is_empty() => {
                     io.stuck.set(true);
+                    io.stuck_since.set(now);
                     io.wake();
                     return;
                 }
@@ -362,6 +373,7 @@ impl Instance {
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                     io.stuck.set(true);
+                    io.stuck_since.set(now);
                     io.wake();
                     return;
                 }

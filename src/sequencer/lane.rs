@@ -39,6 +39,8 @@ pub struct Lane {
     /// How many entries, of `awaited` and then `held`, have been told to be late already.
     late: usize,
     held: VecDeque<Held>,
+    /// No place reserved among the first so many appended is still open.
+    open_from: u64,
     held_bytes: u64,
     awaited_bytes: u64,
     sent: Option<Context>,
@@ -89,6 +91,7 @@ impl Lane {
             expired: 0,
             late: 0,
             held: VecDeque::new(),
+            open_from: 0,
             held_bytes: 0,
             awaited_bytes: 0,
             sent: None,
@@ -208,8 +211,14 @@ impl Lane {
         }
     }
 
-    fn place_of(&self, op: OpKey) -> Option<usize> {
-        self.held.iter().position(|h| h.frame.is_none() && h.sink == Sink::Op(op))
+    /// The place reserved for `op`. Most are filled in their order: what stands before the first open one is passed over.
+    fn place_of(&mut self, op: OpKey) -> Option<usize> {
+        let front = self.appended - self.held.len() as u64;
+        let from = self.open_from.saturating_sub(front) as usize;
+        let open = from + self.held.iter().skip(from).position(|held| held.frame.is_none())?;
+        self.open_from = front + open as u64;
+        let is_it = |held: &Held| held.frame.is_none() && held.sink == Sink::Op(op);
+        Some(open + self.held.iter().skip(open).position(is_it)?)
     }
 
     #[cold]

@@ -16,7 +16,7 @@ use crate::store::dedicated::DedicatedError;
 use crate::store::pool::Loan;
 
 use super::asked::Asked;
-use super::{Gone, Owned, Session};
+use super::{Gone, Owned, READ_AHEAD, Session};
 
 /// A request that is longer is not remembered until its reply has come.
 const MAX_REMEMBERED: usize = 256;
@@ -134,8 +134,10 @@ impl Session {
             }
             sent = Ok(());
             self.until(move |session| {
+                // Who goes on sending requests may read nothing before it has sent them all.
+                let sends = session.buf.len() >= READ_AHEAD && session.reads_nothing();
                 let core = session.instance.core();
-                core.clients.get(session.key).is_none_or(|client| client.backlog() <= soft)
+                sends || core.clients.get(session.key).is_none_or(|client| client.backlog() <= soft)
             })
             .await?;
             tokio::task::yield_now().await;

@@ -34,9 +34,12 @@ mod turn;
 pub mod writes;
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
+
+use tokio::time::Sleep;
 
 use crate::command::{CommandId, Effect, Keys};
 use crate::instance::admission::Seat;
@@ -139,6 +142,8 @@ struct Session {
     /// How many requests may be taken before too much is owed. Each owes one reply at most.
     room: usize,
     tracking: Option<Box<Tracking>>,
+    /// While the client reads none of its replies: for how long this is waited for.
+    patience: Option<Pin<Box<Sleep>>>,
     /// The client has closed its half.
     eof: bool,
     /// While the process ends: what had arrived by then has been read.
@@ -198,6 +203,7 @@ pub fn serve(
         share: 0,
         room: 0,
         tracking: None,
+        patience: None,
         eof: false,
         looked: false,
         closing: false,
@@ -339,6 +345,7 @@ impl Session {
                 if !self.eof && self.buf.len() < READ_AHEAD && self.poll_fill(cx)?.is_ready() {
                     continue;
                 }
+                self.poll_patience(cx);
                 if self.stay_asleep(cx) {
                     return Poll::Pending;
                 }

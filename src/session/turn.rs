@@ -1,12 +1,18 @@
 //! One turn of a session: it reads what has come, and finds what is to be done.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
+
+use tokio::time::sleep;
 
 use crate::metrics::ClientErrorKind;
 use crate::sequencer::clients::Doom;
 
 use super::{Gone, KEEP_BUF, SHARE, Session, Task};
+
+/// Who reads nothing for so long is read on, whatever it leaves unread: up to `client_output_max`.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 // === impl Session ===
 
@@ -60,10 +66,29 @@ impl Session {
             Some(client) if client.doomed.is_none() => {
                 let config = self.instance.config_ref();
                 self.room = config.client_pipeline_max.saturating_sub(client.owed());
-                let soft = config.client_output_soft.bytes();
-                Ok(self.room > 0 && client.backlog() <= soft && !core.must_slow_down())
+                let congested = client.backlog() > config.client_output_soft.bytes() && !self.reads_nothing();
+                Ok(self.room > 0 && !congested && !core.must_slow_down())
             }
             _ => self.check().map(|()| false),
+        }
+    }
+
+    /// Has the client read nothing of its replies for a while? It may not before it has sent all that it has to say, as
+    /// libraries do with long pipelines: a store keeps its replies meanwhile. Else both would wait for each other.
+    pub(super) fn reads_nothing(&self) -> bool {
+        self.instance.reads_nothing(&self.io, PATIENCE)
+    }
+
+    /// Looks again, while the client's socket is stuck, whether it has been so for long.
+    pub(super) fn poll_patience(&mut self, cx: &mut TaskContext<'_>) {
+        if !self.io.stuck.get() {
+            self.patience = None;
+            return;
+        }
+        let patience = self.patience.get_or_insert_with(|| Box::pin(sleep(PATIENCE)));
+        if patience.as_mut().poll(cx).is_ready() {
+            self.patience = None;
+            cx.waker().wake_by_ref();
         }
     }
 
@@ -81,6 +106,7 @@ impl Session {
             }
             if !self.may_read()? {
                 self.instance.wake_when_readable(self.key);
+                self.poll_patience(cx);
                 if self.stay_asleep(cx) {
                     return Poll::Pending;
                 }
@@ -138,7 +164,8 @@ impl Session {
             // Most have said all that they had to say. They are read once more, to be woken by what they say next. What they
             // may owe is looked at once a turn, in which a client has but its share.
             self.is_ended()?;
-            if self.eof || !self.buf.is_empty() || self.is_special_client() || self.room == 0 {
+            let ends = self.eof || self.instance.draining.get();
+            if ends || !self.buf.is_empty() || self.is_special_client() || self.room == 0 {
                 return Poll::Ready(Ok(None));
             }
         }

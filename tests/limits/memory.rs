@@ -217,6 +217,37 @@ fn a_client_that_reads_slowly_is_read_slowly() {
 }
 
 #[test]
+fn a_client_that_reads_nothing_before_it_has_said_everything_is_served() {
+    // More than sockets hold, both ways: libraries send a pipeline whole, and read its replies then.
+    const COUNT: usize = 60_000;
+    for stage in [Stage::SecondaryOnly, Stage::DualPrimaryDefault] {
+        let pair = Pair::start_with(stage, &PATIENT);
+        let text = "x".repeat(1000);
+        let large = "y".repeat(500_000);
+        assert_eq!(pair.client().call(&["SET", "large", &large]), Value::ok());
+        let mut stream = TcpStream::connect(("127.0.0.1", pair.proxy.port())).expect("connect");
+        stream.set_read_timeout(Some(LATER)).expect("set a timeout");
+        stream.set_write_timeout(Some(LATER)).expect("set a timeout");
+        let mut requests = Vec::new();
+        for _ in 0..3 {
+            // Read in the lane, then past it.
+            requests.extend_from_slice(&encode(&["GET", "large"]));
+        }
+        (0..COUNT).for_each(|_| requests.extend_from_slice(&encode(&["ECHO", &text])));
+        std::io::Write::write_all(&mut stream, &requests).expect("everything is taken");
+        let mut left =
+            3 * (large.len() + b"$500000\r\n\r\n".len()) + COUNT * (text.len() + b"$1000\r\n\r\n".len());
+        let mut chunk = vec![0; 1 << 20];
+        while left > 0 {
+            let n =
+                stream.read(&mut chunk).unwrap_or_else(|error| panic!("{error} with {left} bytes to come"));
+            assert!(n > 0, "closed with {left} bytes to come");
+            left -= n;
+        }
+    }
+}
+
+#[test]
 fn a_huge_reply_flows_through() {
     const SIZE: usize = 256 << 20;
     for stage in [Stage::SecondaryOnly, Stage::DualPrimaryDefault] {

@@ -151,3 +151,26 @@ fn requests_for_a_database_that_is_refused_count_as_answered_in_their_turn() {
     reply(&mut lane, b"+x\r\n", 2);
     assert_eq!((lane.answered(), lane.depth()), (lane.appended(), 0));
 }
+
+#[test]
+fn places_are_filled_in_any_order() {
+    let mut lane = lane();
+    (0..4).for_each(|op| lane.reserve(CONTEXT, OpKey(op), 0));
+    lane.out.clear();
+    for op in [1, 3] {
+        assert!(lane.fill(OpKey(op), format!("{op}").into_bytes().into(), 1, 1));
+    }
+    assert!(lane.out.is_empty(), "the first one is open");
+    lane.vacate(OpKey(0), 1);
+    assert_eq!(lane.out, b"1");
+    // What was filled and not sent is lost with the connection; the open place stays.
+    lane.lost();
+    assert_eq!(lane.drop_held().len(), 1);
+    lane.connected(false, 2);
+    lane.reserve(CONTEXT, OpKey(5), 2);
+    assert!(lane.fill(OpKey(5), b"5".as_slice().into(), 1, 2));
+    assert!(!lane.fill(OpKey(3), b"again".as_slice().into(), 1, 2));
+    assert!(lane.fill(OpKey(2), b"2".as_slice().into(), 1, 2));
+    reply(&mut lane, encode::OK, 3);
+    assert!(lane.out.ends_with(b"25"), "{:?}", String::from_utf8_lossy(&lane.out));
+}

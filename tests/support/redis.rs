@@ -169,7 +169,8 @@ impl RedisServer {
     /// Writes the data to disk, so that a later start finds it.
     #[track_caller]
     pub fn save(&self) {
-        assert_eq!(self.call(&["SAVE"]), Value::ok());
+        // A follower may have asked for a snapshot, which has to be through first.
+        super::poll_until(SOON, "it is saved", || self.call(&["SAVE"]) == Value::ok());
     }
 
     /// Kills the server and starts it again on the same port.

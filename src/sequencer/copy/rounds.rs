@@ -226,10 +226,11 @@ impl Sequencer {
         let mut frame = Vec::new();
         encode::command(&mut frame, &[verb, &copy.key]);
         if !replace {
-            // There is nothing to take over. If the default store turns out to have a value, that counts.
+            // There is nothing to take over. If the default store turns out to have a value, or cannot be asked, that
+            // counts: it is settled first, so that whatever comes of the question comes after it.
             let (hash, hydration) = (copy.hash, copy.hydration.take());
-            self.append_copy(key, &frame, 1);
             self.settle_key(hash);
+            self.append_copy(key, &frame, 1);
             hydration.into_iter().for_each(|id| self.hydrated(id, None));
         } else {
             self.append_copy(key, &frame, 1);

@@ -8,7 +8,7 @@ use super::http::AdminArg;
 use super::proxy::Proxy;
 use super::status::reasons;
 use super::{ConfigArg, Exit, complain, say};
-use crate::config::edit::{EditError, set_judged_flag};
+use crate::config::edit::{EditError, Jump, set_judged_flag};
 use crate::config::{self, Config, FlagKind, StageJump};
 use crate::stage::{Flags, Stage, primary_default_flag, use_both_flag};
 pub use follow::Before;
@@ -137,8 +137,12 @@ impl Set {
             }
         }
         let judged = before.as_ref().map(|(_, flags)| flags.stage());
-        let (path, force) = (&self.admin.config().config, self.force || back);
-        match set_judged_flag(path, &self.name, self.value, force, judged) {
+        let jump = match (back, self.force) {
+            (true, _) => Jump::WrittenBack,
+            (false, true) => Jump::Forced,
+            (false, false) => Jump::Refused,
+        };
+        match set_judged_flag(&self.admin.config().config, &self.name, self.value, jump, judged) {
             Ok(edited) => {
                 let said = match edited.written {
                     true => format!("{} -> {}", edited.before, edited.after),

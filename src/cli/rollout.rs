@@ -11,7 +11,7 @@ use super::status::reasons;
 use super::{Exit, backfill, complain, say, verify};
 use crate::admin::InstanceStatus;
 use crate::admin::orders::BACKFILL;
-use crate::config::edit::set_judged_flag;
+use crate::config::edit::{Jump, set_judged_flag};
 use crate::config::{self, parse_duration};
 use crate::stage::{Stage, primary_default_flag, use_both_flag};
 use crate::verdict::Step;
@@ -87,7 +87,7 @@ impl Rollout {
             }
             Err(Stop::Different) => {
                 complain(
-                    "stopped: the stores differ; nothing was changed (--repair makes the other store equal)",
+                    "stopped: the stores differ; the stage was not changed (--repair makes the other store equal)",
                 );
                 Exit::Different
             }
@@ -215,7 +215,7 @@ impl Walk<'_> {
         } else {
             (use_both_flag(name), to.flags().use_both)
         };
-        set_judged_flag(path, &flag, value, false, Some(from)).map_err(|error| Problem {
+        set_judged_flag(path, &flag, value, Jump::Refused, Some(from)).map_err(|error| Problem {
             exit: Exit::Failed,
             text: format!("{flag} could not be set: {error}"),
         })?;

@@ -68,10 +68,20 @@ pub enum EditError {
     },
 }
 
-/// Sets the flag with the full name `flag`. A forbidden jump of stages is refused unless `force` is given, which also
-/// writes down that the running proxy may follow (`allow_stage_jump`).
-pub fn set_flag(path: &Path, flag: &str, value: bool, force: bool) -> Result<Edited, EditError> {
-    set_judged_flag(path, flag, value, force, None)
+/// What becomes of a forbidden jump of stages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Jump {
+    /// It is refused.
+    Refused,
+    /// The file goes back to the stage that is in effect: for the proxy that is none, and it allows for none.
+    WrittenBack,
+    /// It is forced: the file says that the running proxy may follow (`allow_stage_jump`).
+    Forced,
+}
+
+/// Sets the flag with the full name `flag`.
+pub fn set_flag(path: &Path, flag: &str, value: bool, jump: Jump) -> Result<Edited, EditError> {
+    set_judged_flag(path, flag, value, jump, None)
 }
 
 /// The same, if the file still asks for the stage that the step was `judged` from. Looked at under the lock: two commands
@@ -80,7 +90,7 @@ pub fn set_judged_flag(
     path: &Path,
     flag: &str,
     value: bool,
-    force: bool,
+    jump: Jump,
     judged: Option<Stage>,
 ) -> Result<Edited, EditError> {
     // A symbolic link stays: its target is what gets replaced.
@@ -89,7 +99,7 @@ pub fn set_judged_flag(
     let _lock = lock_directory(&target)?;
     for _ in 0..MAX_ATTEMPTS {
         let (text, _) = load::read_text(path).map_err(|problem| io(path, problem))?;
-        let (edited, new_text) = plan(path, &text, flag, value, force)?;
+        let (edited, new_text) = plan(path, &text, flag, value, jump)?;
         if judged.is_some_and(|judged| judged != edited.before) {
             return Err(EditError::Outrun(edited.before));
         }
@@ -110,13 +120,7 @@ fn io(path: &Path, problem: String) -> EditError {
 }
 
 /// The change and the text of the file after it, which is valid.
-fn plan(
-    path: &Path,
-    text: &str,
-    flag: &str,
-    value: bool,
-    force: bool,
-) -> Result<(Edited, String), EditError> {
+fn plan(path: &Path, text: &str, flag: &str, value: bool, rule: Jump) -> Result<(Edited, String), EditError> {
     let before = judge(path, text)?.config;
     let names: Vec<&str> = before.instances.keys().map(String::as_str).collect();
     let (kind, instance) = FlagKind::of_name(flag)
@@ -126,11 +130,12 @@ fn plan(
     let jump =
         StageJump { instance: instance.to_owned(), from: flags.stage(), to: kind.set(flags, value).stage() };
     let forbidden = !jump.from.may_become(jump.to);
-    if forbidden && !force {
+    if forbidden && rule == Jump::Refused {
         return Err(EditError::Jump(jump));
     }
     let edited = Edited { instance: jump.instance, before: jump.from, after: jump.to, written: true };
-    let new_text = apply(text, flag, value, instance, forbidden).map_err(|problem| io(path, problem))?;
+    let allowed = forbidden && rule == Jump::Forced;
+    let new_text = apply(text, flag, value, instance, allowed).map_err(|problem| io(path, problem))?;
     let after = judge(path, &new_text)?.config;
     match after.flags(instance).stage() == edited.after {
         true => Ok((edited, new_text)),

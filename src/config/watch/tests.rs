@@ -218,7 +218,8 @@ fn a_change_behind_a_link_is_seen() {
         })
         .await;
         let flag = "use_primary_and_secondary_stores_for_jobs";
-        crate::config::edit::set_flag(&followed.path, flag, true, false).unwrap();
+        crate::config::edit::set_flag(&followed.path, flag, true, crate::config::edit::Jump::Refused)
+            .unwrap();
         followed.applied().await;
         assert_eq!(followed.stage(), Stage::DualSecondaryDefault);
     });

@@ -107,7 +107,8 @@ impl Session {
             multi.dirty = true;
         }
         self.answer_queued();
-        let aborts = error.starts_with(b"ERR ") || error.starts_with(b"BUSY ");
+        // As Redis does whatever it says; what the proxy says of itself stands alone.
+        let aborts = !error.starts_with(b"MULTISTORE ");
         if route != Route::Transaction(TransactionCommand::Exec) || !aborts {
             self.pay_error(seq, error);
             return;

@@ -192,11 +192,11 @@ impl Session {
             self.pay_error(seq, error);
             return None;
         }
-        if self.pinned.is_some() {
-            return self.dispatch(&asked);
-        }
         if self.is_restricted() && spec.name == "ping" {
             return self.dispatch(&Asked { route: Route::Subscribe, ..asked });
+        }
+        if self.pinned.is_some() {
+            return self.dispatch(&asked);
         }
         self.order(&asked, path, more)
     }

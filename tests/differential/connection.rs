@@ -85,6 +85,8 @@ fn client_and_its_subcommands() {
             "HELLO 3 AUTH nobody wrong bogus\nHELLO 3 bogus AUTH nobody wrong\nHELLO 9 AUTH nobody wrong\nGET k",
             "CLIENT PAUSE\nCLIENT PAUSE x\nCLIENT PAUSE -1\nCLIENT PAUSE 1 BOGUS\nCLIENT UNPAUSE x",
             "GET k\nCLIENT KILL TYPE normal SKIPME yes ID 1\nGET k",
+            "WATCH k\nSUBSCRIBE c\nPING\nPING x\nUNSUBSCRIBE\nPING",
+            "CLIENT TRACKING ON\nPSUBSCRIBE c\nPING\nPUNSUBSCRIBE\nPING",
         ]),
     );
 }
@@ -120,6 +122,7 @@ fn a_password_is_demanded_before_anything_else() {
         for line in [
             "GET a",
             "GET",
+            "EXEC",
             "BOGUS x",
             "CLIENT BOGUS",
             "CLIENT ID",

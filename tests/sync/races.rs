@@ -143,12 +143,13 @@ fn who_waits_is_tried_when_something_may_have_come_and_not_all_the_time() {
         let pair = Pair::start_with(stage, &[r#"blocking_poll = "1m""#]);
         pair.secondary.words("SET cold 1");
         let mut waiters: Vec<Client> = (0..4).map(|_| pair.client()).collect();
-        for waiter in &mut waiters {
+        for (n, waiter) in (1..).zip(&mut waiters) {
             waiter.send(&["BLPOP", "queue", "other", "0"]);
+            // One by one: of two that are read in the same turn either may come first.
+            poll_until(SOON, "it is parked", || {
+                pair.proxy.metric("multistore_parked_clients", &[("instance_name", INSTANCE)]) == f64::from(n)
+            });
         }
-        poll_until(SOON, "all are parked", || {
-            pair.proxy.metric("multistore_parked_clients", &[("instance_name", INSTANCE)]) == 4.0
-        });
         let mut client = pair.client();
         // A write of another type to their key, and a script that may have filled it.
         assert_eq!(client.words("SET queue x"), Value::ok());

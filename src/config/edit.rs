@@ -27,7 +27,7 @@ const LOCK_POLL: Duration = Duration::from_millis(10);
 /// How often to start again when somebody else changed the file meanwhile.
 const MAX_ATTEMPTS: usize = 5;
 
-/// What [`set_flag`] did.
+/// What [`set_judged_flag`] did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Edited {
     /// The instance of the flag.
@@ -40,7 +40,7 @@ pub struct Edited {
     pub written: bool,
 }
 
-/// Why [`set_flag`] left the file as it was.
+/// Why [`set_judged_flag`] left the file as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum EditError {
     /// The file is not valid, before or after the change.
@@ -79,13 +79,9 @@ pub enum Jump {
     Forced,
 }
 
-/// Sets the flag with the full name `flag`.
-pub fn set_flag(path: &Path, flag: &str, value: bool, jump: Jump) -> Result<Edited, EditError> {
-    set_judged_flag(path, flag, value, jump, None)
-}
-
-/// The same, if the file still asks for the stage that the step was `judged` from. Looked at under the lock: two commands
-/// that were judged at the same moment make one step, not two of which nobody has judged the second.
+/// Sets the flag with the full name `flag`, if the file still asks for the stage that the step was `judged` from (none:
+/// whatever it asks for). Looked at under the lock: two commands that were judged at the same moment make one step, not two
+/// of which nobody has judged the second.
 pub fn set_judged_flag(
     path: &Path,
     flag: &str,

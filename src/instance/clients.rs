@@ -84,10 +84,9 @@ pub struct ClientIo {
     pub last: Cell<Option<CommandId>>,
     /// Somebody ended this client (CLIENT KILL, draining).
     pub killed: Cell<bool>,
-    /// The socket takes no more for now, or others are to have their turn: the session sends the rest.
-    pub stuck: Cell<bool>,
-    /// Since when it is, on the instance's clock: until then the socket took something.
-    pub stuck_since: Cell<u64>,
+    /// The socket takes no more for now, or others are to have their turn: the session sends the rest. Since when that is
+    /// so, on the instance's clock: until then the socket took something.
+    stuck: Cell<Option<u64>>,
     /// The socket is broken.
     pub broken: Cell<bool>,
     /// Bytes of its requests that are not complete, or that wait.
@@ -144,6 +143,12 @@ impl Sockets {
 // === impl ClientIo ===
 
 impl ClientIo {
+    /// Does the session have to send what is left?
+    #[inline]
+    pub fn is_stuck(&self) -> bool {
+        self.stuck.get().is_some()
+    }
+
     /// A client that has just come.
     pub fn new(writer: WriteHalf, info: ClientInfo) -> ClientIo {
         ClientIo {
@@ -154,8 +159,7 @@ impl ClientIo {
             authenticated: Cell::new(true),
             last: Cell::new(None),
             killed: Cell::new(false),
-            stuck: Cell::new(false),
-            stuck_since: Cell::new(0),
+            stuck: Cell::new(None),
             broken: Cell::new(false),
             requests: Cell::new(0),
             evicted: Cell::new(false),
@@ -276,8 +280,8 @@ impl Instance {
 
     /// Has a client read nothing of what it was sent for so long?
     pub fn reads_nothing(&self, io: &ClientIo, patience: Duration) -> bool {
-        let since = Duration::from_micros(self.micros().saturating_sub(io.stuck_since.get()));
-        io.stuck.get() && since >= patience
+        let for_so_long = |since| Duration::from_micros(self.micros().saturating_sub(since)) >= patience;
+        io.stuck.get().is_some_and(for_so_long)
     }
 
     /// For how long a client has sent nothing.
@@ -345,7 +349,7 @@ impl Instance {
             io.wake();
             return;
         }
-        if io.stuck.get() || io.broken.get() {
+        if io.is_stuck() || io.broken.get() {
             return;
         }
         let mut share = SHARE;
@@ -353,8 +357,7 @@ impl Instance {
             let sent = match client.unsent() {
                 // One client's large reply is not to keep all others waiting.
                 unsent if share == 0 && !unsent.is_empty() => {
-                    io.stuck.set(true);
-                    io.stuck_since.set(now);
+                    io.stuck.set(Some(now));
                     io.wake();
                     return;
                 }
@@ -372,8 +375,7 @@ impl Instance {
                     }
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                    io.stuck.set(true);
-                    io.stuck_since.set(now);
+                    io.stuck.set(Some(now));
                     io.wake();
                     return;
                 }
@@ -389,7 +391,7 @@ impl Instance {
 
     /// The socket takes bytes again: sends what is there. False: it is broken.
     pub fn unstick(&self, key: ClientKey, io: &ClientIo) -> bool {
-        io.stuck.set(false);
+        io.stuck.set(None);
         if self.has_failed() {
             return false;
         }

@@ -1,5 +1,8 @@
 //! The numbers that frames carry, read with Redis's own strictness.
 
+/// Bytes of `\r\n`.
+pub(super) const LINE_END: usize = 2;
+
 /// Digits of the longest length that [`quick_line`] takes: ten digits never overflow a `usize` of 64 bits.
 const QUICK_DIGITS: usize = 10;
 

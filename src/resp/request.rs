@@ -14,6 +14,7 @@ mod tests;
 
 pub use error::ProtocolError;
 
+use super::number::LINE_END;
 use super::{encode, number};
 
 /// Arguments that a client may send before it has authenticated, where a password is required.
@@ -27,9 +28,6 @@ const KEPT_SPANS: usize = 4;
 
 /// Places for arguments that a busy decoder keeps from one frame to the next.
 const BUSY_SPANS: usize = 256;
-
-/// Bytes of `\r\n`.
-const LINE_END: usize = 2;
 
 /// How large a request may become.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ mod tests;
 
 pub use owned::OwnedValue;
 
-use super::number;
+use super::number::{self, LINE_END};
 use thiserror::Error;
 
 /// Levels that a value may nest. Far more than any command's reply; a Lua script's may be deeper.
@@ -17,9 +17,6 @@ pub const MAX_DEPTH: usize = 128;
 
 /// Elements for which room is made before they have been seen.
 const MAX_RESERVED: usize = 1024;
-
-/// Bytes of `\r\n`.
-const LINE_END: usize = 2;
 
 /// The parts of a frame, borrowed from it.
 #[derive(Clone, Debug, PartialEq)]

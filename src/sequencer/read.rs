@@ -127,7 +127,19 @@ impl Sequencer {
     }
 
     fn place_lookup(&mut self, submission: &Submission<'_>, miss: Miss, default: StoreId) {
-        let policy = Policy::Lookup { default, impatient: false };
+        self.ask_primary(submission, miss, Policy::Lookup { default, impatient: false });
+    }
+
+    /// A read that the primary answers, be it a miss. If its connection is lost meanwhile, the secondary has the same.
+    fn place_insured(&mut self, submission: &Submission<'_>, miss: Miss) {
+        match submission.scan() {
+            Some(_) => self.place_single(submission),
+            None => self.ask_primary(submission, miss, Policy::Single(StoreId::Primary)),
+        }
+    }
+
+    /// The primary is asked; the request is kept, for the secondary may have to be asked as well.
+    fn ask_primary(&mut self, submission: &Submission<'_>, miss: Miss, policy: Policy) {
         let (key, op) = self.open(submission, policy);
         op.miss = miss;
         op.request = SmallVec::from_slice(&submission.frame);
@@ -136,24 +148,6 @@ impl Sequencer {
             op.extra_mut().cursor = Some(b"0".as_slice().into());
             op.extra_mut().scan = Some(scan);
         }
-        self.send_op(key, &submission.frame, [StoreId::Primary], 1);
-        if self.ops.contains(key)
-            && let Some(client) = self.clients.get_mut(submission.client)
-        {
-            client.lone_read = Some(key);
-        }
-    }
-
-    /// A read that the primary answers, be it a miss. If its connection is lost meanwhile, the secondary has the same.
-    fn place_insured(&mut self, submission: &Submission<'_>, miss: Miss) {
-        if submission.scan().is_some() {
-            self.place_single(submission);
-            return;
-        }
-        let (key, op) = self.open(submission, Policy::Single(StoreId::Primary));
-        op.miss = miss;
-        op.request = SmallVec::from_slice(&submission.frame);
-        op.touched = Touched::of(&submission.footprint, &submission.frame, false);
         self.send_op(key, &submission.frame, [StoreId::Primary], 1);
         if self.ops.contains(key)
             && let Some(client) = self.clients.get_mut(submission.client)

@@ -373,7 +373,7 @@ impl Session {
             .until(|session| {
                 let mut core = session.instance.core_mut();
                 let Some(client) = core.clients.get(session.key) else { return true };
-                let done = client.owed() == 0 && client.unsent().is_empty() && !session.io.stuck.get();
+                let done = client.owed() == 0 && client.unsent().is_empty() && !session.io.is_stuck();
                 if !done {
                     core.clients.wake_on_reply(session.key);
                 }

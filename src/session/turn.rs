@@ -81,7 +81,7 @@ impl Session {
 
     /// Looks again, while the client's socket is stuck, whether it has been so for long.
     pub(super) fn poll_patience(&mut self, cx: &mut TaskContext<'_>) {
-        if !self.io.stuck.get() {
+        if !self.io.is_stuck() {
             self.patience = None;
             return;
         }
@@ -277,14 +277,14 @@ impl Session {
     /// Sends a share of what is unsent, if the socket takes it.
     #[inline]
     pub(super) fn poll_unstick(&self, cx: &mut TaskContext<'_>) -> Result<(), Gone> {
-        if self.io.stuck.get() { self.poll_stuck(cx) } else { Ok(()) }
+        if self.io.is_stuck() { self.poll_stuck(cx) } else { Ok(()) }
     }
 
     fn poll_stuck(&self, cx: &mut TaskContext<'_>) -> Result<(), Gone> {
         match self.io.writer.poll_write_ready(cx) {
             Poll::Ready(Ok(())) if !self.instance.unstick(self.key, &self.io) => Err(Gone),
             Poll::Ready(Ok(())) => {
-                if self.io.stuck.get() {
+                if self.io.is_stuck() {
                     // Others first. A socket that takes no more is waited for when this is polled again.
                     self.io.take_woken();
                     cx.waker().wake_by_ref();

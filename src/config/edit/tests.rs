@@ -24,6 +24,10 @@ fn flags_after(path: &Path) -> String {
     fs::read_to_string(path).unwrap().strip_prefix(HEAD).expect("the head is untouched").to_owned()
 }
 
+fn set_flag(path: &Path, flag: &str, value: bool, jump: Jump) -> Result<Edited, EditError> {
+    set_judged_flag(path, flag, value, jump, None)
+}
+
 #[test]
 fn comments_and_spaces_stay() {
     let before = format!(

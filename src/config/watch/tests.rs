@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::*;
+use crate::config::edit::{Jump, set_judged_flag};
 use crate::stage::Stage;
 
 /// Far above what anything here takes, except where the slow poll is waited for.
@@ -218,8 +219,7 @@ fn a_change_behind_a_link_is_seen() {
         })
         .await;
         let flag = "use_primary_and_secondary_stores_for_jobs";
-        crate::config::edit::set_flag(&followed.path, flag, true, crate::config::edit::Jump::Refused)
-            .unwrap();
+        set_judged_flag(&followed.path, flag, true, Jump::Refused, None).unwrap();
         followed.applied().await;
         assert_eq!(followed.stage(), Stage::DualSecondaryDefault);
     });

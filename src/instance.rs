@@ -20,6 +20,7 @@ mod pause;
 mod record;
 mod status;
 mod stores;
+mod timer;
 pub mod verify;
 pub mod walk;
 
@@ -27,7 +28,7 @@ use std::cell::{Cell, Ref, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
@@ -43,7 +44,7 @@ use crate::sequencer::{Recorded, Sequencer};
 use crate::session::guesses::Guesses;
 use crate::stage::{Stage, StoreId};
 use crate::state::{Entry, StateFile};
-use crate::store::driver::{self, PROBE_EVERY};
+use crate::store::driver;
 use crate::store::handshake::Identity;
 use crate::store::pool::Pool;
 use crate::store::recognise::Change;
@@ -146,8 +147,6 @@ pub struct Instance {
 pub const CLIENT_READ_BYTES: usize = 64 * 1024;
 /// How long a driver that failed is left alone.
 const DRIVER_BACKOFF: Duration = Duration::from_millis(50);
-/// The finest step of the instance's clock for timeouts.
-const TICK: Duration = Duration::from_millis(5);
 
 // === impl Instance ===
 
@@ -458,49 +457,6 @@ impl Instance {
                 io.wake();
             }
         }
-    }
-
-    // --- time ---
-
-    /// Runs what time alone brings about. A task of its own, until dropped.
-    pub async fn run_timer(self: Rc<Self>) {
-        let mut probed = Instant::now();
-        loop {
-            let idle = !self.core().needs_time();
-            if idle {
-                self.timer_sleeps.set(true);
-                let _ = tokio::time::timeout(PROBE_EVERY, self.timer.notified()).await;
-            }
-            tokio::time::sleep(TICK).await;
-            self.tick(&mut probed);
-            busy::look(&self);
-        }
-    }
-
-    fn tick(&self, probed: &mut Instant) {
-        let lane_timeout = self.config.borrow().lane_timeout.as_micros() as u64;
-        let probe = probed.elapsed() >= PROBE_EVERY;
-        {
-            let mut core = self.core_mut();
-            core.tick();
-            core.try_flip();
-            let now = core.now();
-            for store in StoreId::ALL {
-                if probe {
-                    core.lane_mut(store).probe(now);
-                }
-                core.lane_mut(store).prove(now);
-                let lane = core.lane(store);
-                // What says on another connection that it is busy has not gone: its script ends, or is killed.
-                if lane.is_silent_since(now.saturating_sub(lane_timeout)) && !self.is_busy(store, lane) {
-                    self.drop_lane(store);
-                }
-            }
-        }
-        if probe {
-            *probed = Instant::now();
-        }
-        self.settle();
     }
 }
 

@@ -50,6 +50,7 @@ mod settings;
 pub mod standing;
 mod submission;
 mod submit;
+mod swap;
 mod sync;
 mod taint;
 #[cfg(test)]

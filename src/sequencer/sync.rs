@@ -2,19 +2,17 @@
 
 use crate::command::{Access, Args, CommandId, Kind};
 use crate::mirror::{Dialect, Recipe, Way};
-use crate::resp::encode;
 use crate::resp::value::Value;
 use crate::stage::{Stage, StoreId};
 
 use super::clients::ClientKey;
 use super::copy::Hydration;
 use super::derive::has_error;
-use super::fence::{Footprint, hash_key};
+use super::fence::Footprint;
 use super::knowledge::{Suspect, Sync};
 use super::op::{OpKey, Owner};
 use super::park::attempted;
 use super::plan::{self, Plan, plan};
-use super::reach::Reach;
 use super::standing::lacks;
 use super::touched::Touched;
 use super::write::named;
@@ -257,48 +255,6 @@ impl Sequencer {
         if self.now.saturating_sub(op.started) > tolerance {
             self.doubt_op(key);
         }
-    }
-
-    /// Both stores exchange databases at this point: what is known of their keys moves with them.
-    fn swapped(&mut self, frame: &[u8]) {
-        self.dirty_all_copies();
-        for (a, b) in Reach::of(&self.table, frame, 0).swapped {
-            self.known.swap(a, b, hash_key);
-        }
-        // Replies that are still to come tell of the keys where they were, and so does what is still to be heard.
-        if self.is_deaf() || self.lanes.iter().any(|lane| lane.depth() > 0) {
-            self.owe_walk();
-        }
-    }
-
-    /// Why databases cannot be exchanged now, as an error frame: a cold primary holds parts of both, and what only the
-    /// secondary has cannot be told from what was removed any more.
-    #[inline]
-    pub fn swap_refusal(&self, scope: Scope, frame: &[u8]) -> Option<Vec<u8>> {
-        let may_swap = matches!(scope, Scope::Swap | Scope::Unlisted | Scope::Anywhere);
-        may_swap.then(|| self.refused_swap(scope, frame)).flatten()
-    }
-
-    fn refused_swap(&self, scope: Scope, frame: &[u8]) -> Option<Vec<u8>> {
-        let cold = self.settings.hydrate
-            && self.default_store() == StoreId::Primary
-            && self.known.base() == Sync::Unknown
-            && self.stage().is_dual();
-        let swaps = || scope == Scope::Swap || !Reach::of(&self.table, frame, 0).swapped.is_empty();
-        if !cold || !swaps() {
-            return None;
-        }
-        let mut error = Vec::new();
-        encode::error(
-            &mut error,
-            format!(
-                "MULTISTORE SWAPDB is refused while {} is the default store and does not hold every key yet: the keys \
-                 that only {} has would be lost; run a backfill first (multistore backfill start)",
-                self.store_name(StoreId::Primary),
-                self.store_name(StoreId::Secondary)
-            ),
-        );
-        Some(error)
     }
 
     /// A write on a dedicated connection has an unknown outcome.

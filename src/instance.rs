@@ -20,6 +20,7 @@ mod pause;
 mod record;
 mod status;
 mod stores;
+mod strangers;
 mod timer;
 pub mod verify;
 pub mod walk;
@@ -72,6 +73,8 @@ pub struct StoreFacts {
     pub tried: bool,
     /// What became of it when it last came back with other data than it may have had.
     pub change: Option<Change>,
+    /// Why it is left alone: another server stands under its URL.
+    pub stranger: Option<String>,
 }
 
 impl StoreFacts {
@@ -132,7 +135,7 @@ pub struct Instance {
     pub large: RefCell<large::LargeKeys>,
     live: RefCell<[Vec<LiveCommand>; 2]>,
     recorded: Cell<Option<Recorded>>,
-    /// The stores as they were when they were last seen, if writes have been mirrored between them.
+    /// The stores as they were when they were last seen, if they are a pair.
     servers: RefCell<[Identity; 2]>,
     /// The stage that everybody has been told of.
     noticed: Cell<Stage>,
@@ -177,7 +180,7 @@ impl Instance {
             core.begin_towards(stage);
         }
         let began = core.flags().stage();
-        let servers = recorded.as_ref().map(Entry::mirrored_between).unwrap_or_default();
+        let servers = recorded.as_ref().map(Entry::paired).unwrap_or_default();
         let background = Background::new(recorded.and_then(|entry| entry.backfill), &counters);
         Rc::new(Instance {
             name: name.to_owned(),
@@ -205,7 +208,7 @@ impl Instance {
             random: Cell::new(u64::from(std::process::id()) ^ 0x9e37_79b9_7f4a_7c15),
             listening: Cell::new(false),
             refused: RefCell::new(refused),
-            single_db: Cell::new(StoreId::ALL.iter().any(|store| settings.store(*store).database.is_some())),
+            single_db: Cell::new(settings.shows_one_database()),
             draining: Cell::new(false),
             scratch: RefCell::new(vec![0; CLIENT_READ_BYTES].into()),
             large: RefCell::default(),

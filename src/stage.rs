@@ -28,6 +28,15 @@ impl StoreId {
         self as usize
     }
 
+    /// This store's of the two.
+    pub fn pick<T>(self, pair: &[T; STORES]) -> &T {
+        let [primary, secondary] = pair;
+        match self {
+            StoreId::Primary => primary,
+            StoreId::Secondary => secondary,
+        }
+    }
+
     /// The store that this one is not.
     pub fn other(self) -> StoreId {
         match self {

@@ -17,6 +17,7 @@ use crate::sequencer::hash_key;
 use crate::sequencer::knowledge::{Knowledge, Suspect, Sync};
 use crate::stage::{Stage, StoreId};
 use crate::store::handshake::Identity;
+use crate::store::recognise::Place;
 
 /// The file's layout. A newer one is not guessed at.
 const VERSION: u32 = 1;
@@ -41,6 +42,9 @@ pub struct Entry {
     /// The histories of their data (replication ids) then.
     #[serde(default)]
     pub histories: [String; 2],
+    /// Where they were then, by their URLs.
+    #[serde(default)]
+    pub places: [Place; 2],
     /// Keys in which the default store was behind the other one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub suspects: Vec<SuspectEntry>,
@@ -113,6 +117,7 @@ impl Entry {
             doubted: None,
             servers: Default::default(),
             histories: Default::default(),
+            places: Default::default(),
             suspects: Vec::new(),
             backfill: None,
         }
@@ -140,17 +145,20 @@ impl Entry {
         }
     }
 
-    /// The servers whose return as others would have to be noticed: writes were mirrored between them.
-    pub fn mirrored_between(&self) -> [Identity; 2] {
-        if !self.stage().is_some_and(Stage::is_dual) {
+    /// The servers whose return as others would have to be noticed: writes were mirrored between them, or one was left
+    /// behind and will be made equal to the other.
+    pub fn paired(&self) -> [Identity; 2] {
+        let paired = self.stage().is_some_and(Stage::is_dual) || self.behind().is_some();
+        if !paired {
             return Default::default();
         }
-        let ([first, second], [one, other]) = (self.servers.clone(), self.histories.clone());
-        [(first, one), (second, other)].map(|(run_id, replication_id)| Identity {
-            run_id,
-            replication_id,
+        let of = |store: StoreId| Identity {
+            run_id: store.pick(&self.servers).clone(),
+            replication_id: store.pick(&self.histories).clone(),
+            place: store.pick(&self.places).clone(),
             ..Identity::default()
-        })
+        };
+        StoreId::ALL.map(of)
     }
 
     /// What to begin with, where the configuration asks for stage `now`.

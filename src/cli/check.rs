@@ -58,9 +58,7 @@ fn connect(config: &Config) -> Exit {
     let mut exit = Exit::Done;
     for (name, instance) in &config.instances {
         let found = StoreId::ALL.map(|id| {
-            // Where one URL names a database, the instance shows one of the other store, too.
-            let single = StoreId::ALL.iter().any(|id| instance.store(*id).database.is_some());
-            let database = instance.store(id).database.or(single.then_some(0));
+            let database = instance.shown_database(id);
             let store = StoreConfig { database, ..instance.store(id).clone() };
             let probed = probe::probe(&store, instance.connect_timeout, instance.reply_timeout);
             match &probed {

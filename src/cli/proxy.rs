@@ -121,9 +121,7 @@ impl Proxy {
 
     /// Must an operator say which store is right? Until then nothing goes on by itself.
     pub fn goes_on(&self, instance: &InstanceStatus) -> Result<(), Problem> {
-        if instance.sync.operator_must_name_source.is_none() {
-            return Ok(());
-        }
+        let Some(why) = &instance.sync.operator_must_name_source else { return Ok(()) };
         let (name, default) = (&instance.name, &instance.default_store);
         let other = if default == "primary" { "secondary" } else { "primary" };
         let rest =
@@ -131,8 +129,8 @@ impl Proxy {
         Err(Problem::new(
             Exit::Refused,
             format!(
-                "stopped: {name}: the {default} store came back as another server and may have lost writes. Nothing goes \
-                 on until you say which store is right; the other one becomes equal to it:\n  \
+                "stopped: {name}: {why}. Nothing goes on until then; the other store becomes equal to the one that is \
+                 named:\n  \
                  multistore repair --from {other} {rest}\n\
                  or, if the {default} store has everything:\n  multistore repair --from {default} {rest}"
             ),

@@ -319,4 +319,14 @@ impl InstanceConfig {
             StoreId::Secondary => &self.secondary,
         }
     }
+
+    /// Where one URL names a database, the instance shows one of the other store, too.
+    pub fn shows_one_database(&self) -> bool {
+        StoreId::ALL.iter().any(|id| self.store(*id).database.is_some())
+    }
+
+    /// The database of a store that the instance shows; none: all of them.
+    pub fn shown_database(&self, id: StoreId) -> Option<u32> {
+        self.store(id).database.or(self.shows_one_database().then_some(0))
+    }
 }

@@ -265,6 +265,11 @@ impl Instance {
         let safe = |step: &Option<verdict::Step>| i64::from(step.as_ref().is_some_and(|step| step.safe));
         self.metrics.verdict_safe[Direction::Forward].set(safe(&verdict.forward));
         self.metrics.verdict_safe[Direction::Back].set(safe(&verdict.back));
+        for store in StoreId::ALL {
+            let doubted = self.core().doubted_source() == Some(store);
+            let stranger = self.with_facts(store, |facts| facts.stranger.is_some());
+            self.metrics.store(store).in_doubt.set(i64::from(doubted || stranger));
+        }
         let (_, age) = self.core().suspects();
         self.metrics.oldest_suspect.set((age / 1_000_000) as i64);
         if let Some(last) = self.background.verify.last() {

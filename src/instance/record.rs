@@ -61,6 +61,7 @@ impl Instance {
             doubted: now.doubted.map(|store| store.name().to_owned()),
             servers: self.servers.borrow().each_ref().map(|server| server.run_id.clone()),
             histories: self.servers.borrow().each_ref().map(|server| server.replication_id.clone()),
+            places: self.servers.borrow().each_ref().map(|server| server.place.clone()),
             suspects: self.suspects_to_record(),
             backfill: self.backfill().to_record(clean),
             ..Entry::running(now.stage, behind)

@@ -43,6 +43,7 @@ impl Instance {
             facts.hello = hello;
             facts.tried = true;
             facts.last_error = None;
+            facts.stranger = None;
         }
         self.judge_identity();
         self.core_mut().lane_up(store, has_resp3);
@@ -84,7 +85,10 @@ impl Instance {
         let known = &mut self.servers.borrow_mut()[store.index()];
         let change = recognise(known, identity);
         if !identity.run_id.is_empty() {
-            if (&known.run_id, &known.replication_id) != (&identity.run_id, &identity.replication_id) {
+            let told = |server: &Identity| {
+                (server.run_id.clone(), server.replication_id.clone(), server.place.clone())
+            };
+            if told(known) != told(identity) {
                 // To be recorded together with what follows from it.
                 self.recorded.set(None);
             }
@@ -120,6 +124,9 @@ impl Instance {
 
     /// Why an operator must say which store is right; none: nobody must.
     pub fn source_in_doubt(&self) -> Option<String> {
+        if let Some(text) = self.stranger() {
+            return Some(text);
+        }
         let store = self.core().doubted_source()?;
         // After a restart of the proxy nobody knows how it came to that.
         let change = self.with_facts(store, |facts| facts.change);
@@ -145,12 +152,13 @@ impl Instance {
         }
         let mut core = self.core_mut();
         let dual = core.stage().is_dual();
-        if !dual && core.doubted_source().is_none() {
+        if !dual && core.doubted_source().is_none() && self.stranger().is_none() {
             return Err(format!("{} is in {}: repair needs both stores in use", self.name, core.stage()));
         }
         tracing::warn!(instance = %self.name, from = %right, to = %right.other(), "repair of a whole store, on request");
         core.doubt_source(None);
         core.doubt_store(right.other());
+        self.take_strangers_in();
         let down: Vec<&str> = StoreId::ALL
             .into_iter()
             .filter(|store| !core.lane(*store).is_up())

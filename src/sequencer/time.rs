@@ -113,7 +113,6 @@ impl Sequencer {
         for store in StoreId::ALL {
             let suspect = self.behind_as_a_whole() == Some(store);
             self.metrics.store(store).suspect.set(i64::from(suspect));
-            self.metrics.store(store).in_doubt.set(i64::from(self.doubted_source == Some(store)));
         }
     }
 }

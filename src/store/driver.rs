@@ -14,7 +14,7 @@ use crate::sequencer::lane::DownReason;
 use crate::stage::StoreId;
 
 use super::connection::Endpoint;
-use super::handshake::{Plan, Ready, lane_name, locate, own_name};
+use super::handshake::{Identity, Plan, Ready, lane_name, locate, own_name};
 use super::sentinel;
 
 /// How much is read at once.
@@ -82,6 +82,7 @@ impl Driver {
         let name = lane_name(&self.instance.name, self.store);
         let own_name = own_name(&self.instance.name, self.store);
         let given_up = self.instance.pool.given_up.of(self.store);
+        let admit = |found: &Identity| self.instance.judge_newcomer(self.store, found);
         let plan = Plan {
             config: config.store(self.store),
             timeout: config.connect_timeout,
@@ -90,6 +91,8 @@ impl Driver {
             predecessor: self.predecessor,
             given_up: &given_up,
             commands: self.overlaid.is_empty(),
+            place: self.instance.place(self.store),
+            admit: if self.instance.is_unjudged(self.store) { Some(&admit) } else { None },
         };
         let ready = plan.run().await?;
         self.instance.pool.given_up.ended(self.store, &given_up);

@@ -16,6 +16,7 @@ use crate::sequencer::lane::DownReason;
 use crate::stage::StoreId;
 
 use super::connection::{Connection, ConnectionError, Endpoint, Socket};
+use super::recognise::Place;
 use super::{info, sentinel};
 
 /// What a server says that is not ready to serve, and will be: clients are told the same.
@@ -38,8 +39,10 @@ pub struct Identity {
     pub previous_until: u64,
     /// `role`.
     pub role: String,
-    /// How many keys there are: in the database that the URL names, else in all of them.
+    /// How many keys there are: in the database that is shown, else in all of them.
     pub keys: u64,
+    /// Where it is.
+    pub place: Place,
 }
 
 /// A connection that is ready to carry requests.
@@ -62,6 +65,9 @@ pub struct Ready {
     pub haunted: Option<String>,
 }
 
+/// May this server be taken for the store?
+pub type Admit<'a> = dyn Fn(&Identity) -> Result<(), DownReason> + 'a;
+
 /// What is to be said.
 pub struct Plan<'a> {
     /// Where to, as whom.
@@ -78,6 +84,10 @@ pub struct Plan<'a> {
     pub given_up: &'a [i64],
     /// Is COMMAND wanted?
     pub commands: bool,
+    /// Where the store is by its URL.
+    pub place: Place,
+    /// Asked before anything is done to the server, where it may be somebody else's.
+    pub admit: Option<&'a Admit<'a>>,
 }
 
 // === impl Plan ===
@@ -91,9 +101,14 @@ impl Plan<'_> {
         let hello3 = connection.call_raw(&["HELLO", "3"]).await.map_err(unreachable)?;
         let hello2 = connection.call_raw(&["HELLO", "2"]).await.map_err(unreachable)?;
         let has_resp3 = hello3.first() == Some(&b'%') && hello2.first() == Some(&b'*');
+        if let Some(admit) = self.admit {
+            // One that is still loading would tell of fewer keys than it has.
+            ask_ready(&mut connection).await?;
+            admit(&identify(&mut connection, &self.place).await?)?;
+        }
         let (client_id, haunted) = self.introduce(&mut connection).await?;
         ask_ready(&mut connection).await?;
-        let identity = identify(&mut connection, self.config.database).await?;
+        let identity = identify(&mut connection, &self.place).await?;
         let follows = matches!(self.config.endpoint, crate::config::Endpoint::Sentinel(_));
         if follows && identity.role != "master" {
             return Err(DownReason {
@@ -221,10 +236,11 @@ fn out_of_step() -> DownReason {
     DownReason { kind: StoreErrorKind::OutOfStep, text: OutOfStep.to_string(), store_error: None }
 }
 
-async fn identify(connection: &mut Connection, database: Option<u32>) -> Result<Identity, DownReason> {
+async fn identify(connection: &mut Connection, place: &Place) -> Result<Identity, DownReason> {
     let told = connection.call(&["INFO"]).await.map_err(unreachable)?;
     let text = String::from_utf8_lossy(told.as_bytes().unwrap_or_default()).into_owned();
     let field = |name: &str| info::field(&text, name).to_owned();
+    let database = place.database;
     if let Some(database) = database {
         let selected = connection.call(&["SELECT", &database.to_string()]).await.map_err(unreachable)?;
         if let Some(error) = selected.error_text() {
@@ -242,6 +258,7 @@ async fn identify(connection: &mut Connection, database: Option<u32>) -> Result<
         previous_until: field("second_repl_offset").parse::<u64>().map_or(0, |first| first.saturating_sub(1)),
         role: field("role"),
         keys: info::keys(&text, Some(&size), database).unwrap_or(0),
+        place: place.clone(),
     })
 }
 

@@ -35,7 +35,8 @@ struct Seat(Rc<Instance>);
 // === impl Seat ===
 
 impl Seat {
-    fn take(instance: &Rc<Instance>) -> Result<Seat, DedicatedError> {
+    fn take(instance: &Rc<Instance>, store: StoreId) -> Result<Seat, DedicatedError> {
+        instance.may_use(store).map_err(DedicatedError::Down)?;
         let pool = &instance.pool;
         let max = instance.config_ref().dedicated_max;
         if pool.out.get() >= max {
@@ -97,7 +98,7 @@ impl Pool {
 
     /// A connection to `store` in whatever context: for a question that is the same in all.
     pub async fn any(instance: &Rc<Instance>, store: StoreId) -> Result<Loan, DedicatedError> {
-        let seat = Seat::take(instance)?;
+        let seat = Seat::take(instance, store)?;
         while let Some(mut connection) = instance.pool.take_idle(store) {
             if connection.is_alive() {
                 return Ok(Loan { connection: Some(connection), seat });
@@ -114,7 +115,7 @@ impl Pool {
         proto: Proto,
     ) -> Result<Loan, DedicatedError> {
         let within = instance.config().reply_timeout;
-        let mut loan = Pool::dial(instance, store, Seat::take(instance)?).await?;
+        let mut loan = Pool::dial(instance, store, Seat::take(instance, store)?).await?;
         loan.speak(proto, &instance.reply_limits(), within).await?;
         loan.spoil();
         Ok(loan)
@@ -129,7 +130,7 @@ impl Pool {
     /// A connection to `store` that nobody has authenticated.
     pub async fn bare(instance: &Rc<Instance>, store: StoreId) -> Result<Loan, DedicatedError> {
         let config = instance.config();
-        let seat = Seat::take(instance)?;
+        let seat = Seat::take(instance, store)?;
         let name = own_name(&instance.name, store);
         let mut connection =
             Dedicated::dial_bare(store, &name, config.store(store), config.connect_timeout).await?;

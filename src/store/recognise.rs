@@ -5,7 +5,20 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::handshake::Identity;
+use crate::config::StoreConfig;
+use crate::stage::StoreId;
+
+/// Where a store is by its URL. What is elsewhere is the same store only if what it tells of itself says so.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Host and port, socket, or sentinels and master; empty: not known.
+    pub address: String,
+    /// The one database that is shown; none: all of them.
+    pub database: Option<u32>,
+}
 
 /// What became of a store whose data may not be what it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +29,8 @@ pub enum Change {
     Continues,
     /// So it does, but so many bytes of the history that there had been are not part of it.
     FellBack(u64),
+    /// The URL names another database than before.
+    Moved,
     /// Another process, with a history of its own: a restart, with or without data, or another server altogether.
     Other {
         /// The keys that it had when it was last connected to, if that is known, and those that it has.
@@ -28,6 +43,9 @@ pub fn recognise(known: &Identity, now: &Identity) -> Option<Change> {
     if known.run_id.is_empty() || now.run_id.is_empty() {
         return None;
     }
+    if known.place.is_known() && known.place.database != now.place.database {
+        return Some(Change::Moved);
+    }
     let kept = history_kept(known, now);
     if known.run_id == now.run_id {
         return replaced(known, now, kept).then_some(Change::Replaced);
@@ -37,6 +55,18 @@ pub fn recognise(known: &Identity, now: &Identity) -> Option<Change> {
         Some(until) if until < known.offset => Change::FellBack(known.offset - until),
         Some(_) => Change::Continues,
     })
+}
+
+/// Is what stands `now` under the URL of `store` somebody else's? It is elsewhere than the store was, is not empty, and is
+/// neither that store, nor does it go on with the data of either of the two that were `known`.
+pub fn is_stranger(store: StoreId, known: &[Identity; 2], now: &Identity) -> bool {
+    let was = store.pick(known);
+    if !was.place.is_known() || was.place == now.place || now.keys == 0 {
+        return false;
+    }
+    let itself = !now.run_id.is_empty() && was.run_id == now.run_id;
+    let goes_on = known.iter().any(|one| history_kept(one, now).is_some());
+    was.place.database != now.place.database || !(itself || goes_on)
 }
 
 /// Up to which offset is the history known before part of the one now, if it is at all?
@@ -64,6 +94,29 @@ fn replaced(known: &Identity, now: &Identity, kept: Option<u64>) -> bool {
     began_to_follow || fell_back || kept.is_none() && !renamed
 }
 
+// === impl Place ===
+
+impl Place {
+    /// Where `store` is, of which the instance shows `database`.
+    pub fn of(store: &StoreConfig, database: Option<u32>) -> Place {
+        Place { address: store.endpoint.to_string(), database }
+    }
+
+    /// Has anybody noted it?
+    pub fn is_known(&self) -> bool {
+        !self.address.is_empty()
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.database {
+            None => f.write_str(&self.address),
+            Some(database) => write!(f, "{}/{database}", self.address),
+        }
+    }
+}
+
 // === impl Change ===
 
 impl fmt::Display for Change {
@@ -72,6 +125,7 @@ impl fmt::Display for Change {
             Change::Replaced => {
                 f.write_str("was made a copy of another server (REPLICAOF): what it held was replaced")
             }
+            Change::Moved => f.write_str("is another database than it was"),
             Change::Continues => f.write_str(
                 "came back as another server that goes on with its data (a failover, or a restart); what was acknowledged \
                  last may be missing",
@@ -106,6 +160,43 @@ mod tests {
             role: text(5),
             keys: number(6),
             ..Identity::default()
+        }
+    }
+
+    #[test]
+    fn the_table_of_strangers() {
+        let at = |address: &str, words: &str| {
+            let (address, database) = match address.split_once('/') {
+                Some((address, database)) => (address, database.parse().ok()),
+                None => (address, None),
+            };
+            let place = Place { address: address.to_owned(), database };
+            Identity { place, ..server(words) }
+        };
+        let here = "r1 h1 0 - 0 -";
+        for (what, known, now, expected) in [
+            ("never seen before", at("", "- - 0 - 0 -"), at("b", "r2 h2 0 000 0 master 9"), false),
+            ("an old state file", at("", here), at("b", "r2 h2 0 000 0 master 9"), false),
+            ("the same address, restarted", at("a", here), at("a", "r2 h2 0 000 0 master 9"), false),
+            ("another name of it", at("a", here), at("b", "r1 h1 0 000 0 master 9"), false),
+            ("it is empty", at("a", here), at("b", "r2 h2 0 000 0 master 0"), false),
+            ("moved with its history", at("a", here), at("b", "r2 h1 0 000 0 master 9"), false),
+            ("a promoted replica", at("a", here), at("b", "r2 h2 0 h1 0 master 9"), false),
+            ("a replica of the other store", at("a", here), at("b", "r2 o1 0 000 0 slave 9"), false),
+            ("a promoted one of it", at("a", here), at("b", "r2 h2 0 o1 0 master 9"), false),
+            ("somebody else's", at("a", here), at("b", "r2 h2 0 000 0 master 9"), true),
+            ("it does not tell", at("a", here), at("b", "- - 0 - 0 - 9"), true),
+            ("another database", at("a/1", here), at("a/2", "r1 h1 0 000 0 master 9"), true),
+            ("an empty one", at("a/1", here), at("a/2", "r1 h1 0 000 0 master 0"), false),
+            ("all databases instead of one", at("a/1", here), at("a", "r1 h1 0 000 0 master 9"), true),
+            ("a replica's other database", at("a/1", here), at("b/2", "r2 h1 0 000 0 slave 9"), true),
+        ] {
+            let other = at("z", "o0 o1 0 - 0 -");
+            let pairs =
+                [(StoreId::Primary, [known.clone(), other.clone()]), (StoreId::Secondary, [other, known])];
+            for (store, known) in pairs {
+                assert_eq!(is_stranger(store, &known, &now), expected, "{what}, {store}");
+            }
         }
     }
 

@@ -17,6 +17,7 @@ mod scripts;
 mod source;
 mod stages;
 mod state;
+mod strangers;
 
 use std::time::Duration;
 

@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 use super::*;
 
 /// `multistore repair` with these arguments, for this proxy.
-fn repair(pair: &Pair, args: &[&str]) -> Output {
+pub(super) fn repair(pair: &Pair, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_multistore"))
         .arg("repair")
         .args(args)
@@ -15,7 +15,7 @@ fn repair(pair: &Pair, args: &[&str]) -> Output {
         .expect("run multistore repair")
 }
 
-fn code_and_text(output: &Output) -> (Option<i32>, String) {
+pub(super) fn code_and_text(output: &Output) -> (Option<i32>, String) {
     let text = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     (output.status.code(), text.concat())
 }

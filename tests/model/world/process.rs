@@ -143,11 +143,8 @@ impl World {
             && !self.warm;
         self.announced = self.core.flags().stage();
         self.recorded = None;
-        self.known_runs = entry
-            .as_ref()
-            .map(Entry::mirrored_between)
-            .unwrap_or_default()
-            .map(|seen| seen.run_id.parse().ok());
+        self.known_runs =
+            entry.as_ref().map(Entry::paired).unwrap_or_default().map(|seen| seen.run_id.parse().ok());
         self.process += 1;
         self.settle();
     }

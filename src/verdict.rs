@@ -67,6 +67,15 @@ pub struct StoreFacts {
     pub stuck: u64,
 }
 
+/// What a primary holds before the rollout begins, and what becomes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its keys when it was last connected to.
+    pub keys: u64,
+    /// It is made equal to the secondary; else what it holds is taken for an answer.
+    pub replaced: bool,
+}
+
 /// What the verdict is made of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
@@ -82,6 +91,8 @@ pub struct Facts {
     pub flip_max_lag: u64,
     /// Why a store may have lost writes, so that an operator must say which one is right.
     pub doubted: Option<String>,
+    /// What the primary holds, if it is not empty.
+    pub found: Option<Found>,
     /// Undeclared keys may have been written: a walk is owed.
     pub owes_walk: bool,
     /// The backfill that was asked for and is not done: how far it is, in percent.
@@ -116,6 +127,9 @@ pub struct Step {
     pub safe: bool,
     /// All that does.
     pub reasons: Vec<Reason>,
+    /// What does not, but should be known before.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// The verdict on an instance.
@@ -192,6 +206,21 @@ impl Quiet {
     }
 }
 
+// === impl Found ===
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys = if self.keys == 1 { "1 key".to_owned() } else { format!("{} keys", self.keys) };
+        write!(f, "the primary is not empty, it held {keys} when it was connected to: ")?;
+        f.write_str(if self.replaced {
+            "once both stores are in use it is made equal to the secondary, and what only the primary has is deleted"
+        } else {
+            "once both stores are in use they answer reads (but with primary_content = \"untrusted\"), and what nobody writes \
+             stays; empty it first, or be sure of what it holds"
+        })
+    }
+}
+
 // === impl Facts ===
 
 impl Facts {
@@ -251,7 +280,9 @@ fn step(facts: &Facts, from: Stage, to: Stage, forward: bool) -> Step {
         // Entering dual needs both.
         StoreId::ALL.iter().for_each(|store| against.down(facts, *store));
     }
-    Step { to: to.name().to_owned(), safe: against.0.is_empty(), reasons: against.0 }
+    let begins = from == Stage::SecondaryOnly && !facts.same_server;
+    let notes = facts.found.filter(|_| begins).map(|found| found.to_string()).into_iter().collect();
+    Step { to: to.name().to_owned(), safe: against.0.is_empty(), reasons: against.0, notes }
 }
 
 /// What stands against a step.

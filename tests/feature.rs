@@ -95,6 +95,79 @@ fn feature_set_over_a_refused_file_goes_nowhere_but_back() {
 }
 
 #[test]
+fn a_primary_that_is_not_empty_is_noted_at_the_first_step() {
+    for (untrusted, fate) in [(false, "they answer reads"), (true, "what only the primary has is deleted")] {
+        let (primary, secondary) = (RedisServer::start(), RedisServer::start());
+        primary.words("SET left 1");
+        let settings: &[&str] = if untrusted { &[r#"primary_content = "untrusted""#] } else { &[] };
+        let pair = Pair::over(primary, secondary, Stage::SecondaryOnly, settings);
+        poll_until(SOON, "the primary is up", || {
+            pair.proxy.instance_status(INSTANCE)["stores"]["primary"]["up"] == true
+        });
+        let (code, text) = told(&pair, &["status"]);
+        assert_eq!(code, Some(0), "{text}");
+        assert!(text.contains("is not empty, it held 1 key") && text.contains(fate), "{text}");
+        let (code, text) = told(&pair, &["feature", "set", &flags()[0], "true"]);
+        assert_eq!(code, Some(0), "{text}");
+        assert!(text.contains("is not empty, it held 1 key") && text.contains(fate), "{text}");
+        // It is a note of the first step alone.
+        let (_, text) = told(&pair, &["status"]);
+        assert!(!text.contains("is not empty"), "{text}");
+    }
+}
+
+#[test]
+fn what_is_in_sync_is_unknown_while_a_store_is_down() {
+    let (mut primary, secondary) = (RedisServer::start(), RedisServer::start());
+    primary.kill();
+    let mut pair = Pair::over(primary, secondary, Stage::DualSecondaryDefault, &[]);
+    let (_, text) = told(&pair, &["status"]);
+    assert!(text.contains("unknown: the primary store is down"), "{text}");
+    pair.primary.start_again(Data::Lost);
+    let (code, text) = told(&pair, &["backfill", "start", "--wait"]);
+    assert_eq!(code, Some(0), "{text}");
+    pair.primary.kill();
+    poll_until(SOON, "the primary is down", || {
+        pair.proxy.instance_status(INSTANCE)["stores"]["primary"]["up"] == false
+    });
+    let (_, text) = told(&pair, &["status"]);
+    assert!(text.contains("done before; the primary store is down"), "{text}");
+    assert!(text.contains("unknown: the primary store is down"), "{text}");
+}
+
+#[test]
+fn a_backfill_is_no_unfinished_work_where_one_store_is_in_use() {
+    for (stage, said) in [(Stage::SecondaryOnly, "not begun"), (Stage::PrimaryOnly, "nothing to fill")] {
+        let pair = Pair::start_with(stage, &["backfill = true"]);
+        poll_until(SOON, "it waits", || {
+            pair.proxy.instance_status(INSTANCE)["backfill"]["state"] == "waiting"
+        });
+        let (_, text) = told(&pair, &["status"]);
+        assert!(text.contains(said) && !text.contains("0%"), "{text}");
+        let (_, text) = told(&pair, &["backfill", "status"]);
+        assert!(text.contains(said), "{text}");
+    }
+}
+
+#[test]
+fn force_says_what_is_lost_while_nobody_knows_which_store_is_right() {
+    let mut pair = Pair::start_in(Stage::DualSecondaryDefault);
+    pair.secondary.restart(Data::Lost);
+    poll_until(SOON, "the loss is noticed", || {
+        pair.proxy.instance_status(INSTANCE)["sync"]["operator_must_name_source"].is_string()
+    });
+    let [both, default] = flags();
+    let (code, text) = told(&pair, &["feature", "set", &default, "true", "--force"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("holds this back, forced or not"), "{text}");
+    let (code, text) = told(&pair, &["feature", "set", &default, "false"]);
+    assert_eq!(code, Some(0), "{text}");
+    let (code, text) = told(&pair, &["feature", "set", &both, "false", "--force"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("only the primary store still has, is not found any more"), "{text}");
+}
+
+#[test]
 fn feature_set_tells_that_the_proxy_refuses_the_file() {
     let pair = Pair::start();
     let users = "auth = \"users\"\nusers = { app = { password_env = \"ONLY_OF_THE_COMMAND\" } }";

@@ -253,6 +253,13 @@ pub struct DiffSample {
 // === impl InstanceStatus ===
 
 impl InstanceStatus {
+    /// The store that is down although both are in use: what it holds cannot be known.
+    pub fn down_while_dual(&self) -> Option<&'static str> {
+        let stores = [("primary", &self.stores.primary), ("secondary", &self.stores.secondary)];
+        let dual = self.stage.starts_with("dual");
+        stores.into_iter().find(|(_, store)| dual && !store.up).map(|(name, _)| name)
+    }
+
     /// The store whose replies clients get.
     pub fn default_store(&self) -> &StoreStatus {
         match self.default_store.as_str() {

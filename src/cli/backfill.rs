@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use super::progress::{Progress, bytes, thousands};
 use super::proxy::{Problem, Proxy, ProxyArg};
 use super::{Exit, complain, say};
+use crate::admin::InstanceStatus;
 use crate::admin::backfill::BackfillStatus;
 use crate::admin::orders::BACKFILL;
 use crate::instance::backfill::Action;
@@ -118,16 +119,31 @@ pub fn wait_for(proxy: &Proxy) -> Result<BackfillStatus, Problem> {
 
 fn status(proxy: ProxyArg, json: bool) -> Exit {
     let instance = proxy.proxy().map(|proxy| proxy.instance());
-    let status = match instance {
-        Ok(Ok(instance)) => instance.backfill,
+    let instance = match instance {
+        Ok(Ok(instance)) => instance,
         Ok(Err(problem)) => return problem.tell(),
         Err(exit) => return exit,
     };
-    match serde_json::to_string_pretty(&status) {
+    match serde_json::to_string_pretty(&instance.backfill) {
         Ok(text) if json => say(text),
-        _ => say(line(&status)),
+        _ => say(of(&instance)),
     }
     Exit::Done
+}
+
+/// The backfill of an instance in a line.
+pub fn of(instance: &InstanceStatus) -> String {
+    let status = &instance.backfill;
+    match (instance.stage.as_str(), status.state.as_str(), instance.down_while_dual()) {
+        ("secondary_only", "waiting" | "done", _) => {
+            "not begun: it runs once both stores are in use (the first flag)".to_owned()
+        }
+        ("primary_only", "waiting" | "done", _) => {
+            "none: one store is in use, there is nothing to fill".to_owned()
+        }
+        (_, "done", Some(store)) => format!("done before; the {store} store is down"),
+        _ => line(status),
+    }
 }
 
 /// A backfill in a line.

@@ -6,7 +6,7 @@ use clap::{ArgAction, Args, Subcommand};
 
 use super::http::AdminArg;
 use super::proxy::Proxy;
-use super::status::reasons;
+use super::status::{notes, reasons};
 use super::{ConfigArg, Exit, complain, say};
 use crate::config::edit::{EditError, Jump, set_judged_flag};
 use crate::config::{self, Config, FlagKind, StageJump};
@@ -130,11 +130,19 @@ impl Set {
             if !back && let Some(against) = against(before, *flags, wanted) {
                 let what = if self.force { "forced" } else { "refused" };
                 complain(format_args!("{what}: {}", against.what));
+                if let Some(lost) = before.lost_by(wanted) {
+                    complain(lost);
+                }
                 if !self.force {
                     complain(format_args!("{}, or add --force", against.advice));
                     return Some(Exit::Refused);
                 }
             }
+        }
+        if let Some((before, flags)) = &before {
+            let step = before.instance.verdict.forward.as_ref();
+            let step = step.filter(|step| step.to == self.wanted(*flags).name());
+            step.into_iter().flat_map(notes).for_each(complain);
         }
         let judged = before.as_ref().map(|(_, flags)| flags.stage());
         let jump = match (back, self.force) {

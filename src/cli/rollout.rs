@@ -7,7 +7,7 @@ use clap::builder::PossibleValuesParser;
 
 use super::feature::Before;
 use super::proxy::{Problem, Proxy, ProxyArg};
-use super::status::reasons;
+use super::status::{notes, reasons};
 use super::{Exit, backfill, complain, say, verify};
 use crate::admin::InstanceStatus;
 use crate::admin::orders::BACKFILL;
@@ -183,6 +183,7 @@ impl Walk<'_> {
             };
             self.proxy.goes_on(&instance)?;
             if enough(&step) {
+                notes(&step).for_each(complain);
                 let to = Stage::ALL.into_iter().find(|stage| stage.name() == step.to);
                 return to.ok_or_else(|| unknown(&step.to).into());
             }

@@ -130,7 +130,7 @@ fn screen(instance: &InstanceStatus, file: Option<&Config>) -> String {
         add("missing", instance.missing_commands.join(", "));
     }
     add("in sync", in_sync(instance));
-    add("backfill", backfill::line(&instance.backfill));
+    add("backfill", backfill::of(instance));
     add("verified", verified(&instance.verification));
     let verdict = &instance.verdict;
     for (name, step) in [("next", &verdict.forward), ("back", &verdict.back)] {
@@ -172,6 +172,8 @@ fn in_sync(instance: &InstanceStatus) -> String {
     if let Some(why) = &sync.operator_must_name_source {
         return why.clone();
     }
+    let down =
+        instance.down_while_dual().map(|store| format!("unknown: the {store} store is down; last known: "));
     let untouched = match sync.untouched_keys.as_str() {
         "in_sync" => "everything but what is listed".to_owned(),
         "unknown" => "what was touched; of the rest nothing is known".to_owned(),
@@ -181,7 +183,7 @@ fn in_sync(instance: &InstanceStatus) -> String {
         let percent = walk.keys_passed.min(walk.keys_expected) * 100 / walk.keys_expected.max(1);
         format!(" (repair under way, {percent}%: {} keys passed)", thousands(walk.keys_passed))
     });
-    let untouched = untouched + &walk.unwrap_or_default();
+    let untouched = down.unwrap_or_default() + &untouched + &walk.unwrap_or_default();
     let mut text = format!("{untouched}; {} keys listed as out of sync", thousands(sync.suspects));
     if sync.suspects > 0 {
         text += &format!(", the oldest for {}", span(Duration::from_secs(sync.oldest_suspect_seconds)));
@@ -217,8 +219,13 @@ fn verified(status: &VerificationStatus) -> String {
 fn verdict_lines(name: &str, step: &Step) -> Vec<String> {
     let judgement = if step.safe { "safe" } else { "NOT SAFE" };
     let mut lines = vec![format!("  {name:<10} {}: {judgement}", step.to)];
-    lines.extend(reasons(step).map(|reason| format!("             {reason}")));
+    lines.extend(reasons(step).chain(notes(step)).map(|line| format!("             {line}")));
     lines
+}
+
+/// What should be known before a step that nothing else stands against, one line each.
+pub fn notes(step: &Step) -> impl Iterator<Item = String> {
+    step.notes.iter().map(|note| format!("note: {note}"))
 }
 
 /// What stands in the way of a step, one line each.

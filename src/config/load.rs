@@ -90,7 +90,9 @@ pub fn parse(path: &Path, text: &str, mode: Option<u32>, env: Environment) -> Re
     let config = match Document::parse(text) {
         Ok(document) => read_config(document.as_table(), &mut reader),
         Err(error) => {
-            reader.error(error.span(), format!("not TOML: {}", error.message().trim().replace('\n', "; ")));
+            let hint = error.span().map_or("", |span| switch_hint(text, span.start));
+            let message = error.message().trim().replace('\n', "; ");
+            reader.error(error.span(), format!("not TOML: {message}{hint}"));
             None
         }
     };
@@ -98,6 +100,16 @@ pub fn parse(path: &Path, text: &str, mode: Option<u32>, env: Environment) -> Re
     match config {
         Some(config) => Ok(Loaded { config, warnings }),
         None => Err(LoadError::whole(path, "the file could not be understood".to_owned())),
+    }
+}
+
+/// Other files know other words for a switch.
+fn switch_hint(text: &str, at: usize) -> &'static str {
+    let word: String =
+        text.get(at..).unwrap_or_default().chars().take_while(char::is_ascii_alphabetic).collect();
+    match word.to_ascii_lowercase().as_str() {
+        "yes" | "no" | "on" | "off" | "true" | "false" => "; a flag or switch is written true or false",
+        _ => "",
     }
 }
 

@@ -129,6 +129,10 @@ fn wrong_values_are_pointed_at() {
         ),
         ("max_clients = 0", "'max_clients' in [instances.x]: write a value from 1 to 1000000"),
         ("hydrate = \"yes\"", "this is a string; write true or false"),
+        (
+            "hydrate = yes",
+            "not TOML: string values must be quoted, expected literal string; a flag or switch is written true or",
+        ),
         ("reads = \"both\"", "\"both\" is unknown; write \"fallback\" or"),
         ("refuse = \"get\"", "this is a string; write a list"),
         ("heavy_bytes = \"1tb\"", "write one of b, kb, mb, gb"),

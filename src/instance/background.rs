@@ -13,9 +13,10 @@ use crate::admin::orders::{VerifyOrder, What};
 use crate::admin::verification::{LastVerification, VerificationStatus, VerifyReport};
 use crate::metrics::{Direction, InstanceMetrics};
 use crate::pace::{Limits, Pace};
+use crate::sequencer::knowledge::Sync;
 use crate::stage::{Stage, StoreId};
 use crate::state::BackfillEntry;
-use crate::verdict::{self, Facts, Quiet, SIGNS, StoreFacts, Verdict, Verified};
+use crate::verdict::{self, Facts, Found, Quiet, SIGNS, StoreFacts, Verdict, Verified};
 
 /// How often the verdict is looked at for the metrics, and the signs for how quiet it is.
 const LOOK: Duration = Duration::from_millis(250);
@@ -229,6 +230,7 @@ impl Instance {
             }),
             flip_max_lag: config.flip_max_lag.bytes() as u64,
             doubted: self.source_in_doubt(),
+            found: self.found_on_primary(),
             owes_walk: core.owes_walk(),
             backfill: (unfinished && core.stage().is_dual()).then_some((backfill.progress * 100.0) as u8),
             quiet_period: config.quiet_period,
@@ -241,6 +243,14 @@ impl Instance {
                 outdated: last.proof.outdated(&proof),
             }),
         }
+    }
+
+    fn found_on_primary(&self) -> Option<Found> {
+        let keys =
+            self.with_facts(StoreId::Primary, |facts| facts.identity.as_ref().map(|found| found.keys))?;
+        let replaced =
+            self.config_ref().hydrate && self.core().sync_base() == Sync::Suspect(StoreId::Primary);
+        (keys > 0).then_some(Found { keys, replaced })
     }
 
     /// Names of commands that nothing describes.

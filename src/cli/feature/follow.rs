@@ -90,6 +90,22 @@ impl Before {
         ])
     }
 
+    /// What is lost if this is forced while nobody has said which store is right.
+    pub fn lost_by(&self, wanted: Stage) -> Option<String> {
+        self.instance.sync.operator_must_name_source.as_ref()?;
+        let (next, name) = (wanted.default_store(), &self.instance.name);
+        Some(match wanted.is_dual() {
+            true => format!(
+                "{name}: the proxy holds this back, forced or not, until you say which store is right"
+            ),
+            false => format!(
+                "{name}: what the {next} store may have lost, and only the {} store still has, is not found any more from that \
+                 moment on; say first which store is right",
+                next.other()
+            ),
+        })
+    }
+
     /// Waits until the proxy has taken over what was written, and tells what has become of it.
     pub fn follow(&self, edited: &Edited) -> Exit {
         let began = Instant::now();

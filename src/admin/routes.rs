@@ -189,6 +189,11 @@ pub(super) fn other_host() -> Answer {
     )
 }
 
+/// The answer to who names a host more than once.
+pub(super) fn ambiguous_host() -> Answer {
+    text(StatusCode::BAD_REQUEST, "A request names a path, and its host in one Host header.\n")
+}
+
 /// Is this a Host header that no page of somebody else's bears: localhost, or an address, with or without a port?
 fn names_this_machine(host: &str) -> bool {
     let name = match host.rsplit_once(':') {

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use hyper::body::{Body, Incoming};
+use hyper::header::HOST;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request};
@@ -19,7 +20,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tracing::{debug, warn};
 
 use super::orders::{self, Asked};
-use super::routes::{Admin, Answer, other_host, unauthorized};
+use super::routes::{Admin, Answer, ambiguous_host, other_host, unauthorized};
 use crate::logging::Throttle;
 
 /// How long to leave a listener alone that cannot accept (out of descriptors, mostly).
@@ -158,6 +159,10 @@ async fn connection(
 
 async fn answer(admin: &Admin, peer: IpAddr, request: &Request<Incoming>) -> Answer {
     let uri = request.uri();
+    // Which host is meant must be beyond doubt: it is what keeps pages of others out.
+    if uri.authority().is_some() || request.headers().get_all(HOST).iter().count() > 1 {
+        return ambiguous_host();
+    }
     if !admin.admits(uri.path(), request.headers()) {
         return unauthorized();
     }

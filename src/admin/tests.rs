@@ -310,6 +310,20 @@ async fn a_page_under_a_name_of_its_own_reads_nothing() {
 }
 
 #[tokio::test]
+async fn a_host_is_named_once() {
+    let server = start(snapshot(instance())).await;
+    for head in [
+        "GET http://localhost/status HTTP/1.1\r\nHost: localhost\r\n",
+        "GET http://evil.example/status HTTP/1.1\r\nHost: localhost\r\n",
+        "GET /status HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n",
+        "GET /livez HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n",
+    ] {
+        let answer = exchange(server.address, format!("{head}\r\n").as_bytes()).await;
+        assert_eq!(parse(&answer).0, 400, "{head}");
+    }
+}
+
+#[tokio::test]
 async fn a_head_beyond_its_limits_is_refused() {
     let server = start(snapshot(instance())).await;
     let long = "x".repeat(Limits::DEFAULT.max_head_bytes);

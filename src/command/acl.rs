@@ -327,6 +327,8 @@ mod tests {
             ("+@all %R~a:* %W~a:*", "APPEND a:1 x", None),
             ("+@all %W~a:*", "COPY a:1 a:2", Some(Denied::Key)),
             ("+@all ~a:*", "PING", None),
+            ("+@all ~a:*", "PFMERGE a:1", None),
+            ("+@all ~a:*", "PFMERGE b:1", Some(Denied::Key)),
             ("+@all", "GET a", Some(Denied::Key)),
         ] {
             assert_eq!(denied(words, request), expected, "{words}: {request}");

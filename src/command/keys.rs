@@ -250,12 +250,22 @@ pub(super) fn walk<A: Args + ?Sized>(
         Shape::Migrate => return migrate(spec, args, each),
         _ => {}
     }
-    let mut unlisted = false;
+    let (mut unlisted, mut first) = (false, None);
     for key_spec in spec.keys.iter().filter(|key| !key.flags.has(KeyFlags::NOT_KEY)) {
-        let Some(run) = run(key_spec, args)? else {
+        let found = match run(key_spec, args) {
+            // PFMERGE without a source.
+            Err(KeysError::Missing)
+                if first.is_some() && spec.arity_ok(args.argc()) && begins_at_the_end(key_spec, args) =>
+            {
+                continue;
+            }
+            found => found?,
+        };
+        let Some(run) = found else {
             unlisted |= key_spec.begin == Begin::Unknown || key_spec.find == Find::Unknown;
             continue;
         };
+        first.get_or_insert(run.first);
         let access = softened(spec, Access::of(key_spec.flags), args);
         let other_db = spec.shape == Shape::Copy && run.first == 2 && options::copy_db(args).is_some();
         for arg in run {
@@ -266,6 +276,11 @@ pub(super) fn walk<A: Args + ?Sized>(
         each(Key { arg: 1, access: Access::Modify, other_db: true });
     }
     Ok(unlisted)
+}
+
+/// Would its keys begin where the request ends?
+fn begins_at_the_end<A: Args + ?Sized>(spec: &KeySpec, args: &A) -> bool {
+    matches!(spec.begin, Begin::Index(at) if at as usize == args.argc())
 }
 
 /// What the arguments make of an access that the specification tells.

@@ -86,7 +86,11 @@ impl Session {
     fn one(&mut self, data: &[u8], decoder: &mut Decoder) -> (usize, Option<Task>) {
         match decoder.decode(data, &self.limits) {
             Ok(Decoded::Incomplete) => (0, None),
-            Ok(Decoded::Nothing { len }) => (len, None),
+            Ok(Decoded::Nothing { len }) => {
+                // It owes no reply, and CLIENT REPLY SKIP is used up by it.
+                self.state.begin_command();
+                (len, None)
+            }
             Ok(Decoded::Request { len, canonical: true }) => {
                 let frame = data.get(..len).unwrap_or_default();
                 let request = Request { frame, args: decoder.spans() };

@@ -14,6 +14,8 @@ fn odd_but_valid_bytes() {
         ("inline, unknown", b"bogus a b\r\nGET\r\n"),
         ("blank lines", b"\r\n\r\nPING\r\n\r\n\n\nPING\r\n"),
         ("nothing", b""),
+        ("a blank line uses a skip up", b"CLIENT REPLY SKIP\r\n\r\nPING\r\nECHO x\r\n"),
+        ("so does an empty array", b"CLIENT REPLY SKIP\r\n*0\r\nPING\r\nECHO x\r\n"),
         ("empty arrays", b"*0\r\n*-1\r\n*-5\r\n*1\r\n$4\r\nPING\r\n*0\r\n"),
         ("empty name", b"*1\r\n$0\r\n\r\n*2\r\n$0\r\n\r\n$1\r\nx\r\nPING\r\n"),
         ("an empty argument", b"*3\r\n$3\r\nSET\r\n$0\r\n\r\n$0\r\n\r\n*2\r\n$3\r\nGET\r\n$0\r\n\r\n"),

@@ -72,6 +72,7 @@ fn keys_and_what_happens_to_them() {
         ("pfcount a", "reduce a"),
         ("pfcount a b", "r a, r b"),
         ("pfmerge d a b", "w d, r a, r b"),
+        ("pfmerge d", "w d"),
         ("bitfield a get u8 0", "r a"),
         ("bitfield a set u8 0 1", "w a"),
         ("sort a", "r a"),

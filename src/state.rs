@@ -4,6 +4,9 @@
 //! stopped cleanly. Written, and synced to disk, before it matters: a stage is recorded before it
 //! takes effect, and a clean stop only after both stores have answered everything. A start that
 //! finds no clean stop knows that either store may have got a write that the other has not.
+//!
+//! What would not make a start believe anything else is written soon, by somebody who may wait for the disk: the other
+//! store comes and goes, and clients are not to notice.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -101,7 +104,25 @@ struct Content {
 pub struct StateFile {
     /// `None`: nothing is kept.
     path: Option<PathBuf>,
-    instances: Mutex<BTreeMap<String, Entry>>,
+    kept: Mutex<Kept>,
+    /// Whoever writes.
+    writing: Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    instances: BTreeMap<String, Entry>,
+    /// The file is behind, and somebody has been told to bring it up to date.
+    behind: bool,
+}
+
+/// What became of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// It is on disk, or will be: somebody has been told.
+    Done,
+    /// The caller is to see to it that [`StateFile::catch_up`] is called soon.
+    Later,
 }
 
 // === impl Entry ===
@@ -159,6 +180,25 @@ impl Entry {
             ..Identity::default()
         };
         StoreId::ALL.map(of)
+    }
+
+    /// Would a start that finds this believe the same as one that finds `next`? Of another server in the place of the
+    /// store that does not count it would learn that it may be behind, which it assumes anyway.
+    fn tells_as_much_as(&self, next: &Entry) -> bool {
+        let Some(stage) = self.stage().filter(|stage| stage.is_dual()) else { return self == next };
+        let counts = stage.default_store().index();
+        let told = |entry: &Entry| Entry {
+            behind: None,
+            in_sync: false,
+            servers: Default::default(),
+            histories: Default::default(),
+            ..entry.clone()
+        };
+        !self.clean
+            && told(self) == told(next)
+            && self.servers.get(counts) == next.servers.get(counts)
+            && self.histories.get(counts) == next.histories.get(counts)
+            && Stage::ALL.into_iter().all(|now| self.believed(now) == next.believed(now))
     }
 
     /// What to begin with, where the configuration asks for stage `now`.
@@ -229,37 +269,56 @@ impl StateFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
             Err(error) => return Err(error),
         };
-        Ok(StateFile { path: Some(path.to_owned()), instances: Mutex::new(instances) })
+        let kept = Mutex::new(Kept { instances, behind: false });
+        Ok(StateFile { path: Some(path.to_owned()), kept, writing: Mutex::default() })
     }
 
     /// Keeps nothing beyond the process.
     pub fn nowhere() -> StateFile {
-        StateFile { path: None, instances: Mutex::default() }
+        StateFile { path: None, kept: Mutex::default(), writing: Mutex::default() }
     }
 
     /// What is recorded of `instance`.
     pub fn get(&self, instance: &str) -> Option<Entry> {
-        self.lock().get(instance).cloned()
+        self.lock().instances.get(instance).cloned()
     }
 
-    /// Records, and returns when it is on disk.
-    pub fn set(&self, instance: &str, entry: Entry) -> io::Result<()> {
-        let mut instances = self.lock();
-        if instances.get(instance) == Some(&entry) {
-            return Ok(());
+    /// Records. What matters to a start is on disk when this returns.
+    pub fn set(&self, instance: &str, entry: Entry) -> io::Result<Written> {
+        let mut kept = self.lock();
+        let before = kept.instances.insert(instance.to_owned(), entry);
+        let now = kept.instances.get(instance);
+        if before.as_ref() == now {
+            return Ok(Written::Done);
         }
-        instances.insert(instance.to_owned(), entry);
-        self.write(&instances)
+        if before.zip(now).is_some_and(|(before, now)| before.tells_as_much_as(now)) {
+            let told = std::mem::replace(&mut kept.behind, true);
+            return Ok(if told { Written::Done } else { Written::Later });
+        }
+        drop(kept);
+        self.write()?;
+        Ok(Written::Done)
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
-        self.instances.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Writes what could wait.
+    pub fn catch_up(&self) -> io::Result<()> {
+        if self.lock().behind { self.write() } else { Ok(()) }
     }
 
-    fn write(&self, instances: &BTreeMap<String, Entry>) -> io::Result<()> {
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes the newest that there is. One after the other; nobody who records waits for it but who must.
+    fn write(&self) -> io::Result<()> {
+        let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let instances = {
+            let mut kept = self.lock();
+            kept.behind = false;
+            kept.instances.clone()
+        };
         let Some(path) = &self.path else { return Ok(()) };
-        let content = Content { version: VERSION, instances: instances.clone() };
-        let text = serde_json::to_vec_pretty(&content)?;
+        let text = serde_json::to_vec_pretty(&Content { version: VERSION, instances })?;
         let mut temporary = path.clone().into_os_string();
         temporary.push(".new");
         let mut file = File::create(&temporary)?;
@@ -356,9 +415,47 @@ mod tests {
         let state = StateFile::open(&path).expect("none yet");
         assert_eq!(state.get("a"), None);
         let entry = Entry::running(Stage::DualSecondaryDefault, Some(StoreId::Primary));
-        state.set("a", entry.clone()).expect("written");
+        assert_eq!(state.set("a", entry.clone()).expect("written"), Written::Done);
         assert_eq!(StateFile::open(&path).expect("read").get("a"), Some(entry));
         fs::write(&path, "{").expect("damaged");
         assert!(StateFile::open(&path).is_err());
+    }
+
+    #[test]
+    fn only_what_a_start_would_guess_anyway_is_written_later() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("proxy.state");
+        let state = StateFile::open(&path).expect("none yet");
+        let on_disk = || StateFile::open(&path).expect("read").get("a");
+        let dual = |behind| Entry::running(Stage::DualSecondaryDefault, behind);
+        let is_written = |entry: Entry, written| {
+            assert_eq!(state.set("a", entry.clone()).expect("written"), written, "{entry:?}");
+        };
+        is_written(dual(None), Written::Done);
+        // The store that does not count is behind, and another server: as after any crash.
+        let servers = ["another".to_owned(), String::new()];
+        let behind = Entry { servers, ..dual(Some(StoreId::Primary)) };
+        is_written(behind.clone(), Written::Later);
+        is_written(Entry { in_sync: true, behind: None, ..behind.clone() }, Written::Done);
+        is_written(behind.clone(), Written::Done);
+        assert_eq!(on_disk(), Some(dual(None)));
+        state.catch_up().expect("written");
+        assert_eq!(on_disk(), Some(behind.clone()));
+        // What nobody would guess.
+        let counts = ["another".to_owned(), "new".to_owned()];
+        for entry in [
+            Entry { servers: counts, ..behind.clone() },
+            dual(Some(StoreId::Secondary)),
+            Entry { doubted: Some("secondary".to_owned()), ..dual(None) },
+            Entry::running(Stage::DualPrimaryDefault, None),
+            // A cold primary has not what only the secondary has.
+            Entry::running(Stage::DualPrimaryDefault, Some(StoreId::Secondary)),
+            Entry { clean: true, ..Entry::running(Stage::DualPrimaryDefault, Some(StoreId::Secondary)) },
+            Entry::running(Stage::DualPrimaryDefault, Some(StoreId::Secondary)),
+            Entry::running(Stage::PrimaryOnly, Some(StoreId::Secondary)),
+        ] {
+            is_written(entry.clone(), Written::Done);
+            assert_eq!(on_disk(), Some(entry));
+        }
     }
 }

@@ -1,9 +1,13 @@
 //! What must be known after a crash goes to the state file.
 
+use std::io;
+
+use tokio::runtime::Handle;
+
 use crate::sequencer::Recorded;
 use crate::sequencer::knowledge::Sync;
 use crate::stage::StoreId;
-use crate::state::{Entry, SuspectEntry};
+use crate::state::{Entry, SuspectEntry, Written};
 
 use super::Instance;
 
@@ -66,9 +70,25 @@ impl Instance {
             backfill: self.backfill().to_record(clean),
             ..Entry::running(now.stage, behind)
         };
-        if let Err(error) = self.state.set(&self.name, entry) {
-            tracing::error!(instance = %self.name,
-                "the state file cannot be written ({error}): after a crash nobody would know which store is behind");
+        match self.state.set(&self.name, entry) {
+            Ok(Written::Done) => {}
+            Ok(Written::Later) => self.write_later(),
+            Err(error) => not_written(&self.name, &error),
         }
     }
+
+    /// Writes what is recorded where nobody waits for the disk.
+    fn write_later(&self) {
+        let (state, name) = (self.state.clone(), self.name.clone());
+        let catch_up = move || state.catch_up().unwrap_or_else(|error| not_written(&name, &error));
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(catch_up)),
+            Err(_) => catch_up(),
+        }
+    }
+}
+
+fn not_written(instance: &str, error: &io::Error) {
+    tracing::error!(instance = %instance,
+        "the state file cannot be written ({error}): after a crash nobody would know which store is behind");
 }

@@ -108,22 +108,15 @@ impl Sequencer {
             return;
         }
         op.answered = true;
-        let lefts =
-            op.replies.iter().filter_map(Reply::frame).filter_map(|frame| match Value::parse(frame) {
-                Ok(Value::Int(left)) => Some(u64::try_from(left).ok()),
+        let (started, mut lefts) = (op.started, Vec::new());
+        for frame in op.replies.iter().filter_map(Reply::frame) {
+            lefts.extend(Value::parse(frame).ok().and_then(|value| match value {
+                Value::Int(left) => Some(left),
                 _ => None,
-            });
-        let mut told = None;
-        for left in lefts {
-            let ends = left.map(|millis| millis.saturating_mul(1000));
-            let between = ends.map(|left| (op.started.saturating_add(left), now.saturating_add(left)));
-            told = Some(match (told.flatten(), between) {
-                (Some((from, to)), Some((first, last))) => Some((first.min(from), last.max(to))),
-                (one, other) => other.or(one),
-            });
+            }));
         }
-        if let Some(end) = told {
-            self.ends.told(hash, question, end);
+        if !lefts.is_empty() {
+            self.ends.told(hash, question, between(started, now, &lefts));
         }
         self.retire(key);
     }
@@ -146,7 +139,35 @@ impl Sequencer {
     }
 }
 
+/// Between which moments a key ends of which the stores have told this (PTTL) between `started` and `now`; none: it does not,
+/// or has on all of them.
+fn between(started: u64, now: u64, lefts: &[i64]) -> Option<(u64, u64)> {
+    let ends = lefts.iter().filter_map(|left| u64::try_from(*left).ok()).map(|millis| {
+        let left = millis.saturating_mul(1000);
+        (started.saturating_add(left), now.saturating_add(left))
+    });
+    let (from, to) = ends.reduce(|(from, to), (first, last)| (from.min(first), to.max(last)))?;
+    // By the clock of one of them it was over at once.
+    Some(if lefts.contains(&GONE) { (from.min(started), to) } else { (from, to) })
+}
+
+/// What PTTL says of a key that is not there.
+const GONE: i64 = -2;
+
 /// Does this reply to a command that sets a time to live say that it has done so?
 fn is_done(frame: &[u8]) -> bool {
     !is_error(frame) && !matches!(frame, b"$-1\r\n" | b"_\r\n" | b"*-1\r\n" | b":0\r\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::between;
+
+    #[test]
+    fn a_key_that_has_ended_on_one_store_may_end_at_any_time() {
+        assert_eq!(between(1_000, 3_000, &[34, 34]), Some((35_000, 37_000)));
+        assert_eq!(between(1_000, 3_000, &[-2, 34]), Some((1_000, 37_000)));
+        assert_eq!(between(1_000, 3_000, &[-2, -2]), None);
+        assert_eq!(between(1_000, 3_000, &[-1]), None);
+    }
 }

@@ -482,7 +482,7 @@ async fn supervise(instance: Rc<Instance>, store: StoreId) {
         let driver = spawn_local(driver::run(instance.clone(), store));
         if let Err(error) = driver.await {
             tracing::error!(instance = %instance.name, store = %store, "the lane's driver failed: {error}");
-            instance.store_lost(store, crate::metrics::StoreErrorKind::Lost, "internal error");
+            instance.store_lost(store, crate::metrics::StoreErrorKind::Lost, "internal error").await;
         }
         tokio::time::sleep(DRIVER_BACKOFF).await;
     }

@@ -15,6 +15,10 @@ use crate::store::recognise::{Change, recognise};
 
 use super::{Instance, refused};
 
+/// Requests on a lost connection that are seen to in one turn. A store that hung may owe hundreds of thousands, and the other
+/// one's clients are not to wait until all of them are accounted for.
+const LOST_AT_ONCE: usize = 1_024;
+
 // === impl Instance ===
 
 impl Instance {
@@ -207,7 +211,7 @@ impl Instance {
     }
 
     /// An established connection has ended.
-    pub fn store_lost(&self, store: StoreId, kind: StoreErrorKind, why: &str) {
+    pub async fn store_lost(&self, store: StoreId, kind: StoreErrorKind, why: &str) {
         self.metrics.store(store).errors[kind].inc();
         let owed = self.core().lane(store).depth();
         if owed > 0 || kind != StoreErrorKind::Lost {
@@ -216,11 +220,19 @@ impl Instance {
             tracing::info!(instance = %self.name, store = %store, why, "idle connection ended; reconnecting");
         }
         self.facts.borrow_mut()[store.index()].last_error = Some(why.to_owned());
-        match kind {
-            StoreErrorKind::OutOfStep => self.core_mut().lane_out_of_step(store),
-            _ => self.core_mut().lane_lost(store),
-        }
+        let mut more = match kind {
+            StoreErrorKind::OutOfStep => {
+                self.core_mut().lane_out_of_step(store);
+                false
+            }
+            _ => self.core_mut().lane_lost(store, LOST_AT_ONCE),
+        };
         self.settle();
+        while more {
+            tokio::task::yield_now().await;
+            more = self.core_mut().lose_more(store, LOST_AT_ONCE);
+            self.settle();
+        }
     }
 
     /// Waits until both stores have been tried once: before that, "down" would be a guess.

@@ -220,6 +220,12 @@ impl Sequencer {
 
     /// Why a change to `stage` would lose something now.
     fn flip_obstacle(&self, stage: Stage) -> Option<String> {
+        if let Some(lane) = self.lanes.iter().find(|lane| lane.has_lost()) {
+            return Some(format!(
+                "what was on the lost connection to the {} store is being accounted for",
+                lane.store
+            ));
+        }
         let before = self.stage();
         if !before.is_dual() {
             // Entering dual loses nothing, unless what the store in use has lost were lost on the other one as well; a

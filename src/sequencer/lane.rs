@@ -34,6 +34,8 @@ pub struct Lane {
     /// Bytes ready for the socket.
     pub out: Vec<u8>,
     awaited: VecDeque<Awaited>,
+    /// What was on a connection that is lost, and has not been told so yet.
+    lost: VecDeque<Awaited>,
     /// How many entries at the front of `awaited` have been expired already.
     expired: usize,
     /// How many entries, of `awaited` and then `held`, have been told to be late already.
@@ -88,6 +90,7 @@ impl Lane {
             link: Link::Dialing,
             out: Vec::new(),
             awaited: VecDeque::new(),
+            lost: VecDeque::new(),
             expired: 0,
             late: 0,
             held: VecDeque::new(),

@@ -333,29 +333,42 @@ impl Sequencer {
     /// The lane of `store` is connected.
     pub fn lane_up(&mut self, store: StoreId, has_resp3: bool) {
         let now = self.now;
+        self.fail_lost(store, usize::MAX);
         self.lanes[store.index()].connected(has_resp3, now);
         self.metrics.store(store).up.set(1);
         self.after_progress();
     }
 
-    /// The connection of `store` was lost: what was on it has an unknown outcome.
-    pub fn lane_lost(&mut self, store: StoreId) {
+    /// The connection of `store` was lost: what was on it has an unknown outcome. True: there is more of it than is seen to
+    /// `at_once`, and [`Sequencer::lose_more`] is to be called before the next attempt to connect. Until then the store has
+    /// not answered what was on it, and the stage does not change.
+    pub fn lane_lost(&mut self, store: StoreId, at_once: usize) -> bool {
         self.metrics.store(store).up.set(0);
-        let gone = self.lanes[store.index()].lost();
+        self.lanes[store.index()].cut();
         // What was on the lane has an unknown outcome, and the next one may lead to another server.
         self.ear_shut(store);
-        for awaited in gone {
+        self.lose_more(store, at_once)
+    }
+
+    /// Goes on with what was on a lost connection. True: there is more.
+    pub fn lose_more(&mut self, store: StoreId, at_once: usize) -> bool {
+        self.fail_lost(store, at_once);
+        self.after_progress();
+        self.lanes[store.index()].has_lost()
+    }
+
+    fn fail_lost(&mut self, store: StoreId, most: usize) {
+        for awaited in self.lanes[store.index()].take_lost(most) {
             if let lane::Sink::Op(op) = awaited.sink {
                 self.failed(op, store, Failure::Lost);
             }
         }
-        self.after_progress();
     }
 
     /// The connection of `store` is given up since its replies did not match its requests. Since when nobody knows, nor
     /// what was done on their word meanwhile: effects that were made of them, writes that were taken for refused.
     pub fn lane_out_of_step(&mut self, store: StoreId) {
-        self.lane_lost(store);
+        self.lane_lost(store, usize::MAX);
         let behind = self.default_store().other();
         self.doubt(&touched::Touched::Everything, 0, behind);
         self.known.retry_all(self.now);

@@ -139,7 +139,7 @@ mod tests {
         let client = core.clients.insert(1);
         set(&mut core, client, "k");
         answer_context(&mut core, StoreId::Primary);
-        core.lane_lost(StoreId::Primary);
+        core.lane_lost(StoreId::Primary, usize::MAX);
         assert!(told(&mut core, client).contains("may or may not"));
         core.lane_up(StoreId::Primary, true);
         let known = core.known.of(hash_key(0, b"k"));

@@ -148,7 +148,7 @@ impl Driver {
             }
         };
         let served = answered() > before;
-        self.instance.store_lost(self.store, kind, &ended.to_string());
+        self.instance.store_lost(self.store, kind, &ended.to_string()).await;
         served
     }
 }

@@ -139,9 +139,10 @@ impl Books {
         record.outcome = outcome;
     }
 
-    /// The keys of open requests of which `is` is true are not looked at any more.
-    pub fn taint(&mut self, is: impl Fn(u32, &[u8]) -> bool) {
-        for record in self.records.iter().filter(|record| record.outcome == Outcome::Open) {
+    /// The keys of the first `count` requests, as far as they are open, of which `is` is true are not looked at any more.
+    pub fn taint(&mut self, count: usize, is: impl Fn(u32, &[u8]) -> bool) {
+        let records = self.records.iter().take(count);
+        for record in records.filter(|record| record.outcome == Outcome::Open) {
             for word in record.words.iter().skip(1).filter(|word| is(record.db, word)) {
                 self.tainted.insert((record.db, word.clone()));
             }

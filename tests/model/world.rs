@@ -112,6 +112,10 @@ pub struct World {
     /// The primary had everything from the beginning, and has not lost it: as long as nobody has noticed, it may become
     /// the default store.
     pub warm: bool,
+    /// So many requests were asked before a cold primary ceased to be the default store.
+    asked_in_the_cold: usize,
+    /// So much of what was on a lost connection is seen to at once.
+    lost_at_once: usize,
     pub problems: Vec<String>,
 }
 
@@ -135,6 +139,8 @@ impl Wire {
     }
 }
 
+/// From this seed on what was on a lost connection is seen to in pieces.
+const FIRST_IN_PIECES: u64 = 900_000;
 /// What eight requests count for in a queue beside their bytes.
 const FEW: u64 = 8 * 256;
 
@@ -204,6 +210,9 @@ impl World {
             announced: flags,
             refused: false,
             warm: false,
+            asked_in_the_cold: 0,
+            // Not drawn: the schedules of older seeds stay what they were.
+            lost_at_once: if seed < FIRST_IN_PIECES { usize::MAX } else { 1 + seed as usize % 3 },
             problems: Vec::new(),
         }
     }

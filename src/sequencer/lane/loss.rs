@@ -1,13 +1,14 @@
 //! A lane that is lost, refused or late: what becomes of its entries.
 
+use std::collections::VecDeque;
+
 use super::{Awaited, DownReason, Held, Lane, Link, OpKey, Sink};
 
 // === impl Lane ===
 
 impl Lane {
-    /// The connection is gone: every request on it is taken out, with an unknown outcome.
-    /// What was held waits for the next attempt.
-    pub fn lost(&mut self) -> Vec<Awaited> {
+    /// The connection is gone: every request on it has an unknown outcome. What was held waits for the next attempt.
+    pub fn cut(&mut self) {
         self.link = Link::Dialing;
         self.out = Vec::new();
         self.sent = None;
@@ -17,9 +18,23 @@ impl Lane {
         self.awaited_bytes = 0;
         self.expired = 0;
         self.late = self.late.saturating_sub(self.awaited.len());
-        let gone: Vec<Awaited> = std::mem::take(&mut self.awaited).into();
-        self.answered = self.appended - self.held.len() as u64;
+        self.lost.append(&mut self.awaited);
+    }
+
+    /// Takes out up to `most` requests of a connection that is lost. The store counts as having answered when the last is
+    /// taken out.
+    pub fn take_lost(&mut self, most: usize) -> Vec<Awaited> {
+        let gone = self.lost.drain(..most.min(self.lost.len())).collect();
+        if self.lost.is_empty() {
+            self.lost = VecDeque::new();
+            self.answered = self.appended - self.held.len() as u64;
+        }
         gone
+    }
+
+    /// Are there requests of a connection that is lost?
+    pub fn has_lost(&self) -> bool {
+        !self.lost.is_empty()
     }
 
     /// The attempt failed: what was held is taken out; it never left.

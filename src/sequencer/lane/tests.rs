@@ -62,7 +62,8 @@ fn a_reply_that_was_coming_in_on_the_last_connection_protects_nobody_on_the_next
     let mut lane = lane();
     append(&mut lane, 0, 0);
     lane.in_reply = true;
-    lane.lost();
+    lane.cut();
+    lane.take_lost(usize::MAX);
     lane.connected(false, 10);
     lane.append(CONTEXT, b"request", Sink::Op(OpKey(1)), 1, 10);
     reply(&mut lane, encode::OK, 10);
@@ -164,7 +165,8 @@ fn places_are_filled_in_any_order() {
     lane.vacate(OpKey(0), 1);
     assert_eq!(lane.out, b"1");
     // What was filled and not sent is lost with the connection; the open place stays.
-    lane.lost();
+    lane.cut();
+    lane.take_lost(usize::MAX);
     assert_eq!(lane.drop_held().len(), 1);
     lane.connected(false, 2);
     lane.reserve(CONTEXT, OpKey(5), 2);

@@ -99,8 +99,24 @@ impl World {
         self.refused |= store == StoreId::Secondary || self.core.copies_under_way() > 0;
         self.taint();
         self.core.set_now(self.now);
-        self.core.lane_lost(store);
+        let more = self.core.lane_lost(store, self.lost_at_once);
+        if more {
+            self.note(|_| format!("{store}: not all that was on it is accounted for"));
+        }
         self.settle();
+    }
+
+    /// Goes on with what was on a lost connection. False: nothing is left.
+    fn lose_more(&mut self, store: StoreId) -> bool {
+        if !self.core.lane(store).has_lost() {
+            return false;
+        }
+        self.note(|_| format!("{store}: more of what was lost is accounted for"));
+        self.taint();
+        self.core.set_now(self.now);
+        self.core.lose_more(store, self.lost_at_once);
+        self.settle();
+        true
     }
 
     /// Has the lane of `store` a connection that the store does not know any more?
@@ -111,7 +127,7 @@ impl World {
 
     /// An attempt to connect, as the driver makes it.
     pub fn dial(&mut self, store: StoreId) {
-        if self.wires[store.index()].conn.is_some() {
+        if self.wires[store.index()].conn.is_some() || self.lose_more(store) {
             return;
         }
         self.core.set_now(self.now);

@@ -84,25 +84,30 @@ impl World {
         self.note(|_| format!("stage {before} → {now}"));
         // Left behind with what only it has, by an operator who did not wait for the verdict.
         self.books.lossy |= now == Stage::PrimaryOnly && self.base == Sync::Unknown && !self.warm;
+        if before == Stage::DualPrimaryDefault && self.base == Sync::Unknown {
+            self.asked_in_the_cold = self.books.records.len();
+        }
         self.peers.values_mut().for_each(|peer| peer.woken |= peer.hears_flips);
     }
 
     /// While a cold primary counts and the secondary, or a copy from it, cannot be had, the primary goes on alone:
     /// nobody is held up by the other store. What comes of such keys proves nothing.
     pub fn taint(&mut self) {
+        let unreachable = !self.core.lane(StoreId::Secondary).is_up()
+            || self.refused
+            || self.settings.reads != Reads::Fallback;
+        if self.warm || !unreachable {
+            return;
+        }
+        // Who asked while it counted still waits for the secondary.
+        self.books.taint(self.asked_in_the_cold, |_, _| true);
         let primary_counts =
             self.core.default_store() == StoreId::Primary || self.flags.default_store() == StoreId::Primary;
-        let alone = primary_counts
-            && self.core.stage().is_dual()
-            && !self.warm
-            && (!self.core.lane(StoreId::Secondary).is_up()
-                || self.refused
-                || self.settings.reads != Reads::Fallback);
-        if !alone {
+        if !primary_counts || !self.core.stage().is_dual() {
             return;
         }
         let core = &self.core;
-        self.books.taint(|db, key| core.sync_of(hash_key(db, key)) == Sync::Unknown);
+        self.books.taint(usize::MAX, |db, key| core.sync_of(hash_key(db, key)) == Sync::Unknown);
     }
 
     /// The proxy is killed, and started again with what the state file says.

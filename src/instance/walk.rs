@@ -12,7 +12,6 @@ use tokio::time::sleep;
 use super::Instance;
 use super::own::{self, Trouble, ask};
 use crate::resp::value::Value;
-use crate::sequencer::copy::MAX_COPIES;
 use crate::sequencer::hash_key;
 use crate::sequencer::knowledge::Sync;
 use crate::stage::StoreId;
@@ -203,7 +202,7 @@ async fn pass(instance: &Rc<Instance>, scanned: StoreId, behind: StoreId, db: u3
             if !wanted {
                 continue;
             }
-            while instance.core().copies_under_way() >= MAX_COPIES {
+            while !instance.core().has_room_to_copy() {
                 sleep(PAUSE).await;
             }
             instance.core_mut().copy_key(db, name, hash, behind);

@@ -117,6 +117,8 @@ pub enum Hydration {
 
 /// Copies under way at once, beside those that a fence waits for.
 pub const MAX_COPIES: usize = 64;
+/// The same while clients are at work: they wait behind what all of these read and write in one turn.
+const COPIES_BESIDE_CLIENTS: usize = 16;
 /// Copies by pieces under way at once, beside those that a client waits for: each has a page on one of the lanes.
 const MAX_BY_PIECES: usize = 4;
 /// Keys under construction are called this and a number. They live for a minute after their last piece.
@@ -241,6 +243,12 @@ impl Sequencer {
 
     pub(super) fn is_copy_on_its_way_to(&self, store: StoreId) -> bool {
         self.copies.slab.iter().any(|(_, copy)| copy.applied && copy.from != store)
+    }
+
+    /// May a walk begin one more copy? It begins as many in one turn as it may.
+    pub fn has_room_to_copy(&self) -> bool {
+        let alone = self.ops.len() <= self.copies.len();
+        self.copies.len() < if alone { MAX_COPIES } else { COPIES_BESIDE_CLIENTS }
     }
 
     /// How many copies are under way.

@@ -6,7 +6,6 @@ use std::task::Poll;
 
 use multistore::resp::value::{OwnedValue, Value};
 use multistore::resp::{Proto, encode};
-use multistore::sequencer::copy::MAX_COPIES;
 use multistore::sequencer::hash_key;
 use multistore::sequencer::knowledge::Sync;
 use multistore::sequencer::lane::Context;
@@ -113,7 +112,7 @@ async fn pass(
         if !wanted {
             continue;
         }
-        until(world, process, |world| world.core.copies_under_way() < MAX_COPIES).await?;
+        until(world, process, |world| world.core.has_room_to_copy()).await?;
         let mut world = world.borrow_mut();
         let now = world.now;
         world.core.set_now(now);

@@ -160,16 +160,27 @@ impl Sequencer {
         command: CommandId,
         frame: &[u8],
     ) -> tokio::sync::oneshot::Receiver<Result<Vec<u8>, Failure>> {
-        let (sender, receiver) = tokio::sync::oneshot::channel();
-        self.next_ticket += 1;
-        self.tickets.insert(self.next_ticket, sender);
-        let op = self.own_op(Owner::Ticket(self.next_ticket), command, Policy::Single(store), context);
+        let (op, receiver) = self.ticket(store, context, command);
         self.send(op, frame, &[store]);
         receiver
     }
 
+    fn ticket(
+        &mut self,
+        store: StoreId,
+        context: Context,
+        command: CommandId,
+    ) -> (Op, tokio::sync::oneshot::Receiver<Result<Vec<u8>, Failure>>) {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        self.next_ticket += 1;
+        self.tickets.insert(self.next_ticket, sender);
+        let op = self.own_op(Owner::Ticket(self.next_ticket), command, Policy::Single(store), context);
+        (op, receiver)
+    }
+
     /// Ends a connection to `store` that was given up amid a request: what it has sent is executed before anything that is
-    /// appended behind this, or never. The receiver is told when the store has answered.
+    /// appended behind this, or never. The receiver is told when the store has answered. However much is queued: each such
+    /// connection has cost its client a wait, and what comes behind must not be overtaken.
     pub fn end_connection(
         &mut self,
         store: StoreId,
@@ -180,7 +191,16 @@ impl Sequencer {
         let mut number = itoa::Buffer::new();
         encode::command(&mut frame, &[b"CLIENT".as_slice(), b"KILL", b"ID", number.format(id).as_bytes()]);
         let context = Context { db: 0, proto: Proto::Resp2 };
-        Some(self.ask(store, context, command, &frame))
+        let (mut op, receiver) = self.ticket(store, context, command);
+        if self.lane(store).accepts() {
+            op.replies[store.index()] = Reply::Pending;
+            let key = self.ops.insert(op);
+            self.append(store, context, &frame, key, 1);
+        } else {
+            // The next lane ends it before it carries anything.
+            self.send(op, &frame, &[store]);
+        }
+        Some(receiver)
     }
 
     /// A request of the proxy's own to both stores, at one point of the order. Nobody is answered.

@@ -24,7 +24,7 @@ const REGRESSIONS: &[u64] = &[
     1790, 3483, 4679, 7531, 8890, 14209, 16990, 17707, 23783, 27675, 30293, 33726, 42654, 55936, 56641,
     67601, 74837, 96309, 103207, 104174, 117276, 120553, 140241, 146508, 205808, 236536, 252929, 262281,
     268869, 269036, 288488, 301048, 362389, 399546, 400499, 490125, 554092, 583849, 701728, 764803, 839307,
-    890779,
+    890779, 962350,
 ];
 /// What a usual run of the tests tries: without, and with what was on a lost connection seen to in pieces.
 const USUAL: [std::ops::Range<u64>; 2] = [1..1501, 900_000..900_501];
@@ -44,9 +44,9 @@ fn schedules() {
     let seeds = match std::env::var("MODEL_SEEDS") {
         Ok(range) => {
             let (from, to) = range.split_once("..").expect("MODEL_SEEDS is a range: 1..1000");
-            vec![from.parse().expect("a number")..to.parse().expect("a number")]
+            [from.parse().expect("a number")..to.parse().expect("a number"), 0..0]
         }
-        Err(_) => USUAL.to_vec(),
+        Err(_) => USUAL,
     };
     many(REGRESSIONS.iter().copied().chain(seeds.into_iter().flatten()));
 }

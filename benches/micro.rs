@@ -194,7 +194,7 @@ impl Order {
             way: Way::Verbatim,
             scope: Scope::Keys,
             expiry: Expiry::Keeps,
-            alone: !more,
+            batch: more.then_some(0),
             fills: 0,
         });
     }

@@ -45,12 +45,17 @@ pub struct Latency {
 impl Latency {
     /// Counts one duration, in microseconds.
     pub fn observe(&self, micros: u64) {
+        self.observe_many(micros, 1);
+    }
+
+    /// Counts so many equal durations.
+    pub fn observe_many(&self, micros: u64, times: u64) {
         let nanos = micros.saturating_mul(1000);
         let bucket = BOUNDS_NANOS.partition_point(|bound| *bound < nanos);
         if let Some(count) = self.buckets.get(bucket) {
-            count.fetch_add(1, Ordering::Relaxed);
+            count.fetch_add(times, Ordering::Relaxed);
         }
-        self.sum_nanos.fetch_add(nanos, Ordering::Relaxed);
+        self.sum_nanos.fetch_add(nanos.saturating_mul(times), Ordering::Relaxed);
     }
 
     /// How many durations were counted.

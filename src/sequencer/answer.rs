@@ -133,7 +133,7 @@ impl Sequencer {
         }
         match owner {
             Owner::Client { key: client, seq } => {
-                self.metrics.request_duration[kind].observe(self.now - started);
+                self.tally.answered(kind, self.now - started, &self.metrics);
                 if is_lone_read {
                     self.forget_lone_read(client, key);
                 }

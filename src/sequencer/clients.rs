@@ -1,18 +1,20 @@
 //! What is owed to each client, in its order.
 //!
 //! A slot is one owed reply. Replies may be known out of order (two stores, the proxy's own
-//! replies); they leave in order. Invariant: the front slot is never `Ready`.
+//! replies); they leave in order. Most slots wait for their reply, and are paid in their order: they are only counted.
+//!
+//! Invariants: what is listed in `unusual` is owed; the front slot is never `Ready`, nor muted and done.
 
 #[cfg(test)]
 mod tests;
 
 use std::cell::Cell;
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use slab::Slab;
 
-use super::op::{Batch, OpKey};
+use super::op::OpKey;
 use super::outbox::Outbox;
 
 /// A client of this instance. Never reused: a key of a client that is gone finds nobody.
@@ -22,10 +24,9 @@ pub struct ClientKey {
     id: u64,
 }
 
-/// One owed reply.
+/// An owed reply that does not simply wait.
 #[derive(Debug)]
 enum Slot {
-    Waiting,
     Ready(Box<[u8]>),
     /// The request ran under CLIENT REPLY OFF or SKIP: nothing is sent.
     Muted {
@@ -37,11 +38,19 @@ enum Slot {
 #[derive(Debug)]
 pub struct Client {
     id: u64,
-    slots: VecDeque<Slot>,
+    /// The slot that leaves next.
     base: u64,
+    /// The slot that is opened next.
+    next: u64,
+    /// The slots between them that do not simply wait.
+    unusual: BTreeMap<u64, Slot>,
+    /// The slot that was opened last while nothing was owed.
+    batch: u64,
+    /// The last batch that was counted as differing.
+    counted: Option<u64>,
     /// Bytes that the socket has not taken yet.
     out: Outbox,
-    /// Bytes of replies that wait in `slots` for an earlier one.
+    /// Bytes of replies that wait in `unusual` for an earlier one.
     ready: usize,
     /// Bytes of replies that operations keep for it, of which one will be its answer.
     kept: usize,
@@ -50,10 +59,10 @@ pub struct Client {
     streaming: bool,
     /// Out-of-band messages that wait for its end.
     later: Vec<u8>,
+    /// Bytes in `out`, `ready`, `kept` and `later` together.
+    backlog: usize,
     /// The client was closed by the proxy: nothing more is put in `out`.
     pub doomed: Option<Doom>,
-    /// The batch that is outstanding, if it is one of several commands.
-    pub batch: Option<Rc<Batch>>,
     /// A lone read that only the first store has been asked for.
     pub lone_read: Option<OpKey>,
     /// The session waits for something that the sequencer will tell it.
@@ -91,9 +100,6 @@ pub struct Clients {
     total: Rc<Cell<usize>>,
 }
 
-/// A capacity that an idle client may keep.
-const KEEP_SLOTS: usize = 16;
-
 // === impl ClientKey ===
 
 impl ClientKey {
@@ -120,16 +126,19 @@ impl Clients {
     pub fn insert(&mut self, id: u64) -> ClientKey {
         let index = self.slab.insert(Client {
             id,
-            slots: VecDeque::new(),
             base: 0,
+            next: 0,
+            unusual: BTreeMap::new(),
+            batch: 0,
+            counted: None,
             out: Outbox::default(),
             ready: 0,
             kept: 0,
+            backlog: 0,
             dirty: false,
             streaming: false,
             later: Vec::new(),
             doomed: None,
-            batch: None,
             lone_read: None,
             wake: false,
             streamed: 0,
@@ -172,57 +181,67 @@ impl Clients {
     }
 
     /// Opens a slot for one more reply; `muted`: its reply will not be sent.
-    #[inline]
+    #[inline(always)]
     pub fn owe(&mut self, key: ClientKey, muted: bool) -> u64 {
         let Some(client) = self.get_mut(key) else { return 0 };
-        client.slots.push_back(if muted { Slot::Muted { done: false } } else { Slot::Waiting });
-        client.base + client.slots.len() as u64 - 1
+        let seq = client.next;
+        client.next += 1;
+        if seq == client.base {
+            client.batch = seq;
+        }
+        if muted {
+            client.unusual.insert(seq, Slot::Muted { done: false });
+        }
+        seq
+    }
+
+    /// What is outstanding together with the slot that was opened last, by the first slot of it. `None`: nothing else is,
+    /// and no `more` has come.
+    #[inline]
+    pub fn batch(&self, key: ClientKey, seq: u64, more: bool) -> Option<u64> {
+        let first = self.get(key)?.batch;
+        (more || first != seq).then_some(first)
+    }
+
+    /// A reply in this batch differs. Is it the first one? Of a client that is gone each one is.
+    pub fn counts(&mut self, key: ClientKey, batch: u64) -> bool {
+        self.get_mut(key).is_none_or(|client| client.counted.replace(batch) != Some(batch))
     }
 
     /// Is this slot the next one to leave?
     pub fn is_front(&self, key: ClientKey, seq: u64) -> bool {
-        self.get(key).is_some_and(|c| c.base == seq && !c.slots.is_empty())
+        self.get(key).is_some_and(|c| c.base == seq && c.owed() > 0)
     }
 
     /// The reply in this slot is sent after all (CLIENT REPLY ON).
     pub fn unmute(&mut self, key: ClientKey, seq: u64) {
         let Some(client) = self.get_mut(key) else { return };
-        let at = seq.wrapping_sub(client.base) as usize;
-        if let Some(slot @ Slot::Muted { done: false }) = client.slots.get_mut(at) {
-            *slot = Slot::Waiting;
+        if matches!(client.unusual.get(&seq), Some(Slot::Muted { done: false })) {
+            client.unusual.remove(&seq);
         }
     }
 
     /// Is this slot still to be paid?
     pub fn is_owed(&self, key: ClientKey, seq: u64) -> bool {
-        self.get(key).is_some_and(|c| match seq.checked_sub(c.base) {
-            Some(at) => matches!(c.slots.get(at as usize), Some(Slot::Waiting | Slot::Muted { done: false })),
-            None => false,
+        self.get(key).is_some_and(|client| {
+            let paid = matches!(client.unusual.get(&seq), Some(Slot::Ready(_) | Slot::Muted { done: true }));
+            client.is_open(seq) && !paid
         })
     }
 
     /// Pays one owed reply.
-    #[inline]
+    #[inline(always)]
     pub fn pay(&mut self, key: ClientKey, seq: u64, reply: &[u8]) {
         let Clients { slab, dirty, woken, output_max, .. } = self;
         let Some(client) = slab.get_mut(key.index()).filter(|client| client.id == key.id) else { return };
-        let Some(offset) = seq.checked_sub(client.base) else { return };
-        if offset > 0 {
-            if client.store(offset as usize, reply, *output_max) {
-                client.touch(key, dirty, woken);
-            }
+        if !client.is_open(seq) {
             return;
         }
-        match client.slots.pop_front() {
-            None => return,
-            Some(Slot::Muted { .. }) => {}
-            Some(Slot::Waiting | Slot::Ready(_)) => client.push(reply, *output_max),
-        }
-        client.base += 1;
-        match client.slots.front() {
-            Some(Slot::Waiting) => {}
-            None => client.batch = None,
-            Some(_) => client.settle_front(*output_max),
+        if client.unusual.is_empty() && seq == client.base {
+            client.base += 1;
+            client.push(reply, *output_max);
+        } else if !client.pay_unusual(seq, reply, *output_max) {
+            return;
         }
         client.touch(key, dirty, woken);
     }
@@ -253,7 +272,7 @@ impl Clients {
         let output_max = self.output_max;
         let Some(client) = self.get_mut(key) else { return };
         client.streamed += bytes.len();
-        if matches!(client.slots.front(), Some(Slot::Waiting)) {
+        if client.is_open(client.base) && !client.unusual.contains_key(&client.base) {
             client.push(bytes, output_max);
             client.streaming = true;
         }
@@ -265,8 +284,8 @@ impl Clients {
         let (output_max, large) = (self.output_max, self.large);
         let Some(client) = self.get_mut(key) else { return };
         client.had_large |= std::mem::take(&mut client.streamed) > large;
-        if client.slots.pop_front().is_some() {
-            client.base += 1;
+        if client.is_open(client.base) {
+            client.leave();
         }
         client.streaming = false;
         let later = std::mem::take(&mut client.later);
@@ -372,7 +391,19 @@ impl Client {
 
     /// Replies owed.
     pub fn owed(&self) -> usize {
-        self.slots.len()
+        (self.next - self.base) as usize
+    }
+
+    /// Has this slot been opened, and not left yet?
+    #[inline]
+    fn is_open(&self, seq: u64) -> bool {
+        (self.base..self.next).contains(&seq)
+    }
+
+    /// The front slot leaves.
+    fn leave(&mut self) -> Option<Slot> {
+        self.base += 1;
+        self.unusual.remove(&(self.base - 1))
     }
 
     /// Bytes that the socket has not taken: as many as are sent at once. Empty: everything is sent.
@@ -385,41 +416,52 @@ impl Client {
         let before = self.out.len();
         self.out.took(n);
         self.shrank(before - self.out.len());
-        if self.out.is_empty() && self.slots.is_empty() && self.slots.capacity() > KEEP_SLOTS {
-            self.slots = VecDeque::new();
-        }
     }
 
     /// Bytes that wait for the socket, or for an earlier reply.
     pub fn backlog(&self) -> usize {
-        self.out.len() + self.ready + self.kept + self.later.len()
+        self.backlog
     }
 
     #[inline]
-    fn grew(&self, n: usize) {
+    fn grew(&mut self, n: usize) {
+        self.backlog += n;
         self.total.set(self.total.get() + n);
     }
 
     #[inline]
-    fn shrank(&self, n: usize) {
+    fn shrank(&mut self, n: usize) {
+        self.backlog = self.backlog.saturating_sub(n);
         self.total.set(self.total.get().saturating_sub(n));
     }
 
+    /// Pays a slot that is not in front, or not all of whose companions simply wait. Has that brought anything about?
+    fn pay_unusual(&mut self, seq: u64, reply: &[u8], output_max: usize) -> bool {
+        if seq > self.base {
+            return self.store(seq, reply, output_max);
+        }
+        if self.leave().is_none() {
+            self.push(reply, output_max);
+        }
+        self.settle_front(output_max);
+        true
+    }
+
     /// Keeps a reply that is known before an earlier one. True: the client is closed instead.
-    fn store(&mut self, at: usize, reply: &[u8], output_max: usize) -> bool {
+    fn store(&mut self, seq: u64, reply: &[u8], output_max: usize) -> bool {
         let room = self.doomed.is_none() && self.backlog() + reply.len() <= output_max;
-        match self.slots.get_mut(at) {
-            Some(slot @ Slot::Waiting) if room => {
-                *slot = Slot::Ready(reply.into());
+        match self.unusual.get_mut(&seq) {
+            None if room => {
+                self.unusual.insert(seq, Slot::Ready(reply.into()));
                 self.ready += reply.len();
                 self.grew(reply.len());
             }
-            Some(Slot::Waiting) => {
+            None => {
                 self.close_over_limit();
                 return true;
             }
             Some(Slot::Muted { done }) => *done = true,
-            Some(Slot::Ready(_)) | None => {}
+            Some(Slot::Ready(_)) => {}
         }
         false
     }
@@ -434,13 +476,13 @@ impl Client {
         self.shrank(self.out.len() + self.ready + self.later.len());
         self.out.clear();
         self.later = Vec::new();
-        for slot in self.slots.iter_mut().filter(|slot| matches!(slot, Slot::Ready(_))) {
+        for slot in self.unusual.values_mut().filter(|slot| matches!(slot, Slot::Ready(_))) {
             *slot = Slot::Muted { done: true };
         }
         self.ready = 0;
     }
 
-    #[inline]
+    #[inline(always)]
     fn push(&mut self, bytes: &[u8], output_max: usize) {
         if self.doomed.is_some() {
             return;
@@ -465,23 +507,12 @@ impl Client {
     }
 
     fn settle_front(&mut self, output_max: usize) {
-        loop {
-            match self.slots.front_mut() {
-                Some(Slot::Ready(reply)) => {
-                    let reply = std::mem::take(reply);
-                    self.ready -= reply.len();
-                    self.shrank(reply.len());
-                    self.push(&reply, output_max);
-                }
-                Some(Slot::Muted { done: true }) => {}
-                Some(Slot::Waiting | Slot::Muted { done: false }) => return,
-                None => {
-                    self.batch = None;
-                    return;
-                }
+        while let Some(Slot::Ready(_) | Slot::Muted { done: true }) = self.unusual.get(&self.base) {
+            if let Some(Slot::Ready(reply)) = self.leave() {
+                self.ready -= reply.len();
+                self.shrank(reply.len());
+                self.push(&reply, output_max);
             }
-            self.slots.pop_front();
-            self.base += 1;
         }
     }
 }

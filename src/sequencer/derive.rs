@@ -185,7 +185,7 @@ impl Sequencer {
                     }
                 }
                 self.lanes[other.index()].fill(key, bytes.into(), replies, now);
-                self.metrics.store(other).commands.inc();
+                self.tally.sent(other);
                 return;
             }
             Effect::Nothing => {}

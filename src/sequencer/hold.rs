@@ -276,6 +276,7 @@ impl Sequencer {
 
     /// What progress of the lanes may have brought about.
     pub(super) fn after_progress(&mut self) {
+        self.hand_counts_on();
         self.finish_flip();
         self.taints.answered(StoreId::ALL.map(|store| self.lane(store).answered()));
         for at in 0..self.holds.standing.len() {

@@ -137,8 +137,12 @@ impl Knowledge {
     }
 
     /// What is known of a key.
-    #[inline]
+    #[inline(always)]
     pub fn of(&self, hash: u64) -> Sync {
+        if self.is_all_in_sync() { Sync::InSync } else { self.of_this(hash) }
+    }
+
+    fn of_this(&self, hash: u64) -> Sync {
         if let Some(suspect) = self.suspects.get(&hash) {
             return Sync::Suspect(suspect.behind);
         }
@@ -154,6 +158,7 @@ impl Knowledge {
     }
 
     /// Is every key in sync?
+    #[inline]
     pub fn is_all_in_sync(&self) -> bool {
         self.base == Sync::InSync && self.suspects.is_empty()
     }

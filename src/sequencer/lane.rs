@@ -36,6 +36,8 @@ pub struct Lane {
     awaited: VecDeque<Awaited>,
     /// What was on a connection that is lost, and has not been told so yet.
     lost: VecDeque<Awaited>,
+    /// Places in `awaited` for which nothing is owed.
+    empties: usize,
     /// How many entries at the front of `awaited` have been expired already.
     expired: usize,
     /// How many entries, of `awaited` and then `held`, have been told to be late already.
@@ -60,7 +62,7 @@ pub struct Lane {
     answered: u64,
     /// Requests appended since the last numbered ECHO.
     since_mark: u32,
-    next_mark: u64,
+    next_mark: u32,
     /// When the last numbered ECHO was appended.
     marked_at: u64,
     /// What this lane's marks begin with. Nobody can guess it, so no value that a client has stored
@@ -91,6 +93,7 @@ impl Lane {
             out: Vec::new(),
             awaited: VecDeque::new(),
             lost: VecDeque::new(),
+            empties: 0,
             expired: 0,
             late: 0,
             held: VecDeque::new(),
@@ -160,8 +163,20 @@ impl Lane {
         self.link == Link::Up
     }
 
+    /// Would a request of this context and size go out at once, and no more than `most` be queued then?
+    #[inline(always)]
+    pub fn takes(&self, context: Context, bytes: usize, most: u64) -> bool {
+        self.entered == Some(context) && self.queued_memory() + bytes as u64 <= most
+    }
+
+    /// Appends a request that the lane takes ([`Lane::takes`]).
+    #[inline(always)]
+    pub fn put(&mut self, frame: &[u8], sink: Sink, replies: u32, now: u64) {
+        self.appended += 1;
+        self.emit(frame, sink, replies, now);
+    }
+
     /// Appends a request. Its place in the store's order is fixed from here on.
-    #[inline]
     pub fn append(&mut self, context: Context, frame: &[u8], sink: Sink, replies: u32, now: u64) {
         self.appended += 1;
         if self.entered == Some(context) || self.opens(context, now) {
@@ -210,6 +225,7 @@ impl Lane {
             self.answered += 1;
             self.late = self.late.saturating_sub(1);
         } else {
+            self.empties += 1;
             self.awaited.push_back(Awaited { sink: Sink::Nobody, left: 0, seen: 0, bytes: 0, at });
         }
     }
@@ -259,7 +275,7 @@ impl Lane {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn emit(&mut self, frame: &[u8], sink: Sink, replies: u32, at: u64) {
         if self.awaited.is_empty() {
             self.heard_at = self.heard_at.max(at);
@@ -286,7 +302,7 @@ impl Lane {
     fn mark(&mut self, at: u64) {
         self.since_mark = 0;
         self.marked_at = at;
-        self.next_mark += 1;
+        self.next_mark = self.next_mark.wrapping_add(1);
         let text = format!("{}{}", self.mark, self.next_mark);
         self.own(&[b"ECHO", text.as_bytes()], Sink::Mark(self.next_mark), at);
     }
@@ -327,7 +343,7 @@ impl Lane {
     }
 
     /// Takes note of one reply and says who gets it. `None`: no reply was owed.
-    #[inline]
+    #[inline(always)]
     pub fn arrived(&mut self, now: u64) -> Option<Arrived> {
         self.heard_at = now;
         self.in_reply = false;
@@ -343,16 +359,24 @@ impl Lane {
         let own = matches!(front.sink, Sink::Select(_) | Sink::Hello(_) | Sink::Mark(_));
         self.forget_front();
         self.answered += u64::from(!own);
-        // Nothing is owed for the empty places behind it.
-        while self.awaited.front().is_some_and(|next| next.left == 0) {
-            self.forget_front();
-            self.answered += 1;
+        if self.empties > 0 {
+            self.pass_empties();
         }
         Some(arrived)
     }
 
+    /// Nothing is owed for the empty places in front.
+    #[cold]
+    fn pass_empties(&mut self) {
+        while self.awaited.front().is_some_and(|next| next.left == 0) {
+            self.forget_front();
+            self.answered += 1;
+            self.empties -= 1;
+        }
+    }
+
     /// Nothing is owed for the first request any more.
-    #[inline]
+    #[inline(always)]
     fn forget_front(&mut self) {
         self.awaited.pop_front();
         if self.expired | self.late > 0 {
@@ -387,7 +411,7 @@ impl Lane {
     }
 
     /// Is this reply a mark's, while another request's is due?
-    #[inline]
+    #[inline(always)]
     pub fn is_stray_mark(&self, frame: &[u8]) -> bool {
         frame.len() > self.mark.len()
             && frame.len() < self.mark.len() + MARK_FRAME_BYTES
@@ -410,7 +434,7 @@ impl Lane {
         }
     }
 
-    fn is_mark(&self, frame: &[u8], number: u64) -> bool {
+    fn is_mark(&self, frame: &[u8], number: u32) -> bool {
         let mut expected = Vec::with_capacity(self.mark.len() + MARK_FRAME_BYTES);
         encode::bulk(&mut expected, format!("{}{number}", self.mark).as_bytes());
         frame == expected

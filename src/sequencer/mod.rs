@@ -53,6 +53,7 @@ mod submit;
 mod swap;
 mod sync;
 mod taint;
+mod tally;
 #[cfg(test)]
 mod testing;
 mod time;
@@ -126,6 +127,7 @@ pub struct Sequencer {
     cursors: Cursors,
     known: Knowledge,
     taints: taint::Taints,
+    tally: tally::Tally,
     ends: ends::Ends,
     /// Which store the subscribers read from.
     pub listeners: listeners::Listeners,
@@ -207,6 +209,7 @@ impl Sequencer {
             cursors: Cursors::default(),
             known,
             taints: taint::Taints::default(),
+            tally: tally::Tally::default(),
             ends: ends::Ends::default(),
             listeners: listeners::Listeners::default(),
             copies: Copies::default(),

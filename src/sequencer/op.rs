@@ -1,15 +1,12 @@
 //! One operation: a request in one or both lanes, and what becomes of its replies.
 
-use std::cell::Cell;
-use std::rc::Rc;
-
 use smallvec::SmallVec;
 
 use crate::command::{CommandId, Miss, Rule};
 use crate::compare::Digest;
 use crate::metrics::RequestKind;
 use crate::mirror::Way;
-use crate::resp::Proto;
+use crate::resp::{Proto, encode};
 use crate::stage::StoreId;
 
 use super::Scope;
@@ -121,6 +118,8 @@ pub enum Reply {
 /// A reply that is kept: inline when small, only its digest when large.
 #[derive(Debug)]
 pub enum Kept {
+    /// `+OK`, which is what most writes are answered with.
+    Ok,
     /// The frame, when it is short.
     Short {
         /// Its length.
@@ -143,13 +142,6 @@ pub enum Kept {
 pub const KEPT_INLINE: usize = 30;
 /// So are requests up to this one.
 const REQUEST_INLINE: usize = 64;
-
-/// The commands of one client that are outstanding together.
-#[derive(Debug, Default)]
-pub struct Batch {
-    /// The batch has been counted as differing: it counts once.
-    pub counted: Cell<bool>,
-}
 
 /// What only some operations need.
 #[derive(Debug, Default)]
@@ -239,8 +231,8 @@ pub struct Op {
     pub context: Context,
     /// The request, where the second store may have to be asked later; else empty.
     pub request: SmallVec<[u8; REQUEST_INLINE]>,
-    /// The batch it belongs to.
-    pub batch: Option<Rc<Batch>>,
+    /// The batch that it belongs to ([`Clients::batch`](super::clients::Clients::batch)), if it is one of several.
+    pub batch: Option<u64>,
     /// When it was submitted, in microseconds of the sequencer's clock.
     pub started: u64,
     /// Bytes of replies that are kept for it.
@@ -263,6 +255,15 @@ impl Failure {
 // === impl Reply ===
 
 impl Reply {
+    /// Takes another one's place. Only a long one has more to give back.
+    #[inline(always)]
+    pub fn turn_into(&mut self, next: Reply) {
+        match std::mem::replace(self, next) {
+            Reply::Kept(kept @ Kept::Whole(_)) => drop(kept),
+            before => std::mem::forget(before),
+        }
+    }
+
     /// Is a reply still owed?
     pub fn is_pending(&self) -> bool {
         matches!(self, Reply::Pending)
@@ -289,13 +290,16 @@ impl Kept {
     pub fn size(&self) -> usize {
         match self {
             Kept::Whole(frame) => frame.len(),
-            Kept::Short { .. } | Kept::Digest { .. } => 0,
+            Kept::Ok | Kept::Short { .. } | Kept::Digest { .. } => 0,
         }
     }
 
     /// Keeps `frame`, or its digest when it is longer than `max` bytes.
     #[inline]
     pub fn new(frame: &[u8], max: usize) -> Kept {
+        if frame == encode::OK {
+            return Kept::Ok;
+        }
         if frame.len() <= KEPT_INLINE {
             let mut bytes = [0; KEPT_INLINE];
             bytes[..frame.len()].copy_from_slice(frame);
@@ -325,9 +329,19 @@ impl Kept {
         digest.finish()
     }
 
+    /// Is this the frame that was kept?
+    #[inline(always)]
+    pub fn is(&self, frame: &[u8]) -> bool {
+        match self {
+            Kept::Ok => frame == encode::OK,
+            _ => self.frame() == Some(frame),
+        }
+    }
+
     /// The whole frame, unless only its digest was kept.
     pub fn frame(&self) -> Option<&[u8]> {
         match self {
+            Kept::Ok => Some(encode::OK),
             Kept::Short { len, bytes } => bytes.get(..usize::from(*len)),
             Kept::Whole(frame) => Some(frame),
             Kept::Digest { .. } => None,
@@ -399,17 +413,20 @@ impl Op {
     }
 
     /// It is over: gives back what it held. What else is there tells nothing from here on.
-    #[inline]
+    #[inline(always)]
     pub(super) fn let_go(&mut self) {
-        self.replies = [Reply::Unsent, Reply::Unsent];
-        self.touched = Touched::Nothing;
+        for reply in &mut self.replies {
+            reply.turn_into(Reply::Unsent);
+        }
+        self.touched.clear();
         self.request = SmallVec::new();
-        self.batch = None;
-        self.extra = None;
+        if self.extra.is_some() {
+            self.extra = None;
+        }
     }
 
     /// Makes it an operation that asks for nothing yet, where another one has let go (`let_go`).
-    #[inline]
+    #[inline(always)]
     pub fn begin(
         &mut self,
         owner: Owner,
@@ -449,14 +466,14 @@ impl Op {
         } = self;
         debug_assert!(replies.iter().all(|reply| matches!(reply, Reply::Unsent)));
         debug_assert!(matches!(touched, Touched::Nothing));
-        debug_assert!(request.is_empty() && batch.is_none() && extra.is_none());
+        debug_assert!(request.is_empty() && extra.is_none());
         (*to_owner, *to_command, *to_policy, *to_default) = (owner, command, policy, default);
         (*to_context, *to_started) = (context, started);
         (*miss, *rule, *kind) = (Miss::Never, Rule::Exact, RequestKind::Other);
         for flag in [compare, answered, write, blind, derived, relative] {
             *flag = false;
         }
-        *streaming = None;
+        (*streaming, *batch) = (None, None);
         (*due, *end) = (super::ends::NEVER, 0);
         (*kept, *kept_for_client) = (0, 0);
     }

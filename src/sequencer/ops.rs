@@ -51,7 +51,7 @@ impl Ops {
     }
 
     /// A place for an operation, to be made from what another one has left there (`Op::begin`).
-    #[inline]
+    #[inline(always)]
     pub fn open(&mut self) -> (OpKey, &mut Op) {
         let key = match self.free.pop() {
             Some(key) => key,
@@ -76,7 +76,7 @@ impl Ops {
     }
 
     /// An operation is over: what it held is let go.
-    #[inline]
+    #[inline(always)]
     pub fn close(&mut self, key: OpKey) {
         if let Some(place) = self.places.get_mut(key.0 as usize).filter(|place| place.taken) {
             place.taken = false;

@@ -84,7 +84,7 @@ impl Sequencer {
         if streamed {
             op.streaming = None;
             if let Owner::Client { key: client, .. } = owner {
-                self.metrics.request_duration[kind].observe(self.now - started);
+                self.tally.answered(kind, self.now - started, &self.metrics);
                 self.forget_lone_read(client, key);
                 self.clients.end_stream(client);
             }

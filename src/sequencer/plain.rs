@@ -29,7 +29,7 @@ impl Sequencer {
         }
         if store == authority && !op.answered {
             op.answered = true;
-            self.metrics.request_duration[op.kind].observe(self.now - op.started);
+            self.tally.answered(op.kind, self.now - op.started, &self.metrics);
             self.clients.pay(client, seq, frame);
         }
         let [primary, secondary] = &mut op.replies;
@@ -39,19 +39,16 @@ impl Sequencer {
         };
         match other {
             Reply::Pending if op.compare && frame.len() <= KEPT_INLINE => {
-                *mine = Reply::Kept(Kept::new(frame, 0));
+                mine.turn_into(Reply::Kept(Kept::new(frame, 0)));
                 return true;
             }
             Reply::Kept(kept)
-                if op.compare
-                    && op.rule != Rule::Ignore
-                    && is_one_value(frame)
-                    && kept.frame() == Some(frame) =>
+                if op.compare && op.rule != Rule::Ignore && is_one_value(frame) && kept.is(frame) =>
             {
-                self.metrics.comparisons.inc();
-                *mine = Reply::Gone;
+                self.tally.compared();
+                mine.turn_into(Reply::Gone);
             }
-            Reply::Unsent => *mine = Reply::Gone,
+            Reply::Unsent => mine.turn_into(Reply::Gone),
             _ => {
                 self.late_reply(key, store, frame);
                 return true;

@@ -39,7 +39,7 @@ impl Sequencer {
             Reads::Compare => {
                 self.place_pair(submission, miss, Policy::Authority(self.default_store()), true);
             }
-            Reads::Fallback if submission.alone => self.place_lone(submission, miss),
+            Reads::Fallback if submission.is_alone() => self.place_lone(submission, miss),
             Reads::Fallback => self.place_pipelined(submission, miss),
         }
     }
@@ -203,6 +203,7 @@ impl Sequencer {
     }
 
     /// The client goes on: what it reads must not be read behind what comes now.
+    #[inline(always)]
     pub(super) fn hurry_lone_read(&mut self, client: ClientKey) {
         let Some(key) = self.clients.get_mut(client).and_then(|c| c.lone_read.take()) else { return };
         match self.ops.get_mut(key) {
@@ -248,6 +249,6 @@ impl Sequencer {
         let context = op.context;
         let now = self.now;
         self.lanes[store.index()].append(context, &request, Sink::Op(key), 1, now);
-        self.metrics.store(store).commands.inc();
+        self.tally.sent(store);
     }
 }

@@ -21,6 +21,7 @@ pub struct OutOfStep;
 
 impl Sequencer {
     /// Takes one complete reply of `store`.
+    #[inline(always)]
     pub fn on_frame(&mut self, store: StoreId, frame: &[u8]) -> Result<(), OutOfStep> {
         let now = self.now;
         let lane = &mut self.lanes[store.index()];

@@ -9,7 +9,7 @@ use crate::stage::StoreId;
 
 use super::Sequencer;
 use super::derive::has_error;
-use super::op::{Kept, OpKey, Reply};
+use super::op::{Kept, OpKey, Owner, Reply};
 
 // === impl Sequencer ===
 
@@ -22,7 +22,7 @@ impl Sequencer {
         if op.rule != Rule::Ignore && other.frame() == Some(frame) {
             // What is equal byte for byte is equal by every rule.
             *other = Reply::Gone;
-            self.metrics.comparisons.inc();
+            self.tally.compared();
             self.doubt_failed_alike(key, frame);
             return;
         }
@@ -70,7 +70,7 @@ impl Sequencer {
         let [primary, secondary] = [primary, secondary].map(Kept::fingerprint);
         let transaction = op.extra.as_ref().is_some_and(|extra| !extra.parts.is_empty());
         if primary == secondary {
-            self.metrics.comparisons.inc();
+            self.tally.compared();
             return;
         }
         let write = op.write;
@@ -79,7 +79,7 @@ impl Sequencer {
             return;
         }
         if op.rule == Rule::Exact && !transaction {
-            self.metrics.comparisons.inc();
+            self.tally.compared();
             self.count_difference(key);
             let shown = [primary, secondary].map(|(len, hash)| samples_text(len, hash));
             self.record_difference(key, |samples, name, first_key| {
@@ -101,7 +101,7 @@ impl Sequencer {
             self.metrics.comparisons_skipped[SkipReason::Rule].inc();
             return;
         }
-        self.metrics.comparisons.inc();
+        self.tally.compared();
         if mine == theirs {
             self.doubt_failed_alike(key, mine);
             return;
@@ -167,12 +167,12 @@ impl Sequencer {
     }
 
     /// A batch counts once; a transaction as one; what stands alone under its own name.
-    fn count_difference(&self, key: OpKey) {
+    fn count_difference(&mut self, key: OpKey) {
         let Some(op) = self.ops.get(key) else { return };
         if op.extra.as_ref().is_some_and(|extra| !extra.parts.is_empty()) {
             self.metrics.multi_diff.inc();
-        } else if let Some(batch) = &op.batch {
-            if !batch.counted.replace(true) {
+        } else if let (Some(batch), Owner::Client { key: client, .. }) = (op.batch, op.owner) {
+            if self.clients.counts(client, batch) {
                 self.metrics.pipelined_diff.inc();
             }
         } else {

@@ -1,13 +1,11 @@
 //! An operation and its place in the lanes.
 
-use std::rc::Rc;
-
 use crate::command::CommandId;
 use crate::resp::{Proto, encode};
 use crate::stage::StoreId;
 
 use super::lane::{Context, Sink};
-use super::op::{Batch, Failure, Op, OpKey, Owner, Policy, Reply};
+use super::op::{Failure, Op, OpKey, Owner, Policy, Reply};
 use super::submission::Submission;
 use super::touched::Touched;
 use super::{OnLag, Sequencer};
@@ -16,13 +14,11 @@ use super::{OnLag, Sequencer};
 
 impl Sequencer {
     /// An operation for what a client has submitted, in its place. It must be sent at once.
-    #[inline]
+    #[inline(always)]
     pub(super) fn open(&mut self, submission: &Submission<'_>, policy: Policy) -> (OpKey, &mut Op) {
-        let batch = self.batch_of(submission);
         let (default, now) = (self.default_store(), self.now);
         let (key, op) = self.ops.open();
         begin(op, submission, policy, default, now);
-        op.batch = batch;
         (key, op)
     }
 
@@ -30,16 +26,7 @@ impl Sequencer {
     pub(super) fn new_op(&mut self, submission: &Submission<'_>, policy: Policy) -> Op {
         let mut op = Op::idle();
         begin(&mut op, submission, policy, self.default_store(), self.now);
-        op.batch = self.batch_of(submission);
         op
-    }
-
-    fn batch_of(&mut self, submission: &Submission<'_>) -> Option<Rc<Batch>> {
-        if submission.alone || !self.stage().is_dual() {
-            return None;
-        }
-        let client = self.clients.get_mut(submission.client)?;
-        Some(client.batch.get_or_insert_default().clone())
     }
 
     pub(super) fn send(&mut self, op: Op, frame: &[u8], stores: &[StoreId]) -> OpKey {
@@ -58,7 +45,7 @@ impl Sequencer {
     }
 
     /// Appends a request to the lanes of `stores` in one step.
-    #[inline]
+    #[inline(always)]
     pub(super) fn send_op<const N: usize>(
         &mut self,
         key: OpKey,
@@ -66,31 +53,36 @@ impl Sequencer {
         stores: [StoreId; N],
         replies: u32,
     ) {
-        if stores.iter().any(|store| self.refusal(*store, frame.len()).is_some()) {
+        let Some(op) = self.ops.get_mut(key) else { return };
+        let context = op.context;
+        // Then neither limit is passed, whichever counts for a store.
+        let most = self.settings.queue_max.min(self.settings.lag_max);
+        let mut taken = true;
+        for store in stores {
+            taken &= self.lanes[store.index()].takes(context, frame.len(), most);
+        }
+        if !taken {
             self.send_where_taken(key, frame, &stores, replies);
             return;
         }
-        let Some(op) = self.ops.get_mut(key) else { return };
-        let context = op.context;
         for store in stores {
-            op.replies[store.index()] = Reply::Pending;
+            op.replies[store.index()].turn_into(Reply::Pending);
         }
         for store in stores {
-            self.append(store, context, frame, key, replies);
+            self.lanes[store.index()].put(frame, Sink::Op(key), replies, self.now);
+            self.tally.sent(store);
         }
     }
 
-    #[inline]
     fn append(&mut self, store: StoreId, context: Context, frame: &[u8], key: OpKey, replies: u32) {
         self.lanes[store.index()].append(context, frame, Sink::Op(key), replies, self.now);
-        self.metrics.store(store).commands.inc();
+        self.tally.sent(store);
     }
 
-    /// A store cannot take the request.
+    /// A store cannot take the request, or not at once.
     ///
     /// Where that is the default store and the request a write, nobody gets it. Where it is the other store, its part
     /// has failed from the start.
-    #[cold]
     fn send_where_taken(&mut self, key: OpKey, frame: &[u8], stores: &[StoreId], replies: u32) {
         let default = self.default_store();
         let Some(op) = self.ops.get(key) else { return };
@@ -217,12 +209,13 @@ impl Sequencer {
 }
 
 /// Makes `op` one for what a client has submitted.
-#[inline]
+#[inline(always)]
 fn begin(op: &mut Op, submission: &Submission<'_>, policy: Policy, default: StoreId, now: u64) {
     let owner = Owner::Client { key: submission.client, seq: submission.seq };
     op.begin(owner, submission.command, policy, default, submission.context, now);
     op.rule = submission.rule;
     op.kind = submission.kind;
+    op.batch = submission.batch;
 }
 
 #[cfg(test)]

@@ -110,7 +110,7 @@ mod tests {
             way: Way::Nothing,
             scope: Scope::Keys,
             expiry: Expiry::Keeps,
-            alone: true,
+            batch: None,
             fills: 0,
         };
         core.submit(&submission);

@@ -93,8 +93,9 @@ pub struct Submission<'a> {
     pub scope: Scope,
     /// What it makes of its keys' times to live.
     pub expiry: Expiry,
-    /// Nothing else of this client is outstanding.
-    pub alone: bool,
+    /// What is outstanding of this client together with it ([`Clients::batch`](super::clients::Clients::batch)). `None`:
+    /// nothing else is.
+    pub batch: Option<u64>,
     /// How many parked clients it may serve.
     pub fills: usize,
 }
@@ -188,6 +189,11 @@ impl Scope {
 // === impl Submission ===
 
 impl Submission<'_> {
+    /// Is nothing else of this client outstanding?
+    pub(super) fn is_alone(&self) -> bool {
+        self.batch.is_none()
+    }
+
     /// The same, with a frame of its own.
     pub(super) fn to_owned(&self) -> Submission<'static> {
         Submission { frame: Cow::Owned(self.frame.to_vec()), footprint: self.footprint.clone(), ..*self }

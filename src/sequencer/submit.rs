@@ -11,7 +11,7 @@ use super::{Reads, Sequencer};
 impl Sequencer {
     /// Puts a request into the order, or holds it behind a fence: then the client is to be read
     /// no further until it is woken ([`Sequencer::is_held`]).
-    #[inline]
+    #[inline(always)]
     pub fn submit(&mut self, submission: &Submission<'_>) {
         if !self.holds.is_open() && self.holds.blocks(&submission.footprint) {
             self.hold_submission(submission);
@@ -20,13 +20,13 @@ impl Sequencer {
         self.place(submission);
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn place(&mut self, submission: &Submission<'_>) {
         if !self.stage().is_dual() {
             self.place_single(submission);
             return;
         }
-        if !submission.alone {
+        if !submission.is_alone() {
             self.hurry_lone_read(submission.client);
         }
         match submission.path {
@@ -52,7 +52,7 @@ impl Sequencer {
     fn place_scan(&mut self, submission: &Submission<'_>, cursor: u64, miss: Option<Miss>) {
         let first_page = cursor == 0;
         match miss {
-            Some(miss) if first_page && self.settings.reads == Reads::Fallback && submission.alone => {
+            Some(miss) if first_page && self.settings.reads == Reads::Fallback && submission.is_alone() => {
                 self.place_lone(submission, miss);
             }
             _ => self.place_single(submission),

@@ -73,13 +73,16 @@ impl Sequencer {
     }
 
     /// Is a write to these keys, and to no others, one of keys in sync? The usual case, told by one look at each.
-    #[inline]
+    #[inline(always)]
     pub(super) fn are_in_sync(&self, footprint: &Footprint, scope: Scope) -> bool {
         let Footprint::Keys(keys) = footprint else { return false };
-        scope == Scope::Keys
-            && self.settings.hydrate
-            && !self.is_deaf()
-            && keys.iter().all(|key| self.known.of(key.hash) == Sync::InSync)
+        if scope != Scope::Keys || !self.settings.hydrate || self.is_deaf() {
+            return false;
+        }
+        match keys.as_slice() {
+            [key] => self.known.of(key.hash) == Sync::InSync,
+            keys => keys.iter().all(|key| self.known.of(key.hash) == Sync::InSync),
+        }
     }
 
     /// Is every key in sync, also those that nobody has named?
@@ -96,6 +99,7 @@ impl Sequencer {
 
     /// Must both stores have executed this before its client is told? What is not in a cold primary is looked for on the
     /// secondary, and a crash makes forgotten what was removed: it would be found there again.
+    #[inline(always)]
     pub(super) fn must_be_gone(&self, footprint: &Footprint, scope: Scope, expiry: Expiry) -> bool {
         let cold = self.default_store() == StoreId::Primary
             && self.known.base() == Sync::Unknown

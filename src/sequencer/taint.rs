@@ -10,6 +10,8 @@ use std::collections::HashMap;
 #[derive(Debug, Default)]
 pub(super) struct Taints {
     keys: HashMap<u64, u64, foldhash::fast::RandomState>,
+    /// Is there any?
+    any: bool,
     /// There are more than can be listed: every key counts until then.
     all_until: u64,
     /// The tails of both lanes when the last key was noted: behind them nothing was placed in ignorance.
@@ -22,13 +24,15 @@ const MAX_KEYS: usize = 4096;
 // === impl Taints ===
 
 impl Taints {
+    #[inline]
     pub fn is_empty(&self) -> bool {
-        self.keys.is_empty() && self.all_until == 0
+        !self.any
     }
 
     /// `key` came into doubt `now`.
     pub fn note(&mut self, key: u64, now: u64, tails: [u64; 2]) {
         self.tails = tails;
+        self.any = true;
         if self.keys.len() >= MAX_KEYS && !self.keys.contains_key(&key) {
             self.all_until = now;
         } else {
@@ -47,6 +51,7 @@ impl Taints {
         if !self.is_empty() && answered.iter().zip(self.tails).all(|(answered, tail)| *answered >= tail) {
             self.keys.clear();
             self.all_until = 0;
+            self.any = false;
         }
     }
 }

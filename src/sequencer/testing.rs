@@ -73,7 +73,7 @@ pub fn write(core: &mut Sequencer, client: ClientKey, words: &[&str], fills: usi
         way: Way::Verbatim,
         scope: Scope::Keys,
         expiry: Expiry::Keeps,
-        alone: true,
+        batch: None,
         fills,
     };
     core.submit(&submission);

@@ -16,6 +16,7 @@ const GAUGES_EVERY_MICROS: u64 = 250_000;
 impl Sequencer {
     /// What time alone brings about. To be called every few milliseconds while anything is owed.
     pub fn tick(&mut self) {
+        self.hand_counts_on();
         self.expire_replies();
         self.notice_slow_primary();
         self.tick_parks();

@@ -31,7 +31,7 @@ const INLINE: usize = 46;
 
 impl Touched {
     /// The keys in `footprint` that the request may write, or all of them.
-    #[inline]
+    #[inline(always)]
     pub fn of(footprint: &Footprint, frame: &[u8], written_only: bool) -> Touched {
         let keys = match footprint {
             Footprint::Nothing => return Touched::Nothing,
@@ -49,7 +49,24 @@ impl Touched {
         Touched::Many(kept.map(|key| (key.hash, key.of(frame).into())).collect())
     }
 
+    /// Forgets the keys. Most are gone with a word; only of several there is more to give back.
+    #[inline(always)]
+    pub fn clear(&mut self) {
+        self.set(Touched::Nothing);
+    }
+
+    /// Takes these keys in the place of others.
+    #[inline(always)]
+    pub fn set(&mut self, keys: Touched) {
+        let before = std::mem::replace(self, keys);
+        match before {
+            Touched::Many(keys) => drop(keys),
+            Touched::Nothing | Touched::One { .. } | Touched::Everything => std::mem::forget(before),
+        }
+    }
+
     /// One key.
+    #[inline(always)]
     pub fn key(hash: u64, name: &[u8]) -> Touched {
         if name.len() > INLINE {
             return Touched::Many([(hash, name.into())].into());

@@ -15,7 +15,7 @@ use super::{Ack, Sequencer};
 // === impl Sequencer ===
 
 impl Sequencer {
-    #[inline]
+    #[inline(always)]
     pub(super) fn place_write(&mut self, submission: &Submission<'_>) {
         if let Some(error) = self.swap_refusal(submission.scope, &submission.frame) {
             self.clients.pay(submission.client, submission.seq, &error);
@@ -45,7 +45,7 @@ impl Sequencer {
     }
 
     /// The same bytes to both stores, in one step. `in_sync`: so are its keys, and nothing is to be noted about them.
-    #[inline]
+    #[inline(always)]
     fn write_verbatim(&mut self, submission: &Submission<'_>, in_sync: bool) {
         let Submission { footprint, frame, scope, expiry, .. } = submission;
         let policy = self.write_policy(footprint, *scope, *expiry);
@@ -56,7 +56,7 @@ impl Sequencer {
         op.compare = true;
         op.relative = expiry.is_relative();
         (op.due, op.end, op.blind) = (due, end, blind);
-        op.touched = touched(footprint, frame, *scope);
+        op.touched.set(touched(footprint, frame, *scope));
         note_sources(op, footprint);
         self.send_op(key, frame, StoreId::ALL, 1);
         self.learn_ends(submission);
@@ -80,7 +80,7 @@ impl Sequencer {
         self.wrote(submission);
     }
 
-    #[inline]
+    #[inline(always)]
     fn learn_ends(&mut self, submission: &Submission<'_>) {
         if submission.expiry != Expiry::Keeps {
             let db = submission.context.db;
@@ -142,7 +142,7 @@ impl Sequencer {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn wrote(&mut self, submission: &Submission<'_>) {
         self.note_write(&submission.footprint);
         if submission.fills > 0 && !self.parks.is_empty() {
@@ -175,7 +175,7 @@ impl Sequencer {
     }
 
     /// Who must have answered before the client is.
-    #[inline]
+    #[inline(always)]
     pub(super) fn write_policy(&self, footprint: &Footprint, scope: Scope, expiry: Expiry) -> Policy {
         let default = self.default_store();
         match self.settings.ack {
@@ -185,7 +185,7 @@ impl Sequencer {
     }
 
     /// Remembers what was written last, for reads that would otherwise overtake it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn note_write(&mut self, footprint: &Footprint) {
         let [primary, secondary] = StoreId::ALL.map(|store| self.lane(store).appended());
         match footprint {
@@ -210,7 +210,7 @@ impl Sequencer {
 const ACCEPTED: Way = Way::Derived(Derivation::Accepted);
 
 /// Keys that a write reads and does not write: what it makes of them is as doubtful as they are.
-#[inline]
+#[inline(always)]
 pub(super) fn note_sources(op: &mut Op, footprint: &Footprint) {
     let keys = footprint.keys();
     if keys.len() > 1 && keys.iter().any(|key| !key.access.writes()) {
@@ -219,7 +219,7 @@ pub(super) fn note_sources(op: &mut Op, footprint: &Footprint) {
 }
 
 /// The keys that become suspect if the stores part over a write.
-#[inline]
+#[inline(always)]
 pub(super) fn touched(footprint: &Footprint, frame: &[u8], scope: Scope) -> Touched {
     match scope {
         Scope::Keys => Touched::of(footprint, frame, true),

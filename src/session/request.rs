@@ -255,8 +255,8 @@ impl Session {
             Path::Scan(..) => (self.footprint(spec, effect, request), 0),
             _ => (Footprint::Nothing, 0),
         };
-        let alone = !more && core.clients.get(self.key).is_some_and(|client| client.owed() == 1);
-        if alone && effect.kind == Kind::Read {
+        let batch = core.clients.batch(self.key, seq, more);
+        if batch.is_none() && effect.kind == Kind::Read {
             self.last_read.remember(request, *id, effect);
         }
         let writes = dual && path == Path::Write;
@@ -281,7 +281,7 @@ impl Session {
             way,
             scope,
             expiry,
-            alone,
+            batch,
             fills,
         });
         if core.is_held(self.key) { Some(Task::Held(request.frame.len())) } else { None }

@@ -83,3 +83,20 @@ fn a_push_waits_for_the_end_of_a_reply_that_flows() {
     let client = clients.get(key).expect("there");
     assert_eq!(client.unsent(), b"$4\r\nhere\r\n>1\r\n:1\r\n>1\r\n:2\r\n");
 }
+
+#[test]
+fn what_is_outstanding_together_is_one_batch_which_counts_once() {
+    let (mut clients, key) = client(100);
+    let first = clients.owe(key, false);
+    assert_eq!(clients.batch(key, first, false), None, "it is alone");
+    assert_eq!(clients.batch(key, first, true), Some(first));
+    let second = clients.owe(key, false);
+    assert_eq!(clients.batch(key, second, false), Some(first));
+    assert!(clients.counts(key, first));
+    assert!(!clients.counts(key, first));
+    clients.pay(key, first, b"x");
+    clients.pay(key, second, b"x");
+    let next = clients.owe(key, false);
+    assert_eq!(clients.batch(key, next, true), Some(next));
+    assert!(clients.counts(key, next));
+}

@@ -24,8 +24,11 @@ const MAX_ASKED: usize = 16;
 impl Sequencer {
     /// A write is about to be placed: from when on it cannot be trusted ([`Op::due`]), and when it makes its key end
     /// ([`Op::end`]).
-    #[inline]
+    #[inline(always)]
     pub(in crate::sequencer) fn mind_ends(&mut self, footprint: &Footprint, expiry: Expiry) -> (u64, u64) {
+        if expiry == Expiry::Keeps && self.ends.is_empty() {
+            return (NEVER, 0);
+        }
         let due = self.due(footprint);
         let (Expiry::In(life), [key]) = (expiry, footprint.keys()) else { return (due, 0) };
         let end = self.now.saturating_add(life).max(1);

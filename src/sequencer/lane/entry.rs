@@ -24,7 +24,7 @@ pub enum Sink {
     /// The lane's own `HELLO`.
     Hello(Proto),
     /// The lane's own numbered `ECHO`: proves that replies still match requests.
-    Mark(u64),
+    Mark(u32),
     /// Nobody any more: the reply is read and dropped.
     Nobody,
 }

@@ -16,6 +16,7 @@ impl Lane {
         self.selecting = None;
         self.in_reply = false;
         self.awaited_bytes = 0;
+        self.empties = 0;
         self.expired = 0;
         self.late = self.late.saturating_sub(self.awaited.len());
         self.lost.append(&mut self.awaited);

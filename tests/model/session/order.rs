@@ -92,7 +92,7 @@ impl World {
         let fills = if dual { known.fills } else { 0 };
         let footprint = if dual { known.footprint } else { Footprint::Nothing };
         let writes = dual && known.path == Path::Write;
-        let alone = !more && self.core.clients.get(key).is_some_and(|client| client.owed() == 1);
+        let batch = self.core.clients.batch(key, seq, more);
         let (way, scope, expiry) = match writes {
             true => {
                 let told = self.core.way(known.id, known.effect.writes, words.as_slice());
@@ -114,7 +114,7 @@ impl World {
             way,
             scope,
             expiry,
-            alone,
+            batch,
             fills,
         });
         self.settle();

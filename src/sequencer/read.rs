@@ -240,7 +240,14 @@ impl Sequencer {
             self.failed(key, store, Failure::NotSent);
             return;
         }
-        if let Some(failure) = self.refusal_beyond(store, request.len(), u64::MAX) {
+        let is_default = self.ops.get(key).is_some_and(|op| op.default == store);
+        let refused = match is_default {
+            true => self.refusal_beyond(store, request.len(), u64::MAX),
+            // What it holds is part of the answer, however much is queued by now: it may have become the default store
+            // meanwhile. Each client has one such read outstanding.
+            false => (!self.lane(store).accepts()).then_some(Failure::Down),
+        };
+        if let Some(failure) = refused {
             self.failed(key, store, failure);
             return;
         }

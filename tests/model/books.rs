@@ -39,6 +39,8 @@ pub struct Record {
     pub start: u64,
     pub end: u64,
     pub outcome: Outcome,
+    /// Nobody knew whether the stores held the same, when it was asked.
+    pub in_the_cold: bool,
     /// The read on which it depends that nothing was written meanwhile.
     pub since: Option<usize>,
 }
@@ -71,6 +73,7 @@ impl Books {
             start: self.clock,
             end: NEVER,
             outcome: Outcome::Open,
+            in_the_cold: false,
             since: None,
         });
         self.records.len() - 1
@@ -140,10 +143,10 @@ impl Books {
     }
 
     /// The keys of the first `count` requests, as far as they are open, of which `is` is true are not looked at any more.
-    pub fn taint(&mut self, count: usize, is: impl Fn(u32, &[u8]) -> bool) {
+    pub fn taint(&mut self, count: usize, is: impl Fn(&Record, &[u8]) -> bool) {
         let records = self.records.iter().take(count);
         for record in records.filter(|record| record.outcome == Outcome::Open) {
-            for word in record.words.iter().skip(1).filter(|word| is(record.db, word)) {
+            for word in record.words.iter().skip(1).filter(|word| is(record, word)) {
                 self.tainted.insert((record.db, word.clone()));
             }
         }

@@ -8,13 +8,15 @@ use multistore::resp::request::{Request, spans_of};
 use multistore::resp::{Proto, encode};
 use multistore::route::{Route, request_kind, route};
 use multistore::sequencer::fence::Footprint;
+use multistore::sequencer::knowledge::Sync;
 use multistore::sequencer::lane::Context;
 use multistore::sequencer::op::Part;
-use multistore::sequencer::{Expiry, Path, Scope, Submission, Transaction};
+use multistore::sequencer::{Expiry, Path, Scope, Submission, Transaction, hash_key};
 use multistore::session::writes::{expiry, scope, wider};
 use multistore::session::{fills, footprint};
 
 use super::super::books::Expect;
+use super::super::data::Bytes;
 use super::super::redis::Words;
 use super::World;
 
@@ -83,6 +85,9 @@ impl World {
         let known = self.know(id, words);
         let db = self.peers[&id].db;
         let record = self.books.asked(id, db, words);
+        let core = &self.core;
+        let in_the_cold = |word: &Bytes| core.sync_of(hash_key(db, word)) == Sync::Unknown;
+        self.books.records[record].in_the_cold = words.iter().skip(1).any(in_the_cold);
         let seq = self.owe(id, Expect::One(record));
         let context = self.context(id);
         let key = self.peers[&id].key;

@@ -107,7 +107,10 @@ impl World {
             return;
         }
         let core = &self.core;
-        self.books.taint(usize::MAX, |db, key| core.sync_of(hash_key(db, key)) == Sync::Unknown);
+        // What was written since by somebody who asked later is in sync, and does not help who asked before.
+        self.books.taint(usize::MAX, |record, key| {
+            record.in_the_cold || core.sync_of(hash_key(record.db, key)) == Sync::Unknown
+        });
     }
 
     /// The proxy is killed, and started again with what the state file says.

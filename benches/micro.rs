@@ -77,7 +77,7 @@ fn know(c: &mut Criterion) {
     group.bench_function("classify and route", |b| {
         b.iter(|| {
             let effect = classify(spec, black_box(&request));
-            (effect, route(spec, &effect, &request, false))
+            (effect, route(spec, &effect, &request))
         });
     });
     let effect = classify(spec, &request);

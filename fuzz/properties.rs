@@ -233,7 +233,7 @@ pub fn command(data: &[u8]) {
         let Lookup::Command(id) = table.lookup(args) else { return };
         let spec = table.spec(id);
         let effect = classify(spec, args);
-        let _ = (route::route(spec, &effect, args, false), other_db(spec, args), timeout(spec, args));
+        let _ = (route::route(spec, &effect, args), other_db(spec, args), timeout(spec, args));
         let mut found = Keys::new();
         let listed = keys(spec, args, &mut found);
         if listed.is_ok() && spec.arity_ok(args.argc()) {

@@ -2,7 +2,7 @@
 //!
 //! The decision is made once; nothing later looks at the command again to find its way.
 
-use crate::command::{Args, Effect, Kind, Miss, Spec};
+use crate::command::{Args, Effect, Kind, Miss, Shape, Spec};
 use crate::metrics::RequestKind;
 use crate::sequencer::Path;
 use crate::sequencer::cursors::parse_cursor;
@@ -87,11 +87,17 @@ pub enum TransactionCommand {
     Unwatch,
 }
 
-/// Decides about a known command. `refused`: the instance's list names it.
-pub fn route<A: Args + ?Sized>(spec: &Spec, effect: &Effect, args: &A, refused: bool) -> Route {
-    if refused {
-        return Route::Refuse;
-    }
+/// Does a command's name, its first word, alone tell what it does and where it goes, whatever its arguments are? So it is
+/// with most.
+pub fn is_told_by_name(spec: &Spec) -> bool {
+    matches!(spec.shape, Shape::Plain | Shape::Set)
+        && matches!(spec.kind, Kind::Read | Kind::Write)
+        && !spec.container
+        && !spec.name.contains('|')
+}
+
+/// Decides about a known command that the instance does not refuse.
+pub fn route<A: Args + ?Sized>(spec: &Spec, effect: &Effect, args: &A) -> Route {
     match &*spec.name {
         "info" if args.position(1, INFO_SECTION).is_some() => return Route::Session(SessionCommand::Info),
         // In a lane they would stand behind the script that they are to end, or tell about.
@@ -179,5 +185,46 @@ pub fn request_kind(effect: &Effect) -> RequestKind {
         Kind::Connection => RequestKind::Connection,
         Kind::Transaction => RequestKind::Transaction,
         Kind::Monitor | Kind::Admin | Kind::Dangerous | Kind::Takeover => RequestKind::Admin,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::{Table, classify};
+
+    #[test]
+    fn what_the_name_alone_tells_no_argument_changes() {
+        let words =
+            ["0", "1", "MATCH", "multistore", "INCR", "GET", "STORE", "BLOCK", "WITHSCORES", "DB", "NX"];
+        let table = Table::builtin();
+        let mut told = 0;
+        for (_, spec) in table.iter().filter(|(_, spec)| is_told_by_name(spec)) {
+            told += 1;
+            let judge = |args: &[&str]| {
+                let effect = classify(spec, args);
+                (effect, route(spec, &effect, args))
+            };
+            let alone = judge(&[&*spec.name]);
+            for (first, second) in words.iter().flat_map(|first| words.map(|second| (first, second))) {
+                assert_eq!(
+                    judge(&[&*spec.name, "key", first, second]),
+                    alone,
+                    "{} {first} {second}",
+                    spec.name
+                );
+                assert_eq!(judge(&[&*spec.name, first, second]), alone, "{} {first} {second}", spec.name);
+            }
+        }
+        assert!(told > 100, "{told}");
+        let is_told = |name: &str| table.by_name(name).is_some_and(|id| is_told_by_name(table.spec(id)));
+        assert!(is_told("get") && is_told("set"));
+        assert!(
+            !is_told("object|encoding")
+                && !is_told("hscan")
+                && !is_told("sort")
+                && !is_told("info")
+                && !is_told("scan")
+        );
     }
 }

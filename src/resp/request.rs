@@ -8,11 +8,14 @@
 //! understood, but marked as not canonical: whoever forwards them encodes them anew.
 
 mod error;
+mod head;
 mod inline;
 #[cfg(test)]
 mod tests;
 
 pub use error::ProtocolError;
+
+use head::Head;
 
 use super::number::LINE_END;
 use super::{encode, number};
@@ -92,6 +95,7 @@ pub enum Decoded {
 #[derive(Debug, Default)]
 pub struct Decoder {
     spans: Vec<Span>,
+    head: Head,
     inline: Box<[Vec<u8>]>,
     /// Where the first element starts that is not yet understood.
     pos: u32,
@@ -292,12 +296,41 @@ impl Decoder {
     /// why: the careful path decides.
     #[inline]
     fn whole(&mut self, buf: &[u8], limits: &RequestLimits) -> Option<usize> {
-        let (count, mut at) = number::quick_line(buf, 0, b'*')?;
-        if count == 0 || count > BUSY_SPANS || limits.unauthenticated {
+        if limits.unauthenticated {
+            return None;
+        }
+        match self.head.find(buf) {
+            Some((count, name)) if name.len() <= limits.max_bulk => {
+                self.forget_spans();
+                self.spans.push(name);
+                self.rest_of_whole(buf, count, head::behind(name), limits)
+            }
+            _ => self.unlike(buf, limits),
+        }
+    }
+
+    /// The same for a frame that does not begin as the last one did.
+    fn unlike(&mut self, buf: &[u8], limits: &RequestLimits) -> Option<usize> {
+        let (count, at) = number::quick_line(buf, 0, b'*')?;
+        if count == 0 || count > BUSY_SPANS {
             return None;
         }
         self.forget_spans();
-        for _ in 0..count {
+        let len = self.rest_of_whole(buf, count, at, limits)?;
+        self.head.remember(buf, &self.spans);
+        Some(len)
+    }
+
+    /// The arguments from `at` on that are not known yet.
+    #[inline(always)]
+    fn rest_of_whole(
+        &mut self,
+        buf: &[u8],
+        count: usize,
+        mut at: usize,
+        limits: &RequestLimits,
+    ) -> Option<usize> {
+        for _ in self.spans.len()..count {
             let (length, start) = number::quick_line(buf, at, b'$')?;
             let end = start.checked_add(length)?;
             at = end.checked_add(2)?;

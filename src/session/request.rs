@@ -17,7 +17,7 @@ use crate::sequencer::{Expiry, Path, Scope, Submission, hash_key};
 
 use super::asked::Asked;
 use super::judge::queues;
-use super::state::Repeated;
+use super::state::{Repeated, Told};
 use super::writes::{expiry, scope};
 use super::{Session, Task};
 
@@ -148,14 +148,17 @@ impl Session {
         #[cfg(test)]
         crate::instance::spring_traps(&self.instance, request.name());
         let table = self.instance.core().table.clone();
-        let lookup = self.lookup(&table, request);
-        let Lookup::Command(id) = lookup else {
-            return self.unknown(request, lookup, more);
+        let told = match self.repeated.find(request) {
+            Some(told) if !table.spec(told.id).container => told,
+            _ => match self.tell(&table, request) {
+                Ok(told) => told,
+                Err(lookup) => return self.unknown(request, lookup, more),
+            },
         };
+        let Told { id, effect, route } = told;
+        let route = if self.instance.refuses(id) { Route::Refuse } else { route };
         let spec = table.spec(id);
-        let effect = classify(spec, request);
         self.instance.metrics.requests[route::request_kind(&effect)].inc();
-        let route = route::route(spec, &effect, request, self.instance.refuses(id));
         let asked = Asked { request: *request, id, spec, effect, route };
         self.io.last.set(Some(id));
         if let Route::Order(path) = route
@@ -224,21 +227,17 @@ impl Session {
         self.submit(asked, path, more)
     }
 
-    /// What a request names. Most clients say the same thing again and again.
-    fn lookup(&mut self, table: &Table, request: &Request<'_>) -> Lookup {
-        let name = request.name();
-        if let Some(id) = self.repeated.find(name)
-            && !table.spec(id).container
-        {
-            return Lookup::Command(id);
-        }
+    /// What a request asks for. Most clients say the same thing again and again: what the name alone tells is remembered.
+    fn tell(&mut self, table: &Table, request: &Request<'_>) -> Result<Told, Lookup> {
         let lookup = table.lookup(request);
-        if let Lookup::Command(id) = lookup
-            && table.spec(id).name.len() == name.len()
-        {
-            self.repeated = Repeated::new(name, id);
+        let Lookup::Command(id) = lookup else { return Err(lookup) };
+        let spec = table.spec(id);
+        let effect = classify(spec, request);
+        let told = Told { id, effect, route: route::route(spec, &effect, request) };
+        if route::is_told_by_name(spec) {
+            self.repeated = Repeated::new(request, told).unwrap_or_default();
         }
-        lookup
+        Ok(told)
     }
 
     /// Puts a request into the order.

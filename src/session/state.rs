@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::command::CommandId;
+use crate::command::{CommandId, Effect};
 use crate::config::User;
 use crate::resp::Proto;
+use crate::resp::request::Request;
+use crate::route::Route;
 use crate::sequencer::lane::Context;
 
 /// A client's connection state, as its store would keep it.
@@ -32,35 +34,51 @@ enum Replies {
     Skipping,
 }
 
-/// The command that a client has named last, by the name as it wrote it.
+/// What a client has named last, by the name as it wrote it, and what is known of it without a look at its arguments.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Repeated {
-    name: [u8; Repeated::MAX],
-    len: u8,
-    id: Option<CommandId>,
+    name: u64,
+    len: u32,
+    told: Option<Told>,
+}
+
+/// What a command's name alone tells: see [`route::is_told_by_name`](crate::route::is_told_by_name).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told {
+    pub id: CommandId,
+    pub effect: Effect,
+    /// Where the instance does not refuse it.
+    pub route: Route,
 }
 
 // === impl Repeated ===
 
 impl Repeated {
     /// Longer names are looked up each time.
-    const MAX: usize = 8;
+    const MAX: u32 = u64::BITS / 8;
 
-    pub fn new(name: &[u8], id: CommandId) -> Repeated {
-        let mut repeated = Repeated::default();
-        if let Some(place) = repeated.name.get_mut(..name.len()) {
-            place.copy_from_slice(name);
-            (repeated.len, repeated.id) = (name.len() as u8, Some(id));
-        }
-        repeated
+    /// `None`: the name is too long.
+    pub fn new(request: &Request<'_>, told: Told) -> Option<Repeated> {
+        let (name, len) = word(request)?;
+        Some(Repeated { name, len, told: Some(told) })
     }
 
-    /// The command, if it has just this name.
+    /// What is known, if the request has just this name.
     #[inline]
-    pub fn find(&self, name: &[u8]) -> Option<CommandId> {
-        let same = usize::from(self.len) == name.len() && self.name.iter().zip(name).all(|(a, b)| a == b);
-        self.id.filter(|_| same)
+    pub fn find(&self, request: &Request<'_>) -> Option<Told> {
+        let told = self.told?;
+        (word(request)? == (self.name, self.len)).then_some(told)
     }
+}
+
+/// A short name as one number, and its length: read with what follows it in the frame, which is left out.
+#[inline]
+fn word(request: &Request<'_>) -> Option<(u64, u32)> {
+    let span = request.args.first()?;
+    let bytes = request.frame.get(span.start as usize..)?.first_chunk::<8>()?;
+    let len = span.end.wrapping_sub(span.start);
+    let beyond = Repeated::MAX.checked_sub(len).filter(|beyond| *beyond < Repeated::MAX)?;
+    Some((u64::from_le_bytes(*bytes) & (u64::MAX >> (8 * beyond)), len))
 }
 
 // === impl State ===
@@ -117,5 +135,41 @@ impl State {
         if self.replies != Replies::Off {
             self.replies = Replies::SkipNext;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resp::request::spans_of;
+    use crate::sequencer::Path;
+
+    fn with<R>(frame: &str, look: impl FnOnce(&Request<'_>) -> R) -> R {
+        let args = spans_of(frame.as_bytes());
+        look(&Request { frame: frame.as_bytes(), args: &args })
+    }
+
+    #[test]
+    fn only_the_very_name_is_found_again() {
+        let table = crate::command::Table::builtin();
+        let id = table.by_name("set").expect("set");
+        let effect = crate::command::classify(table.spec(id), &[&b"set"[..]][..]);
+        let told = Told { id, effect, route: Route::Order(Path::Write) };
+        let known = |frame: &str| with(frame, |request| Repeated::new(request, told));
+        let set = known("*2\r\n$3\r\nSET\r\n$1\r\nk\r\n").expect("short");
+        let finds = |frame: &str| with(frame, |request| set.find(request).is_some());
+        assert!(finds("*2\r\n$3\r\nSET\r\n$1\r\nx\r\n"));
+        for other in [
+            "*1\r\n$3\r\nset\r\n$4\r\n",
+            "*2\r\n$4\r\nSET\r\r\n$1\r\nk\r\n",
+            "*2\r\n$2\r\nSE\r\n$1\r\nk\r\n",
+            "*2\r\n$0\r\n\r\n$1\r\nk\r\n",
+            "*2\r\n$9\r\nSETSETSET\r\n$1\r\nk\r\n",
+        ] {
+            assert!(!finds(other), "{other:?}");
+        }
+        assert!(known("*2\r\n$9\r\nSETSETSET\r\n$1\r\nk\r\n").is_none());
+        assert!(known("*2\r\n$8\r\nRPOPLPUS\r\n$1\r\nk\r\n").is_some());
+        assert!(Repeated::default().find(&Request { frame: b"", args: &[] }).is_none());
     }
 }

@@ -47,7 +47,7 @@ impl World {
         let command = table.find(words.as_slice()).expect("a known command");
         let spec = table.spec(command);
         let effect = classify(spec, words.as_slice());
-        let path = match route(spec, &effect, words.as_slice(), false) {
+        let path = match route(spec, &effect, words.as_slice()) {
             Route::Order(path) => path,
             _ => Path::Default,
         };

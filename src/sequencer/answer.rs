@@ -274,7 +274,7 @@ impl Sequencer {
     }
 
     /// What is kept for an operation does not count as unread by its client any more.
-    fn let_go_kept(&mut self, key: OpKey) {
+    pub(super) fn let_go_kept(&mut self, key: OpKey) {
         if let Some(op) = self.ops.get_mut(key)
             && let Owner::Client { key: client, .. } = op.owner
             && op.kept_for_client > 0

@@ -10,7 +10,7 @@ use super::copy::Hydration;
 use super::fence::Footprint;
 use super::knowledge::Sync;
 use super::lane::Sink;
-use super::op::{Failure, OpKey, Policy, Reply};
+use super::op::{Failure, OpKey, Owner, Policy, Reply};
 use super::standing::lacks;
 use super::submission::Submission;
 use super::touched::Touched;
@@ -235,7 +235,8 @@ impl Sequencer {
 
     pub(super) fn ask_secondary(&mut self, key: OpKey) {
         let store = StoreId::Secondary;
-        let request = self.ops.get_mut(key).map(|op| std::mem::take(&mut op.request)).unwrap_or_default();
+        // Kept: the primary may have to be asked once more.
+        let request = self.ops.get(key).map(|op| op.request.clone()).unwrap_or_default();
         if request.is_empty() {
             self.failed(key, store, Failure::NotSent);
             return;
@@ -257,5 +258,82 @@ impl Sequencer {
         let now = self.now;
         self.lanes[store.index()].append(context, &request, Sink::Op(key), 1, now);
         self.tally.sent(store);
+    }
+
+    /// What the secondary says of a lone read counts no more, since its key has come into doubt there meanwhile. What the
+    /// primary said before that may be as old: a copy of the key, or whoever changed it, may have come to it since. It is
+    /// asked once more, unless the client has gone on: then its next command must not be seen by this one.
+    pub(super) fn ask_primary_again(&mut self, key: OpKey) -> bool {
+        let primary = StoreId::Primary;
+        let Some(op) = self.ops.get_mut(key) else { return false };
+        let Owner::Client { key: client, .. } = op.owner else { return false };
+        let goes_on = self.clients.get(client).is_none_or(|client| client.owed() != 1);
+        let lone = !op.request.is_empty() && op.default == primary && !op.answered;
+        if goes_on || !lone || op.replies[primary.index()].is_pending() {
+            return false;
+        }
+        let request = std::mem::take(&mut op.request);
+        op.policy = Policy::Single(primary);
+        op.replies[primary.other().index()] = Reply::Gone;
+        self.let_go_kept(key);
+        self.forget_lone_read(client, key);
+        self.send_op(key, &request, [primary], 1);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use super::super::fence::{KeyRef, hash_key};
+    use super::super::lane::Context;
+    use super::super::testing::{answer, sequencer};
+    use super::super::{Expiry, Path, Scope};
+    use super::*;
+    use crate::command::{Access, Rule};
+    use crate::metrics::RequestKind;
+    use crate::mirror::Way;
+    use crate::resp::{Proto, encode};
+
+    fn get(core: &mut Sequencer, client: ClientKey, key: &str) {
+        let mut frame = Vec::new();
+        encode::command(&mut frame, &["GET", key]);
+        let hash = hash_key(0, key.as_bytes());
+        let seq = core.clients.owe(client, false);
+        core.submit(&Submission {
+            client,
+            seq,
+            command: core.table.by_name("get").expect("a command"),
+            path: Path::Read(Miss::Nil),
+            rule: Rule::Exact,
+            kind: RequestKind::Read,
+            context: Context { db: 0, proto: Proto::Resp2 },
+            frame: Cow::Owned(frame),
+            footprint: Footprint::of_key(KeyRef { hash, access: Access::Read, start: 0, end: 0 }),
+            way: Way::Nothing,
+            scope: Scope::Keys,
+            expiry: Expiry::Keeps,
+            batch: None,
+            fills: 0,
+        });
+    }
+
+    /// The ear hears the copy of another client's read while a script is at work: whoever missed the key on the primary
+    /// just before that is not told that there is none.
+    #[test]
+    fn who_is_overtaken_by_a_copy_asks_the_primary_again() {
+        let mut core = sequencer(Stage::DualPrimaryDefault, Sync::Unknown);
+        let client = core.clients.insert(1);
+        get(&mut core, client, "k");
+        answer(&mut core, StoreId::Primary, "$-1\r\n");
+        let hash = hash_key(0, b"k");
+        core.went_on_alone(&Touched::key(hash, b"k"), 0);
+        assert_eq!(core.sync_of(hash), Sync::Suspect(StoreId::Secondary));
+        answer(&mut core, StoreId::Secondary, "$1\r\nv\r\n");
+        assert_eq!(core.clients.get(client).expect("a client").owed(), 1, "it waits");
+        answer(&mut core, StoreId::Primary, "$1\r\nv\r\n");
+        assert_eq!(core.clients.get(client).expect("a client").unsent(), b"$1\r\nv\r\n");
+        assert_eq!(core.operations(), 0);
     }
 }

@@ -181,6 +181,9 @@ impl Sequencer {
     fn resolve_by_both(&mut self, key: OpKey, store: StoreId, frame: &[u8]) {
         let Some(op) = self.ops.get(key) else { return };
         if matches!(op.policy, Policy::Lookup { .. }) && self.is_overtaken(op, store) {
+            if self.ask_primary_again(key) {
+                return;
+            }
             if let Some(op) = self.ops.get_mut(key) {
                 op.replies[store.index()] = Reply::Failed(Failure::Down);
             }

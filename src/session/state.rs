@@ -162,6 +162,7 @@ mod tests {
         for other in [
             "*1\r\n$3\r\nset\r\n$4\r\n",
             "*2\r\n$4\r\nSET\r\r\n$1\r\nk\r\n",
+            "*2\r\n$3\r\nSEX\r\n$1\r\nk\r\n",
             "*2\r\n$2\r\nSE\r\n$1\r\nk\r\n",
             "*2\r\n$0\r\n\r\n$1\r\nk\r\n",
             "*2\r\n$9\r\nSETSETSET\r\n$1\r\nk\r\n",

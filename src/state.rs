@@ -186,7 +186,7 @@ impl Entry {
     /// store that does not count it would learn that it may be behind, which it assumes anyway.
     fn tells_as_much_as(&self, next: &Entry) -> bool {
         let Some(stage) = self.stage().filter(|stage| stage.is_dual()) else { return self == next };
-        let counts = stage.default_store().index();
+        let counts = stage.default_store();
         let told = |entry: &Entry| Entry {
             behind: None,
             in_sync: false,
@@ -196,8 +196,8 @@ impl Entry {
         };
         !self.clean
             && told(self) == told(next)
-            && self.servers.get(counts) == next.servers.get(counts)
-            && self.histories.get(counts) == next.histories.get(counts)
+            && counts.pick(&self.servers) == counts.pick(&next.servers)
+            && counts.pick(&self.histories) == counts.pick(&next.histories)
             && Stage::ALL.into_iter().all(|now| self.believed(now) == next.believed(now))
     }
 

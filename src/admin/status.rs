@@ -253,11 +253,15 @@ pub struct DiffSample {
 // === impl InstanceStatus ===
 
 impl InstanceStatus {
+    /// Are both stores in use?
+    pub fn is_dual(&self) -> bool {
+        self.stage.starts_with("dual")
+    }
+
     /// The store that is down although both are in use: what it holds cannot be known.
     pub fn down_while_dual(&self) -> Option<&'static str> {
         let stores = [("primary", &self.stores.primary), ("secondary", &self.stores.secondary)];
-        let dual = self.stage.starts_with("dual");
-        stores.into_iter().find(|(_, store)| dual && !store.up).map(|(name, _)| name)
+        stores.into_iter().find(|(_, store)| self.is_dual() && !store.up).map(|(name, _)| name)
     }
 
     /// The store whose replies clients get.

@@ -80,7 +80,7 @@ fn order(proxy: ProxyArg, action: Action, wait: bool) -> Exit {
         Ok(answer) => say(answer.trim_end()),
         Err(problem) => return problem.tell(),
     }
-    let single = matches!(proxy.instance(), Ok(instance) if !instance.stage.starts_with("dual"));
+    let single = matches!(proxy.instance(), Ok(instance) if !instance.is_dual());
     if single && action != Action::Pause {
         complain("it begins when both stores are in use: turn the first flag on");
         return if wait { Exit::Failed } else { Exit::Done };

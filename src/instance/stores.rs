@@ -89,10 +89,7 @@ impl Instance {
         let known = &mut self.servers.borrow_mut()[store.index()];
         let change = recognise(known, identity);
         if !identity.run_id.is_empty() {
-            let told = |server: &Identity| {
-                (server.run_id.clone(), server.replication_id.clone(), server.place.clone())
-            };
-            if told(known) != told(identity) {
+            if !known.is_recorded_as(identity) {
                 // To be recorded together with what follows from it.
                 self.recorded.set(None);
             }

@@ -9,7 +9,6 @@ use super::clients::ClientKey;
 use super::copy::Hydration;
 use super::fence::Footprint;
 use super::knowledge::Sync;
-use super::lane::Sink;
 use super::op::{Failure, OpKey, Owner, Policy, Reply};
 use super::standing::lacks;
 use super::submission::Submission;
@@ -235,13 +234,13 @@ impl Sequencer {
 
     pub(super) fn ask_secondary(&mut self, key: OpKey) {
         let store = StoreId::Secondary;
+        let Some(op) = self.ops.get(key) else { return };
         // Kept: the primary may have to be asked once more.
-        let request = self.ops.get(key).map(|op| op.request.clone()).unwrap_or_default();
+        let (request, is_default) = (op.request.clone(), op.default == store);
         if request.is_empty() {
             self.failed(key, store, Failure::NotSent);
             return;
         }
-        let is_default = self.ops.get(key).is_some_and(|op| op.default == store);
         let refused = match is_default {
             true => self.refusal_beyond(store, request.len(), u64::MAX),
             // What it holds is part of the answer, however much is queued by now: it may have become the default store
@@ -252,12 +251,7 @@ impl Sequencer {
             self.failed(key, store, failure);
             return;
         }
-        let Some(op) = self.ops.get_mut(key) else { return };
-        op.replies[store.index()] = Reply::Pending;
-        let context = op.context;
-        let now = self.now;
-        self.lanes[store.index()].append(context, &request, Sink::Op(key), 1, now);
-        self.tally.sent(store);
+        self.send_past_limits(key, store, &request);
     }
 
     /// What the secondary says of a lone read counts no more, since its key has come into doubt there meanwhile. What the
@@ -284,40 +278,9 @@ impl Sequencer {
 
 #[cfg(test)]
 mod tests {
-    use std::borrow::Cow;
-
-    use super::super::fence::{KeyRef, hash_key};
-    use super::super::lane::Context;
-    use super::super::testing::{answer, sequencer};
-    use super::super::{Expiry, Path, Scope};
+    use super::super::fence::hash_key;
+    use super::super::testing::{answer, read, sequencer};
     use super::*;
-    use crate::command::{Access, Rule};
-    use crate::metrics::RequestKind;
-    use crate::mirror::Way;
-    use crate::resp::{Proto, encode};
-
-    fn get(core: &mut Sequencer, client: ClientKey, key: &str) {
-        let mut frame = Vec::new();
-        encode::command(&mut frame, &["GET", key]);
-        let hash = hash_key(0, key.as_bytes());
-        let seq = core.clients.owe(client, false);
-        core.submit(&Submission {
-            client,
-            seq,
-            command: core.table.by_name("get").expect("a command"),
-            path: Path::Read(Miss::Nil),
-            rule: Rule::Exact,
-            kind: RequestKind::Read,
-            context: Context { db: 0, proto: Proto::Resp2 },
-            frame: Cow::Owned(frame),
-            footprint: Footprint::of_key(KeyRef { hash, access: Access::Read, start: 0, end: 0 }),
-            way: Way::Nothing,
-            scope: Scope::Keys,
-            expiry: Expiry::Keeps,
-            batch: None,
-            fills: 0,
-        });
-    }
 
     /// The ear hears the copy of another client's read while a script is at work: whoever missed the key on the primary
     /// just before that is not told that there is none.
@@ -325,7 +288,7 @@ mod tests {
     fn who_is_overtaken_by_a_copy_asks_the_primary_again() {
         let mut core = sequencer(Stage::DualPrimaryDefault, Sync::Unknown);
         let client = core.clients.insert(1);
-        get(&mut core, client, "k");
+        read(&mut core, client, &["GET", "k"], Miss::Nil);
         answer(&mut core, StoreId::Primary, "$-1\r\n");
         let hash = hash_key(0, b"k");
         core.went_on_alone(&Touched::key(hash, b"k"), 0);

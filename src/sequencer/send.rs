@@ -74,6 +74,14 @@ impl Sequencer {
         }
     }
 
+    /// Appends a request to the lane of `store`, which accepts it, however much is queued.
+    pub(super) fn send_past_limits(&mut self, key: OpKey, store: StoreId, frame: &[u8]) {
+        let Some(op) = self.ops.get_mut(key) else { return };
+        op.replies[store.index()] = Reply::Pending;
+        let context = op.context;
+        self.append(store, context, frame, key, 1);
+    }
+
     fn append(&mut self, store: StoreId, context: Context, frame: &[u8], key: OpKey, replies: u32) {
         self.lanes[store.index()].append(context, frame, Sink::Op(key), replies, self.now);
         self.tally.sent(store);
@@ -183,11 +191,10 @@ impl Sequencer {
         let mut number = itoa::Buffer::new();
         encode::command(&mut frame, &[b"CLIENT".as_slice(), b"KILL", b"ID", number.format(id).as_bytes()]);
         let context = Context { db: 0, proto: Proto::Resp2 };
-        let (mut op, receiver) = self.ticket(store, context, command);
+        let (op, receiver) = self.ticket(store, context, command);
         if self.lane(store).accepts() {
-            op.replies[store.index()] = Reply::Pending;
             let key = self.ops.insert(op);
-            self.append(store, context, &frame, key, 1);
+            self.send_past_limits(key, store, &frame);
         } else {
             // The next lane ends it before it carries anything.
             self.send(op, &frame, &[store]);

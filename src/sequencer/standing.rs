@@ -69,20 +69,15 @@ impl Sequencer {
 
 #[cfg(test)]
 mod tests {
-    use std::borrow::Cow;
-
     use super::super::clients::ClientKey;
     use super::super::fence::{Footprint, KeyRef, hash_key};
-    use super::super::lane::Context;
     use super::super::plan::Plan;
-    use super::super::testing::{answer, footprint, sequencer, set, write};
+    use super::super::testing::{answer, footprint, read, sequencer, set, write};
     use super::super::touched::Touched;
-    use super::super::{Expiry, Path, Scope, Submission, TakeOver};
+    use super::super::{Scope, TakeOver};
     use super::*;
-    use crate::command::{Access, Miss, Rule};
-    use crate::metrics::RequestKind;
+    use crate::command::{Access, Miss};
     use crate::mirror::Way;
-    use crate::resp::{Proto, encode};
     use crate::stage::Stage;
 
     /// What a client was told, which takes it.
@@ -91,29 +86,6 @@ mod tests {
         let told = String::from_utf8_lossy(client.unsent()).into_owned();
         client.took(told.len());
         told
-    }
-
-    fn get(core: &mut Sequencer, client: ClientKey, words: &[&str], miss: Miss) {
-        let mut frame = Vec::new();
-        encode::command(&mut frame, words);
-        let hash = hash_key(0, words[1].as_bytes());
-        let submission = Submission {
-            client,
-            seq: core.clients.owe(client, false),
-            command: core.table.by_name(&words[0].to_ascii_lowercase()).expect("a command"),
-            path: Path::Read(miss),
-            rule: Rule::Exact,
-            kind: RequestKind::Read,
-            context: Context { db: 0, proto: Proto::Resp2 },
-            frame: Cow::Owned(frame),
-            footprint: Footprint::of_key(KeyRef { hash, access: Access::Read, start: 0, end: 0 }),
-            way: Way::Nothing,
-            scope: Scope::Keys,
-            expiry: Expiry::Keeps,
-            batch: None,
-            fills: 0,
-        };
-        core.submit(&submission);
     }
 
     fn modified(key: &str) -> Footprint {
@@ -155,7 +127,7 @@ mod tests {
             (&["MGET", "k"], Miss::AnyNil, ["*1\r\n$-1\r\n", "*1\r\n$3\r\nold\r\n"], "*1\r\n$3\r\nold\r\n"),
         ] {
             let (mut core, client) = lost_in_the_cold();
-            get(&mut core, client, words, miss);
+            read(&mut core, client, words, miss);
             for (store, reply) in StoreId::ALL.into_iter().zip(replies).filter(|(_, reply)| !reply.is_empty())
             {
                 answer(&mut core, store, reply);

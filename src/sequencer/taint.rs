@@ -10,8 +10,6 @@ use std::collections::HashMap;
 #[derive(Debug, Default)]
 pub(super) struct Taints {
     keys: HashMap<u64, u64, foldhash::fast::RandomState>,
-    /// Is there any?
-    any: bool,
     /// There are more than can be listed: every key counts until then.
     all_until: u64,
     /// The tails of both lanes when the last key was noted: behind them nothing was placed in ignorance.
@@ -26,13 +24,12 @@ const MAX_KEYS: usize = 4096;
 impl Taints {
     #[inline]
     pub fn is_empty(&self) -> bool {
-        !self.any
+        self.keys.is_empty() && self.all_until == 0
     }
 
     /// `key` came into doubt `now`.
     pub fn note(&mut self, key: u64, now: u64, tails: [u64; 2]) {
         self.tails = tails;
-        self.any = true;
         if self.keys.len() >= MAX_KEYS && !self.keys.contains_key(&key) {
             self.all_until = now;
         } else {
@@ -51,7 +48,6 @@ impl Taints {
         if !self.is_empty() && answered.iter().zip(self.tails).all(|(answered, tail)| *answered >= tail) {
             self.keys.clear();
             self.all_until = 0;
-            self.any = false;
         }
     }
 }

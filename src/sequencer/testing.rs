@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::command::{Access, Rule, Table};
+use crate::command::{Access, Miss, Rule, Table};
 use crate::config::{Ack, OnLag, Reads};
 use crate::metrics::{Metrics, RequestKind};
 use crate::mirror::Way;
@@ -78,6 +78,30 @@ pub fn write(core: &mut Sequencer, client: ClientKey, words: &[&str], fills: usi
     };
     core.submit(&submission);
     footprint
+}
+
+/// A read of one client of the key that comes first, alone.
+pub fn read(core: &mut Sequencer, client: ClientKey, words: &[&str], miss: Miss) {
+    let mut frame = Vec::new();
+    encode::command(&mut frame, words);
+    let hash = hash_key(0, words[1].as_bytes());
+    let submission = Submission {
+        client,
+        seq: core.clients.owe(client, false),
+        command: core.table.by_name(&words[0].to_ascii_lowercase()).expect("a command"),
+        path: Path::Read(miss),
+        rule: Rule::Exact,
+        kind: RequestKind::Read,
+        context: Context { db: 0, proto: Proto::Resp2 },
+        frame: Cow::Owned(frame),
+        footprint: Footprint::of_key(KeyRef { hash, access: Access::Read, start: 0, end: 0 }),
+        way: Way::Nothing,
+        scope: Scope::Keys,
+        expiry: Expiry::Keeps,
+        batch: None,
+        fills: 0,
+    };
+    core.submit(&submission);
 }
 
 pub fn footprint(key: &str) -> Footprint {

@@ -90,6 +90,16 @@ pub struct Plan<'a> {
     pub admit: Option<&'a Admit<'a>>,
 }
 
+// === impl Identity ===
+
+impl Identity {
+    /// Does the state file say the same of both?
+    pub fn is_recorded_as(&self, other: &Identity) -> bool {
+        (&self.run_id, &self.replication_id, &self.place)
+            == (&other.run_id, &other.replication_id, &other.place)
+    }
+}
+
 // === impl Plan ===
 
 impl Plan<'_> {
